@@ -1,0 +1,97 @@
+"""The one loop that fits every model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from fca.errors import InputError
+from fca.model import Model
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a callback is told after an iteration.
+
+    Attributes
+    ----------
+    iteration, n_iter : int
+        Iterations done and asked for.
+    cost : float or None
+        Mean cost per time-frequency bin over the batch, where it was computed.
+    """
+
+    iteration: int
+    n_iter: int
+    cost: float | None
+
+
+Callback = Callable[[Progress], bool | None]
+"""Called after every iteration; a true return value ends the loop."""
+
+
+class EarlyStop:
+    """Callback that ends the loop once the cost falls by less than ``tolerance`` between checks."""
+
+    def __init__(self, tolerance: float = 1e-4) -> None:
+        self.tolerance = tolerance
+        self._last = float("inf")
+
+    def __call__(self, progress: Progress) -> bool:
+        if progress.cost is None:
+            return False
+        stalled = self._last - progress.cost < self.tolerance
+        self._last = progress.cost
+        return stalled
+
+
+def iterate(
+    model: Model,
+    n_iter: int,
+    callbacks: Sequence[Callback] = (),
+    monitor_every: int = 10,
+) -> list[tuple[int, float]]:
+    """Run ``n_iter`` steps of ``model`` in place.
+
+    Parameters
+    ----------
+    model : Model
+        Fitted in place.
+    n_iter : int
+        Number of iterations.
+    callbacks : sequence of Callback
+        Called in turn after each iteration.
+    monitor_every : int
+        The cost is computed at the start, every so many iterations, and at the end.
+
+    Returns
+    -------
+    list of (int, float)
+        Cost trace: iteration and mean cost per bin.
+
+    Raises
+    ------
+    InputError
+        If the cost is no longer finite.
+    """
+    trace = [(0, _finite_cost(model, 0))]
+    for iteration in range(1, n_iter + 1):
+        model.step()
+        cost = None
+        if iteration % monitor_every == 0 or iteration == n_iter:
+            cost = _finite_cost(model, iteration)
+            trace.append((iteration, cost))
+        progress = Progress(iteration, n_iter, cost)
+        if any([callback(progress) for callback in callbacks]):
+            break
+    return trace
+
+
+def _finite_cost(model: Model, iteration: int) -> float:
+    with torch.no_grad():
+        cost = float(model.cost().mean())
+    if cost != cost or cost in (float("inf"), float("-inf")):
+        raise InputError(f"the cost is {cost} after {iteration} iterations: the model diverged")
+    return cost

@@ -1,0 +1,214 @@
+"""Small Hermitian matrices, many at once.
+
+Spatial covariances are M x M with M of 2 to 16, and there is one at every frequency and frame.
+Batched LAPACK spends most of its time on calls of that size, so the time axis is kept last and
+every routine runs over it elementwise; sums over it become real matrix products on a packed form.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor
+
+
+def hermitise(matrix: Tensor) -> Tensor:
+    """Hermitian part of ``matrix`` (..., M, M): removes the asymmetry that rounding leaves."""
+    return 0.5 * (matrix + matrix.mH)
+
+
+def regularise(matrix: Tensor) -> Tensor:
+    """Add to Hermitian (..., M, M) a diagonal at the rounding level of its trace.
+
+    Dead or duplicated channels and bins without energy then stay invertible.
+    """
+    finfo = torch.finfo(matrix.dtype)
+    size = matrix.shape[-1]
+    mean_power = matrix.diagonal(dim1=-2, dim2=-1).real.mean(-1)
+    load = 4 * finfo.eps * mean_power + finfo.tiny**0.5
+    eye = torch.eye(size, dtype=matrix.dtype, device=matrix.device)
+    return matrix + load[..., None, None] * eye
+
+
+@functools.lru_cache(maxsize=64)
+def _upper(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    rows, cols = torch.triu_indices(size, size, offset=1, device=device)
+    return rows, cols
+
+
+def pack(matrix: Tensor) -> Tensor:
+    """Hermitian (..., M, M) as M² real numbers: diagonal, Re and Im of the upper triangle."""
+    rows, cols = _upper(matrix.shape[-1], matrix.device)
+    upper = matrix[..., rows, cols]
+    diagonal = matrix.diagonal(dim1=-2, dim2=-1).real
+    return torch.cat([diagonal, upper.real, upper.imag], dim=-1)
+
+
+def unpack(packed: Tensor) -> Tensor:
+    """Inverse of :func:`pack`: real (..., M²) to Hermitian (..., M, M)."""
+    size = round(packed.shape[-1] ** 0.5)
+    rows, cols = _upper(size, packed.device)
+    n_upper = len(rows)
+    diagonal, real, imag = packed.split([size, n_upper, n_upper], dim=-1)
+    upper = torch.complex(real, imag)
+    triangle = upper.new_zeros(*packed.shape[:-1], size, size)
+    triangle[..., rows, cols] = upper
+    return triangle + triangle.mH + torch.diag_embed(diagonal.to(upper.dtype))
+
+
+def pack_dual(matrix: Tensor) -> Tensor:
+    """Packed form whose dot product with :func:`pack` of another is ``tr(matrix @ other)``."""
+    size = matrix.shape[-1]
+    packed = pack(matrix)
+    return torch.cat([packed[..., :size], 2 * packed[..., size:]], dim=-1)
+
+
+def pack_outer(x: Tensor) -> Tensor:
+    """Packed outer products x xᴴ of vectors (..., M, T) as real (..., M², T)."""
+    rows, cols = _upper(x.shape[-2], x.device)
+    real, imag = x.real, x.imag
+    re_r, im_r = real[..., rows, :], imag[..., rows, :]
+    re_c, im_c = real[..., cols, :], imag[..., cols, :]
+    return torch.cat(
+        [real**2 + imag**2, re_r * re_c + im_r * im_c, im_r * re_c - re_r * im_c], dim=-2
+    )
+
+
+def weighted_covariance(outer: Tensor, weight: Tensor) -> Tensor:
+    """``(1/T) Σ_t w_kt x_t x_tᴴ`` for every weight k.
+
+    Parameters
+    ----------
+    outer : Tensor
+        Packed outer products (..., M², T) from :func:`pack_outer`.
+    weight : Tensor
+        Real weights (..., K, T).
+
+    Returns
+    -------
+    Tensor
+        Hermitian matrices (..., K, M, M).
+    """
+    return unpack(weight @ outer.mT / outer.shape[-1])
+
+
+def inverse_and_logdet(packed: Tensor) -> tuple[Tensor, Tensor]:
+    """Inverse and log-determinant of positive definite matrices along the last axis.
+
+    Parameters
+    ----------
+    packed : Tensor
+        Real (..., M², T), M x M Hermitian positive definite matrices from :func:`pack`, axis moved
+        before time.
+
+    Returns
+    -------
+    inverse : Tensor
+        Packed inverses (..., M², T).
+    logdet : Tensor
+        (..., T).
+
+    Notes
+    -----
+    Cholesky Y = L Lᴴ, inversion of L and L⁻ᴴL⁻¹, unrolled over the few rows and columns and
+    vectorised over everything else.
+    """
+    size = round(packed.shape[-2] ** 0.5)
+    factor, logdet = _cholesky(packed, size)
+    inverse_factor = _invert_triangular(factor, size)
+    return _gram(inverse_factor, size), logdet
+
+
+_Triangle = dict[tuple[int, int], Tensor]
+
+
+def _cholesky(packed: Tensor, size: int) -> tuple[_Triangle, Tensor]:
+    """Lower triangular L with real diagonal, as a dictionary of (..., T) entries."""
+    n_upper = size * (size - 1) // 2
+    diagonal, real, imag = packed.split([size, n_upper, n_upper], dim=-2)
+    rows, cols = _upper(size, torch.device("cpu"))
+    tiny = torch.finfo(packed.dtype).tiny
+    lower: _Triangle = {
+        (int(c), int(r)): torch.complex(real[..., k, :], -imag[..., k, :])
+        for k, (r, c) in enumerate(zip(rows, cols, strict=True))
+    }
+    logdet = torch.zeros_like(diagonal[..., 0, :])
+    for j in range(size):
+        pivot = diagonal[..., j, :]
+        for k in range(j):
+            pivot = pivot - _abs2(lower[j, k])
+        pivot = pivot.clamp_min(tiny).sqrt()
+        logdet = logdet + 2 * pivot.log()
+        lower[j, j] = pivot
+        for i in range(j + 1, size):
+            entry = lower[i, j]
+            for k in range(j):
+                entry = entry - lower[i, k] * lower[j, k].conj()
+            lower[i, j] = entry / pivot
+    return lower, logdet
+
+
+def _invert_triangular(lower: _Triangle, size: int) -> _Triangle:
+    inverse: _Triangle = {}
+    for i in range(size):
+        inverse[i, i] = lower[i, i].reciprocal()
+        for j in range(i):
+            entry = lower[i, j] * inverse[j, j]
+            for k in range(j + 1, i):
+                entry = entry + lower[i, k] * inverse[k, j]
+            inverse[i, j] = -entry * inverse[i, i]
+    return inverse
+
+
+def _gram(inverse: _Triangle, size: int) -> Tensor:
+    """Packed VᴴV of a lower triangular V."""
+    diagonal = [
+        sum((_abs2(inverse[k, i]) for k in range(i + 1, size)), inverse[i, i] ** 2)
+        for i in range(size)
+    ]
+    upper = []
+    for i in range(size):
+        for j in range(i + 1, size):
+            entry = inverse[j, i].conj() * inverse[j, j]
+            for k in range(j + 1, size):
+                entry = entry + inverse[k, i].conj() * inverse[k, j]
+            upper.append(entry)
+    parts = diagonal + [u.real for u in upper] + [u.imag for u in upper]
+    return torch.stack(parts, dim=-2)
+
+
+def _abs2(value: Tensor) -> Tensor:
+    return value.real**2 + value.imag**2
+
+
+def apply_packed(packed: Tensor, x: Tensor) -> Tensor:
+    """Products of packed Hermitian matrices (..., M², T) with vectors (..., M, T)."""
+    size = x.shape[-2]
+    n_upper = size * (size - 1) // 2
+    diagonal, real, imag = packed.split([size, n_upper, n_upper], dim=-2)
+    rows, cols = _upper(size, torch.device("cpu"))
+    out = list((diagonal * x).unbind(-2))
+    for k, (r, c) in enumerate(zip(rows.tolist(), cols.tolist(), strict=True)):
+        entry = torch.complex(real[..., k, :], imag[..., k, :])
+        out[r] = out[r] + entry * x[..., c, :]
+        out[c] = out[c] + entry.conj() * x[..., r, :]
+    return torch.stack(out, dim=-2)
+
+
+def hermitian_power(matrix: Tensor, exponent: float) -> Tensor:
+    """Power of positive definite Hermitian (..., M, M), eigenvalues floored at rounding level."""
+    values, vectors = torch.linalg.eigh(matrix)
+    floor = torch.finfo(values.dtype).eps * values[..., -1:].clamp_min(0) + 1e-30
+    scaled = vectors * torch.maximum(values, floor).pow(exponent)[..., None, :]
+    return scaled @ vectors.mH
+
+
+def riccati(b: Tensor, c: Tensor) -> Tensor:
+    """Positive definite H that solves ``H B H = C`` (Sawada et al. 2013, eq. 40).
+
+    ``H = B^{-1/2} (B^{1/2} C B^{1/2})^{1/2} B^{-1/2}``; all arguments are (..., M, M).
+    """
+    root, inverse_root = hermitian_power(b, 0.5), hermitian_power(b, -0.5)
+    middle = hermitian_power(hermitise(root @ c @ root), 0.5)
+    return hermitise(inverse_root @ middle @ inverse_root)

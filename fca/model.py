@@ -1,0 +1,49 @@
+"""The composition: one spatial model, one source model, one cost, one step, one filter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from fca.source.base import SourceModel
+from fca.spatial.base import SpatialModel
+
+
+@dataclass
+class Model:
+    """Local Gaussian model ``x_ft ~ N(0, Σ_n λ_nft H_nf)`` of one batch of mixtures.
+
+    Attributes
+    ----------
+    spatial : SpatialModel
+        Gives H, and holds the mixture.
+    source : SourceModel
+        Gives λ.
+    """
+
+    spatial: SpatialModel
+    source: SourceModel
+
+    def cost(self) -> Tensor:
+        """Negative log-likelihood plus the source prior's penalty, per bin, (B,)."""
+        psd = self.source.psd()
+        penalty = self.source.penalty()
+        return self.spatial.nll(psd) + penalty / (psd.shape[1] * psd.shape[3])
+
+    def step(self) -> None:
+        """One iteration: the source model, then the spatial model. Never raises the cost."""
+        self.source.update(self.spatial.statistics)
+        self.spatial.update(self.source.psd())
+
+    def normalise(self) -> None:
+        """Give the spatial covariances unit mean diagonal; λ then is the power at a microphone.
+
+        The cost is unchanged. Source models of fixed scale keep theirs.
+        """
+        absorbed = self.source.absorb(self.spatial.scale())
+        self.spatial.rescale(absorbed.reciprocal())
+
+    def images(self, channels: slice = slice(None)) -> Tensor:
+        """Source images by the multichannel Wiener filter, complex (B, F, N, C, T)."""
+        return self.spatial.images(self.source.psd(), channels)

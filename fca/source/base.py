@@ -1,0 +1,54 @@
+"""What a source model offers to the rest of the toolkit."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from fca.spatial.base import FLOOR, Statistics
+
+Evaluate = Callable[[Tensor], Statistics]
+"""Statistics of the mixture at given PSDs (B, F, N, T), under the current spatial model."""
+
+
+class SourceModel(ABC):
+    """Power spectral densities λ of N sources.
+
+    A new model defines :meth:`initialise`, :meth:`psd` and :meth:`update`; it then works with every
+    spatial model, because all of them summarise the mixture by :class:`Statistics`.
+    """
+
+    @abstractmethod
+    def initialise(self, power: Tensor, generator: torch.Generator) -> None:
+        """Set the parameters from first estimates of the source powers, (B, F, N, T)."""
+
+    @abstractmethod
+    def psd(self) -> Tensor:
+        """λ, (B, F, N, T), at least :data:`~fca.spatial.base.FLOOR`."""
+
+    @abstractmethod
+    def update(self, evaluate: Evaluate) -> None:
+        """One pass over all parameters.
+
+        ``evaluate(psd)`` may be called after each block of parameters, so that every block moves on
+        up-to-date statistics and the cost never rises.
+        """
+
+    def penalty(self) -> Tensor | float:
+        """Negative log-prior of the PSDs, summed over sources and bins, (B,)."""
+        return 0.0
+
+    def absorb(self, factor: Tensor) -> Tensor:
+        """Multiply the PSDs by ``factor`` (B, F or 1, N) as far as the model can.
+
+        Returns the part that was absorbed; a model with a fixed scale absorbs nothing.
+        """
+        return torch.ones_like(factor)
+
+
+def floored(psd: Tensor) -> Tensor:
+    """``psd`` kept away from zero, where multiplicative updates would stall."""
+    return psd.clamp_min(FLOOR)

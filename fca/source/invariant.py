@@ -1,0 +1,91 @@
+"""Frequency-invariant sources: one variance per source and frame (independent vector analysis).
+
+Non-Gaussian source priors are scale mixtures of Gaussians. With the variance λ as a parameter and
+the mixing density as its penalty, minimising over λ gives back the cost of the paper, and the
+rank-1 model with these PSDs is AuxIVA (Ono 2011) to the letter.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from fca.errors import InputError
+from fca.source.base import Evaluate, SourceModel, floored
+
+
+class Invariant(SourceModel):
+    """λ shared by all frequencies, or by none (``tied=False``: one frequency at a time, as in ICA).
+
+    The update is EM, which for rank-1 models is the exact minimum.
+    """
+
+    def __init__(self, tied: bool = True) -> None:
+        self.tied = tied
+
+    def initialise(self, power: Tensor, generator: torch.Generator) -> None:
+        self._shape = power.shape
+        self._variance = self._minimise(power)
+
+    def psd(self) -> Tensor:
+        return self._variance.expand(self._shape)
+
+    def update(self, evaluate: Evaluate) -> None:
+        self._variance = self._minimise(evaluate(self.psd()).posterior_power)
+
+    def _minimise(self, power: Tensor) -> Tensor:
+        total = power.sum(1, keepdim=True) if self.tied else power
+        return floored(self._variance_of(total, power.shape[1] if self.tied else 1))
+
+    def _sum_over_variances(self, values: Tensor) -> Tensor:
+        """Sum (B, F or 1, N, T) over everything but the batch."""
+        return values.sum((1, 2, 3))
+
+    @abstractmethod
+    def _variance_of(self, total: Tensor, size: int) -> Tensor:
+        """λ given the power of ``size`` bins that share it, summed."""
+
+
+class Gauss(Invariant):
+    """Time-varying Gaussian: λ is the mean power (Ono 2012)."""
+
+    def _variance_of(self, total: Tensor, size: int) -> Tensor:
+        return total / size
+
+
+class Laplace(Invariant):
+    """Spherical Laplace, ``cost = 2 Σ r`` with r the norm over frequency (Ono 2011)."""
+
+    def _variance_of(self, total: Tensor, size: int) -> Tensor:
+        return total.sqrt()
+
+    def penalty(self) -> Tensor:
+        size = self._shape[1] if self.tied else 1
+        return self._sum_over_variances(self._variance - size * self._variance.log())
+
+
+class Student(Invariant):
+    """Spherical Student's t with ν degrees of freedom.
+
+    Parameters
+    ----------
+    dof : float
+        ν > 0.
+    tied : bool
+        See :class:`Invariant`.
+    """
+
+    def __init__(self, dof: float = 1.0, tied: bool = True) -> None:
+        if not dof > 0:
+            raise InputError(f"degrees of freedom must be positive, got {dof}")
+        super().__init__(tied)
+        self.dof = dof
+
+    def _variance_of(self, total: Tensor, size: int) -> Tensor:
+        return (total + self.dof / 2) / (size + self.dof / 2)
+
+    def penalty(self) -> Tensor:
+        inverse_gamma = self._variance.log() + self._variance.reciprocal()
+        return self.dof / 2 * self._sum_over_variances(inverse_gamma)

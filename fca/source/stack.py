@@ -1,0 +1,54 @@
+"""Different models for different sources of the same mixture, such as talkers and a background."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fca.errors import InputError
+from fca.source.base import Evaluate, SourceModel
+from fca.spatial.base import Statistics
+
+
+class Stack(SourceModel):
+    """Consecutive sources described by consecutive models.
+
+    Parameters
+    ----------
+    parts : list of (SourceModel, int)
+        Models with the number of sources that each describes.
+    """
+
+    def __init__(self, parts: list[tuple[SourceModel, int]]) -> None:
+        self._parts: list[tuple[SourceModel, slice]] = []
+        start = 0
+        for model, count in parts:
+            self._parts.append((model, slice(start, start + count)))
+            start += count
+        self.n_sources = start
+
+    def initialise(self, power: Tensor, generator: torch.Generator) -> None:
+        if power.shape[2] != self.n_sources:
+            raise InputError(f"{self.n_sources} stacked sources, {power.shape[2]} initial powers")
+        for model, where in self._parts:
+            model.initialise(power[:, :, where], generator)
+
+    def psd(self) -> Tensor:
+        return torch.cat([model.psd() for model, _ in self._parts], dim=2)
+
+    def update(self, evaluate: Evaluate) -> None:
+        for model, where in self._parts:
+            model.update(lambda psd, where=where: self._evaluate_part(evaluate, psd, where))  # type: ignore[misc]
+
+    def penalty(self) -> Tensor | float:
+        return sum((model.penalty() for model, _ in self._parts), 0.0)
+
+    def absorb(self, factor: Tensor) -> Tensor:
+        parts = [model.absorb(factor[:, :, where]) for model, where in self._parts]
+        return torch.cat(parts, dim=2)
+
+    def _evaluate_part(self, evaluate: Evaluate, psd: Tensor, where: slice) -> Statistics:
+        """Statistics of one part with the PSDs of all others as they are now."""
+        whole = self.psd()
+        joined = torch.cat([whole[:, :, : where.start], psd, whole[:, :, where.stop :]], dim=2)
+        return evaluate(joined).select(where)

@@ -1,0 +1,115 @@
+"""What a spatial model offers to the rest of the toolkit."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+FLOOR = 1e-10
+"""Smallest PSD and gain, relative to mixtures of unit mean power."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """All that a source model has to know about the mixture and the spatial model.
+
+    With Y the mixture covariance and H a source's spatial covariance, the negative log-likelihood
+    has the derivative ``trace - quadratic`` in the source's PSD, so one pair of arrays serves
+    multiplicative updates, EM, gradients and re-encoding alike.
+
+    Attributes
+    ----------
+    psd : Tensor
+        PSDs λ at which the statistics were taken, (B, F, N, T).
+    quadratic : Tensor
+        ``xᴴ Y⁻¹ H Y⁻¹ x`` (weighted, for a heavy-tailed likelihood), (B, F, N, T).
+    trace : Tensor
+        ``tr(H Y⁻¹)``, (B, F, N, T).
+    rank : int
+        Rank of H: 1 or the number of microphones.
+    """
+
+    psd: Tensor
+    quadratic: Tensor
+    trace: Tensor
+    rank: int
+
+    @property
+    def posterior_power(self) -> Tensor:
+        """``E[tr(H⁻¹ x_n x_nᴴ)] / rank`` given the mixture (Duong et al. 2010, eq. 31).
+
+        The EM update of an unconstrained PSD: power of the Wiener estimate plus its posterior
+        variance, (B, F, N, T).
+        """
+        change = self.psd.square() * (self.quadratic - self.trace) / self.rank
+        return (self.psd + change).clamp_min(FLOOR)
+
+    @property
+    def multiplier(self) -> Tensor:
+        """Majorisation-minimisation factor ``√(quadratic/trace)`` of an unconstrained PSD."""
+        return (self.quadratic / self.trace).sqrt()
+
+    def select(self, sources: slice) -> Statistics:
+        """The statistics of a subset of the sources."""
+        return Statistics(
+            self.psd[:, :, sources],
+            self.quadratic[:, :, sources],
+            self.trace[:, :, sources],
+            self.rank,
+        )
+
+
+class SpatialModel(ABC):
+    """Spatial covariances of N sources, fitted to one batch of mixtures.
+
+    Implementations hold the mixture X (B, F, M, T) and their parameters; every method takes the
+    PSDs λ (B, F, N, T) that the source model currently gives. Updates replace tensors instead of
+    writing into them, so gradients flow through any number of iterations.
+    """
+
+    n_sources: int
+
+    @abstractmethod
+    def statistics(self, psd: Tensor) -> Statistics:
+        """What the source model needs for its own update."""
+
+    @abstractmethod
+    def update(self, psd: Tensor) -> None:
+        """One pass over all spatial parameters; never raises the cost."""
+
+    @abstractmethod
+    def nll(self, psd: Tensor) -> Tensor:
+        """Negative log-likelihood per time-frequency bin without constants, (B,)."""
+
+    @abstractmethod
+    def scale(self) -> Tensor:
+        """Mean diagonal of the spatial covariances, ``tr(H) / M``, (B, F or 1, N)."""
+
+    @abstractmethod
+    def rescale(self, factor: Tensor) -> None:
+        """Multiply the spatial covariances by ``factor`` (B, F or 1, N)."""
+
+    @abstractmethod
+    def images(self, psd: Tensor, channels: slice = slice(None)) -> Tensor:
+        """Multichannel Wiener estimates of the source images, (B, F, N, C, T).
+
+        The posterior means ``λ H Y⁻¹ x`` at the chosen channels. Over all sources (background
+        included) they sum to the mixture.
+        """
+
+    @abstractmethod
+    def scm(self) -> Tensor:
+        """Spatial covariance matrices H, (B, F, N, M, M)."""
+
+
+def mean_over_bins(total: Tensor, mixture: Tensor) -> Tensor:
+    """Sum (B, F) of frame terms -> mean per time-frequency bin (B,)."""
+    return total.sum(-1) / (mixture.shape[1] * mixture.shape[-1])
+
+
+def log_abs_det(matrix: Tensor) -> Tensor:
+    """``log|det|`` of square matrices."""
+    return torch.linalg.slogdet(matrix).logabsdet

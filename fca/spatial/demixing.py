@@ -1,0 +1,141 @@
+"""Updates of a demixing matrix: iterative projection (IP, IP2) and source steering (ISS).
+
+All minimise ``Σ_m q_mᴴ V_m q_m − 2 log|det Q|`` over the rows q_mᴴ of Q given the weighted mixture
+covariances V_m, and depend on the data through these alone. With the covariances at hand, steering
+needs no pass over the frames at all.
+
+Shapes: Q (B, F, M, M); V (B, F, K, M, M), one covariance per updated row, K ≤ M. When K < M the
+other rows span the background and ``refresh`` recomputes them after each step (OverIVA).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from fca.linalg import hermitise
+
+Refresh = Callable[[Tensor], Tensor]
+DemixingUpdate = Callable[[Tensor, Tensor, Refresh], Tensor]
+
+
+def ip(demixing: Tensor, covariance: Tensor, refresh: Refresh) -> Tensor:
+    """Iterative projection (Ono 2011, eqs. 13-14), one row after the other."""
+    for m in range(covariance.shape[2]):
+        v = covariance[:, :, m]
+        unit = _unit_columns(demixing, [m])
+        row = torch.linalg.solve(demixing @ v, unit)
+        row = row / _quadratic_form(row, v).sqrt()
+        demixing = refresh(_replace_rows(demixing, [m], row.mH))
+    return demixing
+
+
+def ip2(demixing: Tensor, covariance: Tensor, refresh: Refresh) -> Tensor:
+    """Pairwise iterative projection (Ono 2012; Scheibler & Ono 2020, algorithm 3)."""
+    n_rows = covariance.shape[2]
+    if n_rows == 1:
+        return ip(demixing, covariance, refresh)
+    for m in range(0, n_rows, 2):
+        pair = [m, (m + 1) % n_rows]
+        demixing = refresh(_replace_rows(demixing, pair, _pair_of_rows(demixing, covariance, pair)))
+    return demixing
+
+
+def iss(demixing: Tensor, covariance: Tensor, refresh: Refresh) -> Tensor:
+    """Iterative source steering (Scheibler & Ono 2020), ``Q ← Q − v q_kᴴ`` for every k.
+
+    The sums over frames of the paper are written as quadratic forms of V:
+    ``Σ_t y_m y_k* / ỹ_m = T · q_mᴴ V_m q_k``.
+    """
+    n_rows = covariance.shape[2]
+    for k in range(n_rows):
+        steer = demixing[:, :, k].conj()[:, :, None, :, None]
+        covariance_steer = (covariance @ steer)[..., 0]
+        power = (steer.mH[..., 0, :] * covariance_steer).sum(-1).real
+        cross = (demixing[:, :, :n_rows] * covariance_steer).sum(-1)
+        step = cross / power
+        own = 1 - power[:, :, k].rsqrt()
+        is_own = torch.arange(n_rows, device=step.device) == k
+        step = torch.where(is_own, own[..., None].to(step.dtype), step)
+        rows = demixing[:, :, :n_rows] - step[..., None] * demixing[:, :, k : k + 1]
+        demixing = refresh(torch.cat([rows, demixing[:, :, n_rows:]], dim=2))
+    return demixing
+
+
+def orthogonal_background(demixing: Tensor, covariance: Tensor, n_sources: int) -> Tensor:
+    """Complete N demixing rows by a background uncorrelated with their outputs.
+
+    Rows ``[J, −I]`` with ``J = (E₂ C Wᴴ)(E₁ C Wᴴ)⁻¹`` (Scheibler & Ono 2019, eq. 9): the maximum
+    likelihood background for stationary noise.
+
+    Parameters
+    ----------
+    demixing : Tensor
+        (B, F, M, M); its first N rows are kept.
+    covariance : Tensor
+        Mixture covariance C, (B, F, M, M).
+    n_sources : int
+        N.
+    """
+    n_channels = demixing.shape[-1]
+    if n_sources == n_channels:
+        return demixing
+    rows = demixing[:, :, :n_sources]
+    cross = covariance @ rows.mH
+    j = torch.linalg.solve(cross[:, :, :n_sources], cross[:, :, n_sources:], left=False)
+    eye = torch.eye(n_channels - n_sources, dtype=rows.dtype, device=rows.device)
+    background = torch.cat([j, -eye.expand(*j.shape[:2], -1, -1)], dim=-1)
+    return torch.cat([rows, background], dim=2)
+
+
+def _pair_of_rows(demixing: Tensor, covariance: Tensor, pair: list[int]) -> Tensor:
+    """New rows for a pair: generalised eigenvectors of the two projected covariances.
+
+    Of the two ways to hand them out, this order makes ``|det Q|`` the larger.
+    """
+    units = _unit_columns(demixing, pair)
+    first, second = covariance[:, :, pair[0]], covariance[:, :, pair[1]]
+    p_first = torch.linalg.solve(demixing @ first, units)
+    p_second = torch.linalg.solve(demixing @ second, units)
+    u_first = hermitise(p_first.mH @ first @ p_first)
+    u_second = hermitise(p_second.mH @ second @ p_second)
+    vectors = _generalised_eigenvectors(u_second, u_first)
+    rows = []
+    for basis, projected, vector in (
+        (p_first, u_first, vectors[..., :1]),
+        (p_second, u_second, vectors[..., 1:]),
+    ):
+        scaled = vector / _quadratic_form(vector, projected).sqrt()
+        rows.append((basis @ scaled).mH)
+    return torch.cat(rows, dim=2)
+
+
+def _generalised_eigenvectors(a: Tensor, b: Tensor) -> Tensor:
+    """Vectors r of ``a r = μ b r`` for 2 x 2 Hermitian a, b, the smallest μ first."""
+    inverse_factor = torch.linalg.inv(torch.linalg.cholesky(b))
+    _, vectors = torch.linalg.eigh(hermitise(inverse_factor @ a @ inverse_factor.mH))
+    return inverse_factor.mH @ vectors
+
+
+def _unit_columns(demixing: Tensor, columns: list[int]) -> Tensor:
+    eye = torch.eye(demixing.shape[-1], dtype=demixing.dtype, device=demixing.device)
+    return eye[:, columns].expand(*demixing.shape[:2], -1, -1)
+
+
+def _quadratic_form(vector: Tensor, matrix: Tensor) -> Tensor:
+    """``vᴴ A v`` of column vectors (..., M, 1) as real (..., 1, 1)."""
+    tiny = torch.finfo(vector.dtype).tiny
+    value: Tensor = (vector.mH @ matrix @ vector).real
+    return value.clamp_min(tiny)
+
+
+def _replace_rows(matrix: Tensor, rows: list[int], values: Tensor) -> Tensor:
+    out = list(matrix.unbind(2))
+    for position, row in enumerate(rows):
+        out[row] = values[:, :, position]
+    return torch.stack(out, dim=2)
+
+
+DEMIXING_UPDATES: dict[str, DemixingUpdate] = {"ip": ip, "ip2": ip2, "iss": iss}

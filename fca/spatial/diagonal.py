@@ -1,0 +1,246 @@
+"""Spatial models whose covariances are diagonal in one common basis Q_f.
+
+``H_nf = Q_f⁻¹ diag(g_nf) Q_f⁻ᴴ``: with free gains g these are the jointly diagonalisable models of
+FastMNMF (Sekiguchi et al. 2020) and FastFCA (Ito et al. 2018); with g fixed to the rows of an
+identity they are the rank-1 models of IVA and ILRMA, Q being the demixing matrix.
+"""
+
+from __future__ import annotations
+
+import functools
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from fca.errors import InputError
+from fca.likelihood import Gaussian, Likelihood
+from fca.linalg import pack_outer, regularise, weighted_covariance
+from fca.spatial.base import FLOOR, SpatialModel, Statistics, log_abs_det, mean_over_bins
+from fca.spatial.demixing import DEMIXING_UPDATES, orthogonal_background
+
+
+class Diagonal(SpatialModel):
+    """Common basis Q, its outputs ``x̃ = |Qx|²`` and its updates.
+
+    Parameters
+    ----------
+    mixture : Tensor
+        X, complex (B, F, M, T).
+    demixing : Tensor
+        Initial Q, (B, F, M, M).
+    n_sources : int
+        N.
+    update : {"ip", "ip2", "iss"}
+        How Q is updated.
+    likelihood : Likelihood
+        Gaussian unless given.
+    """
+
+    def __init__(
+        self,
+        mixture: Tensor,
+        demixing: Tensor,
+        n_sources: int,
+        update: str = "ip",
+        likelihood: Likelihood | None = None,
+    ) -> None:
+        if update not in DEMIXING_UPDATES:
+            known = ", ".join(DEMIXING_UPDATES)
+            raise InputError(f"unknown update {update!r} of a demixing matrix; choose from {known}")
+        self.mixture = mixture
+        self.n_sources = n_sources
+        self.likelihood: Likelihood = likelihood or Gaussian()
+        self._step = DEMIXING_UPDATES[update]
+        self._set_demixing(demixing)
+
+    def images(self, psd: Tensor, channels: slice = slice(None)) -> Tensor:
+        """``x̂_n = Q⁻¹ diag(λ_n g_n / ỹ) Q x``; see :meth:`SpatialModel.images`."""
+        filtered = self._wiener_gains(psd) * self.outputs[:, :, None]
+        return self.mixing[:, :, None, channels] @ filtered
+
+    @functools.cached_property
+    def outer(self) -> Tensor:
+        """Packed x xᴴ, (B, F, M², T); computed on the first update of Q."""
+        return pack_outer(self.mixture)
+
+    @property
+    def mixing(self) -> Tensor:
+        """Q⁻¹, (B, F, M, M)."""
+        return torch.linalg.inv(self.demixing)
+
+    def _set_demixing(self, demixing: Tensor) -> None:
+        self.demixing = demixing
+        self.outputs = demixing @ self.mixture
+        self.power = self.outputs.real.square() + self.outputs.imag.square()
+
+    def _update_demixing(self, weight: Tensor) -> None:
+        """One pass over the rows of Q with frame weights (B, F, K, T), K rows updated."""
+        covariance = regularise(weighted_covariance(self.outer, weight))
+        self._set_demixing(self._step(self.demixing, covariance, self._refresh))
+
+    def _refresh(self, demixing: Tensor) -> Tensor:
+        return demixing
+
+    @abstractmethod
+    def _wiener_gains(self, psd: Tensor) -> Tensor:
+        """``λ_n g_n / ỹ`` in the domain of Q, (B, F, N, M, T)."""
+
+
+class Rank1(Diagonal):
+    """One demixing row per source: ``H_n = a_n a_nᴴ`` with a_n a column of ``Q⁻¹``.
+
+    With N < M sources the remaining rows span a stationary background, uncorrelated with the
+    sources (OverIVA, Scheibler & Ono 2019).
+
+    Raises
+    ------
+    InputError
+        If there are more sources than microphones.
+    """
+
+    def __init__(
+        self,
+        mixture: Tensor,
+        demixing: Tensor,
+        n_sources: int,
+        update: str = "ip",
+        likelihood: Likelihood | None = None,
+    ) -> None:
+        n_channels = mixture.shape[2]
+        if n_sources > n_channels:
+            raise InputError(
+                f"a rank-1 model separates at most as many sources as microphones: "
+                f"{n_sources} sources, {n_channels} microphones"
+            )
+        super().__init__(mixture, demixing, n_sources, update, likelihood)
+        self._set_demixing(self._refresh(demixing))
+
+    def statistics(self, psd: Tensor) -> Statistics:
+        precision = psd.reciprocal()
+        energy = self.power[:, :, : self.n_sources] * precision
+        weight = self.likelihood.weight(energy, 1)
+        quadratic = energy * precision if weight is None else weight * energy * precision
+        return Statistics(psd, quadratic, precision, rank=1)
+
+    def update(self, psd: Tensor) -> None:
+        precision = psd.reciprocal()
+        weight = self.likelihood.weight(self.power[:, :, : self.n_sources] * precision, 1)
+        self._update_demixing(precision if weight is None else weight * precision)
+
+    def nll(self, psd: Tensor) -> Tensor:
+        energy = self.power[:, :, : self.n_sources] / psd
+        per_bin = (self.likelihood.energy(energy, 1) + psd.log()).sum((2, 3))
+        log_volume = self._background_log_det() - 2 * log_abs_det(self.demixing)
+        return mean_over_bins(per_bin + self.mixture.shape[-1] * log_volume, self.mixture)
+
+    def scale(self) -> Tensor:
+        columns = self.mixing[..., : self.n_sources]
+        return (columns.real.square() + columns.imag.square()).mean(2)
+
+    def rescale(self, factor: Tensor) -> None:
+        rows = self.demixing[:, :, : self.n_sources] / factor.sqrt()[..., None]
+        self._set_demixing(torch.cat([rows, self.demixing[:, :, self.n_sources :]], dim=2))
+
+    def scm(self) -> Tensor:
+        columns = self.mixing[..., : self.n_sources].mT
+        return columns[..., :, None] * columns[..., None, :].conj()
+
+    def _wiener_gains(self, psd: Tensor) -> Tensor:
+        eye = torch.eye(self.mixture.shape[2], dtype=psd.dtype, device=psd.device)
+        return eye[: self.n_sources, :, None].expand(*psd.shape[:2], -1, -1, -1)
+
+    @functools.cached_property
+    def _mixture_covariance(self) -> Tensor:
+        return regularise(self.mixture @ self.mixture.mH / self.mixture.shape[-1])
+
+    def _refresh(self, demixing: Tensor) -> Tensor:
+        if self.n_sources == demixing.shape[-1]:
+            return demixing
+        return orthogonal_background(demixing, self._mixture_covariance, self.n_sources)
+
+    def _background_log_det(self) -> Tensor | float:
+        """Log-determinant of the background's covariance: its likelihood at the optimum."""
+        rows = self.demixing[:, :, self.n_sources :]
+        if rows.shape[2] == 0:
+            return 0.0
+        return log_abs_det(rows @ self._mixture_covariance @ rows.mH)
+
+
+class JointlyDiagonal(Diagonal):
+    """Jointly diagonalisable full-rank covariances with multiplicative updates of the gains.
+
+    Parameters
+    ----------
+    mixture, demixing, n_sources, update, likelihood
+        As in :class:`Diagonal`.
+    gains : Tensor
+        Initial g, (B, F, N, M); (B, 1, N, M) shares them over frequency (FastMNMF2).
+    """
+
+    def __init__(
+        self,
+        mixture: Tensor,
+        demixing: Tensor,
+        gains: Tensor,
+        update: str = "ip",
+        likelihood: Likelihood | None = None,
+    ) -> None:
+        super().__init__(mixture, demixing, gains.shape[2], update, likelihood)
+        self.gains = gains
+
+    def statistics(self, psd: Tensor) -> Statistics:
+        weighted, precision = self._weights(psd)
+        return Statistics(psd, self.gains @ weighted, self.gains @ precision, self.power.shape[2])
+
+    def update(self, psd: Tensor) -> None:
+        """Multiplicative update of g (Sekiguchi et al. 2020, eq. 33), then one pass over Q."""
+        weighted, precision = self._weights(psd)
+        numerator, denominator = weighted @ psd.mT, precision @ psd.mT
+        if self.gains.shape[1] == 1:
+            numerator = numerator.sum(1, keepdim=True)
+            denominator = denominator.sum(1, keepdim=True)
+        self.gains = (self.gains * (numerator / denominator).sqrt().mT).clamp_min(FLOOR)
+        self._update_demixing(self._precision(psd))
+
+    def nll(self, psd: Tensor) -> Tensor:
+        variance = self._variance(psd)
+        q = (self.power / variance).sum(2)
+        per_bin = self.likelihood.energy(q, self.power.shape[2]).sum(-1)
+        per_bin = per_bin + variance.log().sum((2, 3))
+        log_volume = -2 * log_abs_det(self.demixing)
+        return mean_over_bins(per_bin + self.mixture.shape[-1] * log_volume, self.mixture)
+
+    def scale(self) -> Tensor:
+        return self.gains.mean(-1)
+
+    def rescale(self, factor: Tensor) -> None:
+        self.gains = (self.gains * factor[..., None]).clamp_min(FLOOR)
+
+    def scm(self) -> Tensor:
+        mixing = self.mixing[:, :, None]
+        return (mixing * self.gains[..., None, :]) @ mixing.mH
+
+    def _wiener_gains(self, psd: Tensor) -> Tensor:
+        joint = psd[:, :, :, None] * self.gains[..., None]
+        return joint / self._variance(psd)[:, :, None]
+
+    def _variance(self, psd: Tensor) -> Tensor:
+        """``ỹ_ftm = Σ_n λ_nft g_nfm``, (B, F, M, T)."""
+        return self.gains.mT @ psd
+
+    def _weights(self, psd: Tensor) -> tuple[Tensor, Tensor]:
+        """``x̃/ỹ²`` and ``1/ỹ``, (B, F, M, T), the former weighted by the likelihood."""
+        precision = self._variance(psd).reciprocal()
+        energy = self.power * precision
+        weight = self.likelihood.weight(energy.sum(2, keepdim=True), self.power.shape[2])
+        if weight is not None:
+            energy = energy * weight
+        return energy * precision, precision
+
+    def _precision(self, psd: Tensor) -> Tensor:
+        """Frame weights of the covariances that Q is updated with, (B, F, M, T)."""
+        precision = self._variance(psd).reciprocal()
+        q = (self.power * precision).sum(2, keepdim=True)
+        weight = self.likelihood.weight(q, self.power.shape[2])
+        return precision if weight is None else weight * precision

@@ -1,0 +1,127 @@
+"""Full-rank spatial covariance matrices (Duong et al. 2010; Sawada et al. 2013)."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor
+
+from fca.errors import InputError
+from fca.likelihood import Gaussian, Likelihood
+from fca.linalg import (
+    apply_packed,
+    hermitise,
+    inverse_and_logdet,
+    pack,
+    pack_dual,
+    pack_outer,
+    regularise,
+    riccati,
+    weighted_covariance,
+)
+from fca.spatial.base import SpatialModel, Statistics, mean_over_bins
+
+NOISE = 1e-6
+"""Sensor noise ε in ``Y = Σ_n λ_n H_n + εI``, relative to mixtures of unit mean power."""
+
+
+class FullRank(SpatialModel):
+    """One unconstrained Hermitian matrix per source and frequency.
+
+    Parameters
+    ----------
+    mixture : Tensor
+        X, complex (B, F, M, T).
+    scm : Tensor
+        Initial H, (B, F, N, M, M).
+    update : {"em", "mu"}
+        EM (Duong et al. 2010) or the multiplicative update by a Riccati equation (Sawada et al.
+        2013), which takes larger steps.
+    likelihood : Likelihood
+        Gaussian unless given.
+    noise : float
+        ε of the sensor noise; the same in the cost, the updates and the filter.
+    """
+
+    def __init__(
+        self,
+        mixture: Tensor,
+        scm: Tensor,
+        update: str = "mu",
+        likelihood: Likelihood | None = None,
+        noise: float = NOISE,
+    ) -> None:
+        if update not in ("em", "mu"):
+            raise InputError(f"unknown update {update!r} of full-rank covariances: choose em or mu")
+        self.mixture = mixture
+        self.n_sources = scm.shape[2]
+        self.likelihood: Likelihood = likelihood or Gaussian()
+        self.noise = noise
+        self._step = _em if update == "em" else _mu
+        self._h = scm
+
+    def statistics(self, psd: Tensor) -> Statistics:
+        precision, whitened_outer = self._whiten(psd)
+        h = pack_dual(self._h)
+        return Statistics(psd, h @ whitened_outer, h @ precision, self.mixture.shape[2])
+
+    def update(self, psd: Tensor) -> None:
+        precision, whitened_outer = self._whiten(psd)
+        a = weighted_covariance(whitened_outer, psd)
+        b = weighted_covariance(precision, psd)
+        self._h = self._step(self._h, a, b)
+
+    def nll(self, psd: Tensor) -> Tensor:
+        precision, logdet = inverse_and_logdet(self._covariance(psd))
+        energy = self.likelihood.energy(self._energy(precision), self.mixture.shape[2])
+        return mean_over_bins((energy + logdet).sum(-1), self.mixture)
+
+    def scale(self) -> Tensor:
+        return self._h.diagonal(dim1=-2, dim2=-1).real.mean(-1)
+
+    def rescale(self, factor: Tensor) -> None:
+        self._h = self._h * factor[..., None, None]
+
+    def images(self, psd: Tensor, channels: slice = slice(None)) -> Tensor:
+        """``x̂_n = λ_n H_n Y⁻¹ x``; see :meth:`SpatialModel.images`."""
+        precision, _ = inverse_and_logdet(self._covariance(psd))
+        whitened = apply_packed(precision, self.mixture)
+        return psd[:, :, :, None] * (self._h[:, :, :, channels] @ whitened[:, :, None])
+
+    def scm(self) -> Tensor:
+        return self._h
+
+    @functools.cached_property
+    def _outer(self) -> Tensor:
+        return pack_outer(self.mixture)
+
+    def _covariance(self, psd: Tensor) -> Tensor:
+        """Packed ``Y_ft = Σ_n λ_nft H_nf + εI``, (B, F, M², T)."""
+        n_channels = self.mixture.shape[2]
+        noise = torch.zeros(n_channels**2, 1, dtype=psd.dtype, device=psd.device)
+        noise[:n_channels] = self.noise
+        return pack(self._h).mT @ psd + noise
+
+    def _energy(self, precision: Tensor) -> Tensor:
+        """``xᴴ Y⁻¹ x``, (B, F, T)."""
+        n_channels = self.mixture.shape[2]
+        product = precision * self._outer
+        return product[:, :, :n_channels].sum(2) + 2 * product[:, :, n_channels:].sum(2)
+
+    def _whiten(self, psd: Tensor) -> tuple[Tensor, Tensor]:
+        """Packed ``Y⁻¹`` and (weighted) ``Y⁻¹ x xᴴ Y⁻¹``, each (B, F, M², T)."""
+        precision, _ = inverse_and_logdet(self._covariance(psd))
+        outer = pack_outer(apply_packed(precision, self.mixture))
+        weight = self.likelihood.weight(self._energy(precision), self.mixture.shape[2])
+        return precision, outer if weight is None else outer * weight[:, :, None]
+
+
+def _em(h: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """``H ← H + H (A − B) H``: mean over frames of the posterior second moment over λ."""
+    return hermitise(h + h @ (a - b) @ h)
+
+
+def _mu(h: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Solve ``H B H = H_old A H_old`` (Sawada et al. 2013, eq. 36)."""
+    return riccati(regularise(b), hermitise(h @ a @ h))

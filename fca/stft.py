@@ -1,0 +1,65 @@
+"""Short-time Fourier transform with a periodic Hann window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fca.errors import InputError
+
+
+@dataclass(frozen=True)
+class STFT:
+    """Analysis and perfect-reconstruction synthesis of waveforms.
+
+    Equal to ``torchaudio.transforms.Spectrogram(n_fft, hop_length=hop, power=None)`` except that
+    the ends are padded with zeros, so that signals shorter than a window are defined too.
+
+    Parameters
+    ----------
+    n_fft : int
+        Window length in samples, even.
+    hop : int
+        Frame shift in samples, at most half a window.
+    """
+
+    n_fft: int = 1024
+    hop: int = 256
+
+    def __post_init__(self) -> None:
+        if self.n_fft < 4 or self.n_fft % 2 or not 1 <= self.hop <= self.n_fft // 2:
+            raise InputError(
+                f"n_fft must be even and hop at most half of it, got n_fft={self.n_fft} "
+                f"and hop={self.hop}"
+            )
+
+    @property
+    def n_freq(self) -> int:
+        """Number of frequency bins F."""
+        return self.n_fft // 2 + 1
+
+    def analyse(self, signal: Tensor) -> Tensor:
+        """Spectrogram of ``signal`` (..., samples) as complex (..., F, T), T = samples // hop + 1."""
+        flat = signal.reshape(-1, signal.shape[-1])
+        spectrum = torch.stft(
+            flat,
+            self.n_fft,
+            self.hop,
+            window=self._window(flat),
+            center=True,
+            pad_mode="constant",
+            return_complex=True,
+        )
+        return spectrum.reshape(*signal.shape[:-1], *spectrum.shape[-2:])
+
+    def synthesise(self, spectrum: Tensor, length: int) -> Tensor:
+        """Waveform (..., length) of a complex spectrogram (..., F, T)."""
+        flat = spectrum.reshape(-1, *spectrum.shape[-2:])
+        window = self._window(flat.real)
+        signal = torch.istft(flat, self.n_fft, self.hop, window=window, center=True, length=length)
+        return signal.reshape(*spectrum.shape[:-2], length)
+
+    def _window(self, like: Tensor) -> Tensor:
+        return torch.hann_window(self.n_fft, dtype=like.dtype, device=like.device)
