@@ -1,0 +1,188 @@
+"""Audio files in and out, and resampling: the only module that touches sound files.
+
+Files are (time, channels); everything handed over here is ``(channels, samples)`` float32.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from fca.errors import InputError
+
+__all__ = ["SUFFIXES", "fit_length", "fits_flac", "read", "resample", "write"]
+
+Waveform: TypeAlias = NDArray[np.float32]
+AnyPath: TypeAlias = "str | os.PathLike[str]"
+
+SUFFIXES = frozenset(
+    [".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".caf", ".au", ".w64", ".rf64"]
+)
+"""File name endings, in lower case, that are taken for audio when a folder is searched."""
+
+_SUBTYPES = {".wav": "FLOAT", ".flac": "PCM_24"}
+_MAX_FLAC_CHANNELS = 8
+# libsndfile's log line on a chunk that claims more (or less) than the file holds.
+_CHUNK_SIZES = re.compile(r"^\s*(?:data|SSND|riff)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
+# Programs that write to a pipe cannot know the size and claim (nearly) the largest there is.
+_UNKNOWN_SIZE = 0x7FFF0000
+
+
+def read(source: AnyPath | Sequence[AnyPath]) -> tuple[Waveform, int]:
+    """Read a recording.
+
+    Parameters
+    ----------
+    source : path, or sequence of paths
+        One file with all channels, or one single-channel file per microphone.
+
+    Returns
+    -------
+    waveform : (channels, samples), float32
+    sample_rate : int
+        In Hz.
+
+    Raises
+    ------
+    InputError
+        If a file is missing, empty, truncated, not audio, or holds NaN or infinite samples; if
+        the files of one recording have more than one channel each or differ in rate or length.
+    """
+    if isinstance(source, str | os.PathLike):
+        return _read_file(Path(source))
+    paths = [Path(path) for path in source]
+    if not paths:
+        raise InputError("a recording needs at least one file")
+    return _stack_channels(paths, [_read_file(path) for path in paths])
+
+
+def resample(waveform: Waveform, rate: int, new_rate: int) -> Waveform:
+    """Resample ``(..., samples)`` from ``rate`` to ``new_rate`` (Hz) with soxr's best filter.
+
+    The result has ``ceil(samples * new_rate / rate)`` samples, so that going there and back never
+    loses the end of a recording.
+
+    Raises
+    ------
+    InputError
+        If a rate is not positive.
+    """
+    if rate <= 0 or new_rate <= 0:
+        raise InputError(f"sample rates must be positive, got {rate} and {new_rate} Hz")
+    if rate == new_rate:
+        return waveform
+    flat = waveform.reshape(-1, waveform.shape[-1]).T
+    resampled = soxr.resample(np.ascontiguousarray(flat), rate, new_rate, quality="VHQ").T
+    length = -(-waveform.shape[-1] * new_rate // rate)
+    return fit_length(resampled, length).reshape(*waveform.shape[:-1], length)
+
+
+def fit_length(waveform: Waveform, length: int) -> Waveform:
+    """Cut ``(..., samples)`` at its end, or append zeros, to ``length`` samples."""
+    missing = max(0, length - waveform.shape[-1])
+    padding = [(0, 0)] * (waveform.ndim - 1) + [(0, missing)]
+    return np.ascontiguousarray(np.pad(waveform[..., :length], padding))
+
+
+def fits_flac(waveform: Waveform) -> bool:
+    """Whether FLAC can hold ``(channels, samples)`` without clipping and in one file."""
+    return bool(np.abs(waveform).max(initial=0.0) <= 1) and len(waveform) <= _MAX_FLAC_CHANNELS
+
+
+def write(path: AnyPath, waveform: Waveform, sample_rate: int) -> None:
+    """Write ``(channels, samples)`` or ``(samples,)`` as 32-bit float WAV or 24-bit FLAC.
+
+    The suffix of ``path`` decides which. The file appears under its name only when it is complete.
+
+    Raises
+    ------
+    InputError
+        If the suffix is neither .wav nor .flac, a sample is NaN or infinite, or FLAC would clip.
+    OSError
+        If the file cannot be written.
+    """
+    path, waveform = Path(path), np.atleast_2d(waveform)
+    if path.suffix.lower() not in _SUBTYPES:
+        raise InputError(f"{path}: audio is written as .wav or .flac")
+    if not np.isfinite(waveform).all():
+        raise InputError(f"{path}: not written, the waveform holds NaN or infinite samples")
+    if path.suffix.lower() == ".flac" and not fits_flac(waveform):
+        raise InputError(
+            f"{path}: FLAC holds up to {_MAX_FLAC_CHANNELS} channels within ±1, got "
+            f"{len(waveform)} and a peak of {np.abs(waveform).max():.3g}; write .wav"
+        )
+    _write_then_rename(path, waveform, sample_rate)
+
+
+def _write_then_rename(path: Path, waveform: Waveform, sample_rate: int) -> None:
+    suffix = path.suffix.lower()
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        soundfile.write(
+            temporary, waveform.T, sample_rate, subtype=_SUBTYPES[suffix], format=suffix[1:].upper()
+        )
+        temporary.replace(path)
+    except soundfile.LibsndfileError as error:
+        raise OSError(f"{path}: cannot be written ({_reason(error)})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read_file(path: Path) -> tuple[Waveform, int]:
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    if not path.is_file():
+        raise InputError(f"{path}: not a file")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: the file is empty")
+    try:
+        with soundfile.SoundFile(path) as file:
+            _check_complete(path, file)
+            waveform = file.read(dtype="float32", always_2d=True).T
+            sample_rate = int(file.samplerate)
+    except (soundfile.SoundFileError, TypeError) as error:  # TypeError: headerless .raw
+        raise InputError(f"{path}: cannot be read as audio ({_reason(error)})") from None
+    _check_samples(path, waveform)
+    return np.ascontiguousarray(waveform), sample_rate
+
+
+def _check_complete(path: Path, file: soundfile.SoundFile) -> None:
+    """Refuse what libsndfile reads silently: a file that ends before its header says."""
+    for claimed, present in _CHUNK_SIZES.findall(file.extra_info):
+        if int(present) < int(claimed) < _UNKNOWN_SIZE:
+            raise InputError(f"{path}: truncated, {present} of {claimed} bytes of audio are there")
+
+
+def _check_samples(path: Path, waveform: Waveform) -> None:
+    if waveform.shape[-1] == 0:
+        raise InputError(f"{path}: holds no samples")
+    if not np.isfinite(waveform).all():
+        raise InputError(f"{path}: holds NaN or infinite samples")
+
+
+def _stack_channels(paths: list[Path], files: list[tuple[Waveform, int]]) -> tuple[Waveform, int]:
+    first, rate = files[0]
+    for path, (waveform, its_rate) in zip(paths, files, strict=True):
+        if len(waveform) != 1:
+            raise InputError(f"{path}: {len(waveform)} channels where one per file is expected")
+        if its_rate != rate:
+            raise InputError(f"{path}: {its_rate} Hz, but {paths[0]} has {rate} Hz")
+        if waveform.shape != first.shape:
+            raise InputError(
+                f"{path}: {waveform.shape[-1]} samples, but {paths[0]} has {first.shape[-1]}"
+            )
+    return np.concatenate([waveform for waveform, _ in files]), rate
+
+
+def _reason(error: Exception) -> str:
+    """Library's message without the path that it repeats."""
+    text = getattr(error, "error_string", "") or str(error)
+    return text.removeprefix("Error : ").strip().rstrip(".")

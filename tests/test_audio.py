@@ -1,0 +1,187 @@
+"""Audio files: what goes out comes back, and bad files give one clear line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from fca import audio
+from fca.errors import InputError
+
+RATE = 16000
+
+
+@pytest.fixture
+def noise() -> np.ndarray:
+    return 0.1 * np.random.default_rng(0).standard_normal((3, 4000)).astype(np.float32)
+
+
+@pytest.fixture
+def wav(tmp_path: Path, noise: np.ndarray) -> Path:
+    path = tmp_path / "noise.wav"
+    soundfile.write(path, noise.T, RATE, subtype="PCM_16")
+    return path
+
+
+def mono_files(folder: Path, waveforms: list[np.ndarray], rates: list[int]) -> list[Path]:
+    paths = [folder / f"{k}.wav" for k in range(len(waveforms))]
+    for path, waveform, rate in zip(paths, waveforms, rates, strict=True):
+        soundfile.write(path, waveform, rate, subtype="FLOAT")
+    return paths
+
+
+@pytest.mark.parametrize(("suffix", "step"), [(".wav", 0.0), (".flac", 2.0**-23)])
+def test_what_is_written_is_read_back(
+    tmp_path: Path, noise: np.ndarray, suffix: str, step: float
+) -> None:
+    audio.write(tmp_path / f"x{suffix}", noise, RATE)
+    waveform, rate = audio.read(tmp_path / f"x{suffix}")
+    assert rate == RATE
+    assert waveform.shape == noise.shape
+    assert waveform.dtype == np.float32
+    assert np.abs(waveform - noise).max() <= step
+
+
+def test_float_wav_keeps_samples_beyond_full_scale(tmp_path: Path, noise: np.ndarray) -> None:
+    audio.write(tmp_path / "loud.wav", 100 * noise, RATE)
+    np.testing.assert_array_equal(audio.read(tmp_path / "loud.wav")[0], 100 * noise)
+
+
+@pytest.mark.parametrize("waveform", [np.full((2, 10), 1.5), np.zeros((9, 10))])
+def test_flac_refuses_what_it_cannot_hold(tmp_path: Path, waveform: np.ndarray) -> None:
+    assert not audio.fits_flac(waveform)
+    with pytest.raises(InputError, match=r"write \.wav"):
+        audio.write(tmp_path / "x.flac", waveform, RATE)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_left_of_a_failed_write(tmp_path: Path, noise: np.ndarray) -> None:
+    with pytest.raises(InputError, match="NaN"):
+        audio.write(tmp_path / "x.wav", noise * np.nan, RATE)
+    with pytest.raises(InputError, match=r"\.wav or \.flac"):
+        audio.write(tmp_path / "x.mp3", noise, RATE)
+    with pytest.raises(OSError, match="cannot be written"):
+        audio.write(tmp_path / "no such folder" / "x.wav", noise, RATE)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_file_per_channel_equals_one_file(tmp_path: Path, noise: np.ndarray) -> None:
+    waveform, rate = audio.read(mono_files(tmp_path, list(noise), [RATE] * 3))
+    assert rate == RATE
+    np.testing.assert_array_equal(waveform, noise)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "rates", "message"),
+    [
+        ((4000, 3999), (RATE, RATE), "3999 samples, but .* has 4000"),
+        ((4000, 4000), (RATE, 8000), "8000 Hz, but .* has 16000 Hz"),
+    ],
+)
+def test_files_of_one_recording_must_agree(
+    tmp_path: Path,
+    noise: np.ndarray,
+    lengths: tuple[int, int],
+    rates: tuple[int, int],
+    message: str,
+) -> None:
+    waveforms = [channel[:n] for channel, n in zip(noise, lengths, strict=False)]
+    with pytest.raises(InputError, match=message):
+        audio.read(mono_files(tmp_path, waveforms, list(rates)))
+
+
+def test_files_of_one_recording_have_one_channel_each(wav: Path) -> None:
+    with pytest.raises(InputError, match="3 channels where one per file"):
+        audio.read([wav, wav])
+
+
+def test_a_recording_needs_a_file() -> None:
+    with pytest.raises(InputError, match="at least one file"):
+        audio.read([])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "the file is empty"),
+        (b"this is not audio\n" * 100, "cannot be read as audio"),
+        (None, "no such file"),
+    ],
+)
+def test_files_that_are_not_audio(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "x.wav"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=message) as caught:
+        audio.read(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not a file"):
+        audio.read(tmp_path)
+
+
+def test_a_file_without_samples(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "x.wav", np.zeros((0, 2)), RATE)
+    with pytest.raises(InputError, match="holds no samples"):
+        audio.read(tmp_path / "x.wav")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_samples_that_are_not_finite(tmp_path: Path, noise: np.ndarray, bad: float) -> None:
+    noise[1, 17] = bad
+    soundfile.write(tmp_path / "x.wav", noise.T, RATE, subtype="FLOAT")
+    with pytest.raises(InputError, match="NaN or infinite"):
+        audio.read(tmp_path / "x.wav")
+
+
+@pytest.mark.parametrize(
+    ("name", "subtype", "message"),
+    [
+        ("x.wav", "PCM_16", "truncated"),
+        ("x.wav", "FLOAT", "truncated"),
+        ("x.aiff", "PCM_16", "truncated"),
+        ("x.w64", "FLOAT", "truncated"),
+        ("x.flac", "PCM_24", "cannot be read"),
+    ],
+)
+def test_truncated_files(
+    tmp_path: Path, noise: np.ndarray, name: str, subtype: str, message: str
+) -> None:
+    path = tmp_path / name
+    soundfile.write(path, noise.T, RATE, subtype=subtype)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InputError, match=message):
+        audio.read(path)
+
+
+def test_a_wav_from_a_pipe_claims_any_length_and_is_read(wav: Path, noise: np.ndarray) -> None:
+    """Programs that write WAV to a pipe fill the sizes with ones."""
+    content = bytearray(wav.read_bytes())
+    for start in (4, content.index(b"data") + 4):
+        content[start : start + 4] = b"\xff" * 4
+    wav.write_bytes(content)
+    assert audio.read(wav)[0].shape == noise.shape
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 44100, 48000])
+def test_resampling_there_and_back_keeps_a_tone(rate: int) -> None:
+    time = np.arange(RATE + 1) / RATE
+    tone = np.stack([np.sin(2 * np.pi * f * time) for f in (440, 1000)]).astype(np.float32)
+    there = audio.resample(tone, RATE, rate)
+    back = audio.resample(there, rate, RATE)[:, : tone.shape[1]]
+    assert there.shape == (2, -(-tone.shape[1] * rate // RATE))
+    # Away from the ends, where the filter sees the tone begin and stop; -80 dB.
+    assert np.abs(back - tone)[:, 500:-500].max() < 1e-4
+
+
+def test_resampling_keeps_leading_dimensions(noise: np.ndarray) -> None:
+    assert audio.resample(noise[None], RATE, RATE).shape == (1, 3, 4000)
+    assert audio.resample(noise[None], RATE, 8000).shape == (1, 3, 2000)
+    with pytest.raises(InputError, match="must be positive"):
+        audio.resample(noise, RATE, 0)
