@@ -1,0 +1,1 @@
+"""Separate the recordings that are shipped in ``recipes/demo/data``."""
