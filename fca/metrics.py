@@ -196,7 +196,7 @@ def _fast_bss_eval(references: Array, estimates: Array, *, match: bool = False) 
     signals = torch.from_numpy(references), torch.from_numpy(_audible(estimates))
     try:
         result = library.bss_eval_sources(*signals, FILTER_LENGTH, compute_permutation=match)
-    except torch.linalg.LinAlgError:
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
         raise InputError("two references are filtered copies of each other") from None
     return [part.numpy() for part in result]
 
