@@ -28,7 +28,8 @@ def regularise(matrix: Tensor) -> Tensor:
     mean_power = matrix.diagonal(dim1=-2, dim2=-1).real.mean(-1)
     load = 4 * finfo.eps * mean_power + finfo.tiny**0.5
     eye = torch.eye(size, dtype=matrix.dtype, device=matrix.device)
-    return matrix + load[..., None, None] * eye
+    result: Tensor = matrix + load[..., None, None] * eye
+    return result
 
 
 @functools.lru_cache(maxsize=64)
@@ -50,7 +51,7 @@ def unpack(packed: Tensor) -> Tensor:
     size = round(packed.shape[-1] ** 0.5)
     rows, cols = _upper(size, packed.device)
     n_upper = len(rows)
-    diagonal, real, imag = packed.split([size, n_upper, n_upper], dim=-1)
+    diagonal, real, imag = torch.split(packed, [size, n_upper, n_upper], dim=-1)
     upper = torch.complex(real, imag)
     triangle = upper.new_zeros(*packed.shape[:-1], size, size)
     triangle[..., rows, cols] = upper
@@ -126,7 +127,7 @@ _Triangle = dict[tuple[int, int], Tensor]
 def _cholesky(packed: Tensor, size: int) -> tuple[_Triangle, Tensor]:
     """Lower triangular L with real diagonal, as a dictionary of (..., T) entries."""
     n_upper = size * (size - 1) // 2
-    diagonal, real, imag = packed.split([size, n_upper, n_upper], dim=-2)
+    diagonal, real, imag = torch.split(packed, [size, n_upper, n_upper], dim=-2)
     rows, cols = _upper(size, torch.device("cpu"))
     tiny = torch.finfo(packed.dtype).tiny
     lower: _Triangle = {
@@ -186,7 +187,7 @@ def apply_packed(packed: Tensor, x: Tensor) -> Tensor:
     """Products of packed Hermitian matrices (..., M², T) with vectors (..., M, T)."""
     size = x.shape[-2]
     n_upper = size * (size - 1) // 2
-    diagonal, real, imag = packed.split([size, n_upper, n_upper], dim=-2)
+    diagonal, real, imag = torch.split(packed, [size, n_upper, n_upper], dim=-2)
     rows, cols = _upper(size, torch.device("cpu"))
     out = list((diagonal * x).unbind(-2))
     for k, (r, c) in enumerate(zip(rows.tolist(), cols.tolist(), strict=True)):
@@ -201,7 +202,8 @@ def hermitian_power(matrix: Tensor, exponent: float) -> Tensor:
     values, vectors = torch.linalg.eigh(matrix)
     floor = torch.finfo(values.dtype).eps * values[..., -1:].clamp_min(0) + 1e-30
     scaled = vectors * torch.maximum(values, floor).pow(exponent)[..., None, :]
-    return scaled @ vectors.mH
+    result: Tensor = scaled @ vectors.mH
+    return result
 
 
 def riccati(b: Tensor, c: Tensor) -> Tensor:

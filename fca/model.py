@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor
 
 from fca.source.base import SourceModel
 from fca.spatial.base import SpatialModel
+
+
+class Fittable(Protocol):
+    """What the loop iterates and what sources are taken from."""
+
+    def cost(self) -> Tensor:
+        """Cost per time-frequency bin, (B,)."""
+
+    def step(self) -> None:
+        """One iteration."""
+
+    def images(self, channels: slice = slice(None)) -> Tensor:
+        """Estimated source images, complex (B, F, N, C, T)."""
 
 
 @dataclass

@@ -41,7 +41,7 @@ class STFT:
         return self.n_fft // 2 + 1
 
     def analyse(self, signal: Tensor) -> Tensor:
-        """Spectrogram of ``signal`` (..., samples) as complex (..., F, T), T = samples // hop + 1."""
+        """Complex spectrogram (..., F, T) of ``signal`` (..., samples), T = samples // hop + 1."""
         flat = signal.reshape(-1, signal.shape[-1])
         spectrum = torch.stft(
             flat,

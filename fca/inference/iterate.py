@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from fca.errors import InputError
-from fca.model import Model
+from fca.model import Fittable
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class EarlyStop:
 
 
 def iterate(
-    model: Model,
+    model: Fittable,
     n_iter: int,
     callbacks: Sequence[Callback] = (),
     monitor_every: int = 10,
@@ -57,7 +57,7 @@ def iterate(
 
     Parameters
     ----------
-    model : Model
+    model : Fittable
         Fitted in place.
     n_iter : int
         Number of iterations.
@@ -84,12 +84,13 @@ def iterate(
             cost = _finite_cost(model, iteration)
             trace.append((iteration, cost))
         progress = Progress(iteration, n_iter, cost)
-        if any([callback(progress) for callback in callbacks]):
+        stop = [callback(progress) for callback in callbacks]
+        if any(stop):
             break
     return trace
 
 
-def _finite_cost(model: Model, iteration: int) -> float:
+def _finite_cost(model: Fittable, iteration: int) -> float:
     with torch.no_grad():
         cost = float(model.cost().mean())
     if cost != cost or cost in (float("inf"), float("-inf")):

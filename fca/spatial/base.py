@@ -112,4 +112,5 @@ def mean_over_bins(total: Tensor, mixture: Tensor) -> Tensor:
 
 def log_abs_det(matrix: Tensor) -> Tensor:
     """``log|det|`` of square matrices."""
-    return torch.linalg.slogdet(matrix).logabsdet
+    result: Tensor = torch.linalg.slogdet(matrix).logabsdet
+    return result

@@ -116,7 +116,8 @@ def _generalised_eigenvectors(a: Tensor, b: Tensor) -> Tensor:
     """Vectors r of ``a r = μ b r`` for 2 x 2 Hermitian a, b, the smallest μ first."""
     inverse_factor = torch.linalg.inv(torch.linalg.cholesky(b))
     _, vectors = torch.linalg.eigh(hermitise(inverse_factor @ a @ inverse_factor.mH))
-    return inverse_factor.mH @ vectors
+    result: Tensor = inverse_factor.mH @ vectors
+    return result
 
 
 def _unit_columns(demixing: Tensor, columns: list[int]) -> Tensor:

@@ -67,7 +67,8 @@ class Diagonal(SpatialModel):
     @property
     def mixing(self) -> Tensor:
         """Q⁻¹, (B, F, M, M)."""
-        return torch.linalg.inv(self.demixing)
+        result: Tensor = torch.linalg.inv(self.demixing)
+        return result
 
     def _set_demixing(self, demixing: Tensor) -> None:
         self.demixing = demixing
@@ -107,12 +108,7 @@ class Rank1(Diagonal):
         update: str = "ip",
         likelihood: Likelihood | None = None,
     ) -> None:
-        n_channels = mixture.shape[2]
-        if n_sources > n_channels:
-            raise InputError(
-                f"a rank-1 model separates at most as many sources as microphones: "
-                f"{n_sources} sources, {n_channels} microphones"
-            )
+        check_rank1(n_sources, mixture.shape[2])
         super().__init__(mixture, demixing, n_sources, update, likelihood)
         self._set_demixing(self._refresh(demixing))
 
@@ -165,6 +161,15 @@ class Rank1(Diagonal):
         if rows.shape[2] == 0:
             return 0.0
         return log_abs_det(rows @ self._mixture_covariance @ rows.mH)
+
+
+def check_rank1(n_sources: int, n_channels: int) -> None:
+    """Raise :class:`InputError` if there are more sources than a demixing matrix has rows."""
+    if n_sources > n_channels:
+        raise InputError(
+            f"a rank-1 model separates at most as many sources as microphones: "
+            f"{n_sources} sources, {n_channels} microphones"
+        )
 
 
 class JointlyDiagonal(Diagonal):

@@ -1,0 +1,40 @@
+"""Unsupervised multichannel source separation.
+
+>>> import fca
+>>> result = fca.separate("meeting.wav", n_sources=2)  # doctest: +SKIP
+
+Every method is a spatial model, a source model and an inference; :data:`fca.methods.METHODS` is
+the table. Submodules load when they are first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from fca.errors import InputError
+    from fca.methods import METHODS, Method
+    from fca.separator import Separation, Separator, separate
+
+_HOME = {
+    "InputError": "fca.errors",
+    "METHODS": "fca.methods",
+    "Method": "fca.methods",
+    "Separation": "fca.separator",
+    "Separator": "fca.separator",
+    "separate": "fca.separator",
+}
+__all__ = ["METHODS", "InputError", "Method", "Separation", "Separator", "separate"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'fca' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

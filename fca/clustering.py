@@ -1,0 +1,120 @@
+"""Spatial clustering by complex angular central Gaussian mixtures (Ito et al. 2016)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fca.beamforming import apply, mvdr
+from fca.errors import InputError
+from fca.linalg import (
+    apply_packed,
+    inverse_and_logdet,
+    pack,
+    pack_outer,
+    regularise,
+    weighted_covariance,
+)
+from fca.permutation import align, reorder
+
+_TINY = 1e-10
+
+
+class CACGMM:
+    """Mixture of complex angular central Gaussians over the directions ``ŷ = x / ‖x‖``.
+
+    The mixture weights ``π_kt`` are shared over frequencies, which ties most of them together;
+    what permutations remain are aligned by the activity of the masks. Sources are extracted by an
+    MVDR beamformer for each class.
+
+    Parameters
+    ----------
+    mixture : Tensor
+        X, complex (B, F, M, T).
+    n_classes : int
+        K, talkers plus noise.
+    generator : torch.Generator
+        Draws the initial masks.
+
+    Raises
+    ------
+    InputError
+        If there is no class.
+    """
+
+    def __init__(self, mixture: Tensor, n_classes: int, generator: torch.Generator) -> None:
+        if n_classes < 1:
+            raise InputError(f"clustering needs at least one class, got {n_classes}")
+        self.mixture = mixture
+        power = mixture.abs().square().sum(2, keepdim=True)
+        self._direction = mixture / power.sqrt().clamp_min(_TINY)
+        self._outer = pack_outer(self._direction)
+        self._posterior = _initial_masks(mixture, n_classes, generator)
+        self._energy = torch.ones_like(self._posterior)
+        self._steps = 0
+
+    @property
+    def masks(self) -> Tensor:
+        """Posterior class probabilities γ, (B, F, K, T), aligned over frequency."""
+        return reorder(self._posterior, align(self._posterior))
+
+    def step(self) -> None:
+        """One EM iteration; every tenth first aligns the frequencies."""
+        if self._steps % 10 == 9:
+            order = align(self._posterior)
+            self._posterior = reorder(self._posterior, order)
+            self._energy = reorder(self._energy, order)
+        self._steps += 1
+        self._prior = self._posterior.mean(1, keepdim=True).clamp_min(_TINY)
+        precision, self._logdet = _covariance_update(self._outer, self._posterior, self._energy)
+        self._energy = _energies(self._direction, precision)
+        self._posterior = self._log_joint().softmax(dim=2).clamp_min(_TINY)
+
+    def cost(self) -> Tensor:
+        """Negative log-likelihood per bin without constants, (B,)."""
+        if self._steps == 0:
+            return torch.zeros_like(self._energy[:, 0, 0, 0])
+        return -self._log_joint().logsumexp(2).mean((1, 2))
+
+    def images(self, channels: slice = slice(None)) -> Tensor:
+        """MVDR estimates of the class images, complex (B, F, K, C, T)."""
+        outer, masks = pack_outer(self.mixture), self.masks
+        target = weighted_covariance(outer, masks)
+        noise = weighted_covariance(outer, 1 - masks)
+        references = range(*channels.indices(self.mixture.shape[2]))
+        beams = [apply(mvdr(target, noise, m), self.mixture) for m in references]
+        return torch.stack(beams, dim=3)
+
+    def _log_joint(self) -> Tensor:
+        """``log π_k − log|B_k| − M log ŷᴴB_k⁻¹ŷ`` (eq. 19), (B, F, K, T)."""
+        n_channels = self.mixture.shape[2]
+        return self._prior.log() - self._logdet[..., None] - n_channels * self._energy.log()
+
+
+def _covariance_update(outer: Tensor, masks: Tensor, energy: Tensor) -> tuple[Tensor, Tensor]:
+    """``B_k = M Σ_t γ ŷŷᴴ/(ŷᴴB_k⁻¹ŷ) / Σ_t γ`` (eq. 21): packed inverses and log-determinants."""
+    n_channels = round(outer.shape[2] ** 0.5)
+    covariance = weighted_covariance(outer, masks / energy)
+    covariance = n_channels * covariance / masks.mean(-1).clamp_min(_TINY)[..., None, None]
+    eye = torch.eye(n_channels, dtype=covariance.dtype, device=covariance.device)
+    covariance = regularise(covariance + 1e-4 * eye)
+    return inverse_and_logdet(pack(covariance).mT)
+
+
+def _energies(direction: Tensor, precision: Tensor) -> Tensor:
+    """``ŷᴴ B_k⁻¹ ŷ`` for every class, (B, F, K, T)."""
+    energies = [
+        (direction.conj() * apply_packed(precision[..., k : k + 1], direction)).real.sum(2)
+        for k in range(precision.shape[-1])
+    ]
+    return torch.stack(energies, dim=2).clamp_min(_TINY)
+
+
+def _initial_masks(mixture: Tensor, n_classes: int, generator: torch.Generator) -> Tensor:
+    """Random activities, the same at all frequencies, held for a quarter of a second or so."""
+    batch, n_freq, _, n_frames = mixture.shape
+    n_blocks = max(n_frames // 16, 1)
+    weights = torch.rand((batch, n_classes, n_blocks), generator=generator) ** 2 + 0.05
+    index = torch.arange(n_frames) * n_blocks // n_frames
+    weights = weights[..., index].to(mixture.real)
+    return (weights / weights.sum(1, keepdim=True))[:, None].expand(-1, n_freq, -1, -1)

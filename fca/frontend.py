@@ -1,0 +1,151 @@
+"""From waveforms to the spectrograms that models are fitted to, and back.
+
+Models see recordings at one sample rate, without dead channels and constant offsets, and at unit
+mean power; estimates come back at the rate, length and scale of the recording.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fca.audio import resample
+from fca.errors import InputError
+from fca.stft import STFT
+
+SAMPLE_RATE = 16000
+"""Rate at which every model works, in Hz."""
+MAX_CHANNELS = 16
+_DEAD = 1e-6
+"""A channel this much weaker (in amplitude) than the strongest one carries nothing."""
+
+
+@dataclass(frozen=True)
+class Frontend:
+    """How one batch of recordings was brought into shape, and how to undo it.
+
+    Attributes
+    ----------
+    stft : STFT
+        At :data:`SAMPLE_RATE`.
+    rate, length : int
+        Sample rate and number of samples of the recordings.
+    n_channels : int
+        Channels of the recordings, dead ones included.
+    alive : tuple of int
+        The channels that models see.
+    gain : Tensor
+        Amplitude by which each recording was divided, (B, 1, 1).
+    mean : Tensor
+        Constant offset of each channel, (B, M, 1).
+    """
+
+    stft: STFT
+    rate: int
+    length: int
+    n_channels: int
+    alive: tuple[int, ...]
+    gain: Tensor
+    mean: Tensor
+
+    def synthesise(self, spectrum: Tensor) -> Tensor:
+        """Waveforms (B, N, C, samples) of source images (B, F, N, C, T)."""
+        length = _working_length(self.length, self.rate)
+        signal = self.stft.synthesise(spectrum.permute(0, 2, 3, 1, 4), length)
+        return change_rate(signal * self.gain[:, None], SAMPLE_RATE, self.rate, self.length)
+
+    def with_dead_channels(self, images: Tensor) -> Tensor:
+        """Images (B, N, alive channels, samples) with silence at the dead channels."""
+        whole = images.new_zeros(*images.shape[:2], self.n_channels, images.shape[-1])
+        return whole.index_copy(2, torch.tensor(self.alive, device=images.device), images)
+
+
+def prepare(waves: Tensor, rate: int, stft: STFT) -> tuple[Tensor, Frontend]:
+    """Spectrograms X (B, F, M, T) of recordings (B, M, samples) at any rate.
+
+    Raises
+    ------
+    InputError
+        If the recordings are not finite, too short, silent, or have fewer than two live channels
+        or more than :data:`MAX_CHANNELS`.
+    """
+    check(waves, rate, stft.n_fft)
+    signal = change_rate(waves, rate, SAMPLE_RATE, _working_length(waves.shape[-1], rate))
+    mean = signal.mean(-1, keepdim=True)
+    signal = signal - mean
+    alive = live_channels(signal)
+    signal = signal[:, list(alive)]
+    gain = _root_mean_square(signal)
+    spectrum = stft.analyse(signal / gain).transpose(1, 2).contiguous()
+    power = spectrum.detach().abs().square().mean((1, 2, 3), keepdim=True).sqrt()
+    frontend = Frontend(
+        stft, rate, waves.shape[-1], waves.shape[1], alive, gain * power[..., 0], mean
+    )
+    return spectrum / power, frontend
+
+
+def check(waves: Tensor, rate: int, n_fft: int) -> None:
+    """Raise :class:`InputError` unless ``waves`` (B, M, samples) can be separated."""
+    n_channels, length = waves.shape[1:]
+    if n_channels < 2:
+        raise InputError("separation needs at least two microphones, the recording has one channel")
+    if n_channels > MAX_CHANNELS:
+        raise InputError(
+            f"{n_channels} channels, at most {MAX_CHANNELS} are supported: is the array "
+            f"(channels, samples)?"
+        )
+    if rate <= 0:
+        raise InputError(f"the sample rate must be positive, got {rate}")
+    if _working_length(length, rate) < n_fft:
+        raise InputError(
+            f"the recording is too short: {length / rate:.3f} s, one window is "
+            f"{n_fft / SAMPLE_RATE:.3f} s"
+        )
+    if not bool(torch.isfinite(waves).all()):
+        raise InputError("the recording holds NaN or infinite samples")
+
+
+def live_channels(signal: Tensor) -> tuple[int, ...]:
+    """Channels of recordings (B, M, samples) that carry a signal.
+
+    Raises
+    ------
+    InputError
+        If a recording is silent, fewer than two channels are alive, or the recordings of a batch
+        differ in which are.
+    """
+    level = signal.detach().square().mean(-1).sqrt()
+    loudest = level.amax(-1, keepdim=True)
+    if bool((loudest <= torch.finfo(signal.dtype).tiny ** 0.5).any()):
+        raise InputError("the recording is silent")
+    alive = level > _DEAD * loudest
+    if not bool((alive == alive[:1]).all()):
+        raise InputError("recordings with different dead channels cannot share a batch")
+    channels = tuple(alive[0].nonzero()[:, 0].tolist())
+    if len(channels) < 2:
+        raise InputError(f"only channel {channels[0]} carries a signal; separation needs two")
+    return channels
+
+
+def change_rate(signal: Tensor, rate: int, new_rate: int, length: int) -> Tensor:
+    """Resample (..., samples) to ``length`` samples; gradients do not pass a change of rate."""
+    if rate == new_rate:
+        return signal
+    flat: NDArray[Any] = signal.detach().cpu().reshape(-1, signal.shape[-1]).numpy()
+    resampled = resample(flat.astype(np.float32), rate, new_rate)
+    fitted = np.zeros((len(flat), length), dtype=np.float32)
+    fitted[:, : resampled.shape[-1]] = resampled[:, :length]
+    return torch.from_numpy(fitted).reshape(*signal.shape[:-1], length).to(signal)
+
+
+def _root_mean_square(signal: Tensor) -> Tensor:
+    return signal.detach().square().mean((1, 2), keepdim=True).sqrt()
+
+
+def _working_length(length: int, rate: int) -> int:
+    return length if rate == SAMPLE_RATE else -(-length * SAMPLE_RATE // rate)

@@ -1,0 +1,141 @@
+"""Where the iterations start.
+
+The likelihood of a convolutive mixture has many poor optima: with random sources and Q = I most
+methods end in one. Starts estimate Q and the source powers first, by a cheaper method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fca.clustering import CACGMM
+from fca.inference.iterate import iterate
+from fca.linalg import pack_outer, regularise, weighted_covariance
+from fca.model import Model
+from fca.source import Gauss, Laplace, SourceModel
+from fca.spatial import Rank1
+from fca.spatial.demixing import orthogonal_background
+
+LEAKAGE = 0.05
+"""Gain that a source starts with on the components of the others."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """First estimates for one batch of mixtures, from which any model can start.
+
+    Attributes
+    ----------
+    demixing : Tensor
+        Q, (B, F, M, M); row n belongs to source n for the first min(N, M) sources.
+    power : Tensor
+        Powers of the components of Q that belong to the sources, (B, F, N, T).
+    """
+
+    demixing: Tensor
+    power: Tensor
+
+    def gains(self, shared: bool = False) -> Tensor:
+        """Gains g (B, F or 1, N, M) of jointly diagonalisable covariances."""
+        n_sources, n_channels = self.power.shape[2], self.demixing.shape[-1]
+        owner = torch.arange(n_channels, device=self.power.device) % n_sources
+        own = owner == torch.arange(n_sources, device=self.power.device)[:, None]
+        gains = torch.where(own, 1.0, LEAKAGE).to(self.power.dtype)
+        n_freq = 1 if shared else self.power.shape[1]
+        return gains.expand(self.power.shape[0], n_freq, -1, -1)
+
+    def scm(self) -> Tensor:
+        """Full-rank covariances (B, F, N, M, M) of the same model."""
+        mixing = torch.linalg.inv(self.demixing)[:, :, None]
+        result: Tensor = (mixing * self.gains()[..., None, :]) @ mixing.mH
+        return result
+
+
+StartMethod = Callable[[Tensor, int, torch.Generator], Start]
+
+
+def identity(mixture: Tensor, n_sources: int, generator: torch.Generator) -> Start:
+    """Q = I and powers without information: the textbook start."""
+    batch, n_freq, n_channels, n_frames = mixture.shape
+    eye = torch.eye(n_channels, dtype=mixture.dtype, device=mixture.device)
+    power = mixture.abs().square().mean(2, keepdim=True)
+    factor = 0.5 + torch.rand((batch, 1, n_sources, n_frames), generator=generator)
+    return Start(eye.expand(batch, n_freq, -1, -1), power * factor.to(power) / n_sources)
+
+
+def iva(
+    mixture: Tensor,
+    n_sources: int,
+    generator: torch.Generator,
+    n_iter: int = 30,
+    prior: type[SourceModel] = Gauss,
+) -> Start:
+    """AuxIVA with as many outputs as microphones, the loudest taken for the sources."""
+    begin = identity(mixture, mixture.shape[2], generator)
+    source = prior()
+    spatial = Rank1(mixture, begin.demixing, mixture.shape[2])
+    source.initialise(spatial.power, generator)
+    iterate(Model(spatial, source), n_iter, monitor_every=n_iter)
+    return _loudest_first(spatial, n_sources)
+
+
+def iva_laplace(mixture: Tensor, n_sources: int, generator: torch.Generator) -> Start:
+    """:func:`iva` with the Laplace prior."""
+    return iva(mixture, n_sources, generator, prior=Laplace)
+
+
+def clustering(
+    mixture: Tensor, n_sources: int, generator: torch.Generator, n_iter: int = 30
+) -> Start:
+    """Rows of Q by max-SNR beamforming between the classes of a cACGMM."""
+    classes = CACGMM(mixture, n_sources + 1, generator)
+    iterate(classes, n_iter, monitor_every=n_iter)
+    masks = classes.masks
+    outer = pack_outer(mixture)
+    target = weighted_covariance(outer, masks[:, :, :n_sources])
+    covariance = weighted_covariance(outer, torch.ones_like(masks[:, :, :1]))
+    rows = [
+        _max_snr(target[:, :, n], regularise(covariance[:, :, 0] - target[:, :, n]))
+        for n in range(min(n_sources, mixture.shape[2]))
+    ]
+    eye = identity(mixture, n_sources, generator).demixing
+    stacked = torch.cat([torch.stack(rows, dim=2), eye[:, :, len(rows) :]], dim=2)
+    demixing = orthogonal_background(stacked, regularise(covariance[:, :, 0]), len(rows))
+    output = (demixing @ mixture).abs().square()
+    repeat = torch.arange(n_sources, device=output.device) % mixture.shape[2]
+    return Start(demixing, masks[:, :, :n_sources] * output[:, :, repeat])
+
+
+def _loudest_first(spatial: Rank1, n_sources: int) -> Start:
+    """Order the rows of Q by the power of their images at the microphones."""
+    energy = spatial.scale() * spatial.power.mean(-1)
+    order = energy.sum(1).argsort(dim=-1, descending=True)
+    demixing = _take_rows(spatial.demixing, order)
+    power = _take_rows(spatial.power, order)
+    repeat = torch.arange(n_sources, device=power.device) % power.shape[2]
+    return Start(demixing, power[:, :, repeat])
+
+
+def _take_rows(values: Tensor, order: Tensor) -> Tensor:
+    index = order[:, None, :, None].expand(-1, values.shape[1], -1, values.shape[3])
+    return values.gather(2, index)
+
+
+def _max_snr(target: Tensor, noise: Tensor) -> Tensor:
+    """Row qᴴ of the principal generalised eigenvector, scaled to unit noise output."""
+    inverse_factor = torch.linalg.inv(torch.linalg.cholesky(noise))
+    _, vectors = torch.linalg.eigh(inverse_factor @ target @ inverse_factor.mH)
+    result: Tensor = (inverse_factor.mH @ vectors[..., -1:]).mH[..., 0, :]
+    return result
+
+
+STARTS: dict[str, StartMethod] = {
+    "identity": identity,
+    "iva": iva,
+    "iva-laplace": iva_laplace,
+    "clustering": clustering,
+}

@@ -1,0 +1,203 @@
+"""The table of methods: each row is a choice of spatial model, source model and inference."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fca.clustering import CACGMM
+from fca.errors import InputError
+from fca.inference.start import STARTS, Start
+from fca.likelihood import Gaussian, Likelihood, StudentT
+from fca.model import Fittable, Model
+from fca.source import NMF, Free, Gauss, Laplace, SourceModel, Stationary, Student
+from fca.spatial import FullRank, JointlyDiagonal, Rank1, SpatialModel
+from fca.spatial.diagonal import check_rank1
+
+SOURCES: dict[str, Callable[..., SourceModel]] = {
+    "gauss": Gauss,
+    "laplace": Laplace,
+    "student": Student,
+    "nmf": NMF,
+    "free": Free,
+    "stationary": Stationary,
+}
+SPATIAL_MODELS = ("rank-1", "jointly diagonal", "jointly diagonal, shared gains", "full rank")
+
+
+_CHOICES = ("start", "update", "fits", "align", "dof")
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the table.
+
+    Attributes
+    ----------
+    name : str
+        What the method is called in the literature.
+    spatial : str
+        One of :data:`SPATIAL_MODELS`, or "cACGMM" for mask clustering with a beamformer.
+    source : str
+        A key of :data:`SOURCES`.
+    update : str
+        Iteration of the spatial parameters: ip, ip2 or iss for a demixing matrix, em or mu for
+        full-rank covariances.
+    paper : str
+        Where the method was published.
+    n_iter : int
+        Default number of iterations.
+    start : str
+        Default start, a key of :data:`~fca.inference.start.STARTS`.
+    fits : {"sources", "sources + 1", "channels"}
+        How many sources are fitted: those asked for, one more for the background, or at least as
+        many as microphones. The loudest are kept.
+    align : bool
+        Align the frequencies afterwards, for models that treat each on its own.
+    dof : float or None
+        Degrees of freedom of a Student's t likelihood; None for the Gaussian.
+    options : mapping
+        Arguments of the source model.
+    """
+
+    name: str
+    spatial: str
+    source: str
+    update: str
+    paper: str
+    n_iter: int = 50
+    start: str = "iva"
+    fits: str = "sources"
+    align: bool = False
+    dof: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def inference(self) -> str:
+        """How the parameters are found, in the words of the table."""
+        names = {"ip": "IP", "ip2": "IP2", "iss": "ISS", "em": "EM", "mu": "MU"}
+        multiplicative = self.source == "nmf" and self.update != "mu"
+        return names[self.update] + (" + MU" if multiplicative else "")
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """Gaussian, or Student's t where degrees of freedom are set."""
+        return Gaussian() if self.dof is None else StudentT(self.dof)
+
+    def with_options(self, n_iter: int | None = None, **options: Any) -> Method:
+        """The row with some choices changed.
+
+        Parameters
+        ----------
+        n_iter : int, optional
+            Number of iterations.
+        **options
+            Fields of this class, or arguments of the source model.
+
+        Raises
+        ------
+        InputError
+            For an option that neither has.
+        """
+        choices = {key: options.pop(key) for key in _CHOICES if key in options}
+        known = inspect.signature(SOURCES[self.source]).parameters
+        unknown = sorted(set(options) - set(known))
+        if unknown:
+            raise InputError(
+                f"{self.name} has no option {unknown[0]!r}; it has {', '.join([*_CHOICES, *known])}"
+            )
+        if n_iter is not None:
+            if n_iter < 1:
+                raise InputError(f"at least one iteration is needed, got n_iter={n_iter}")
+            choices["n_iter"] = n_iter
+        return dataclasses.replace(self, **choices, options={**self.options, **options})
+
+    def n_fitted(self, n_sources: int, n_channels: int) -> int:
+        """Number of sources that the model has when ``n_sources`` are wanted."""
+        if self.fits == "channels":
+            return max(n_sources, n_channels)
+        return n_sources + (self.fits == "sources + 1")
+
+    def build(self, mixture: Tensor, n_sources: int, generator: torch.Generator) -> Fittable:
+        """Model of a mixture at its start, ready to be iterated.
+
+        Parameters
+        ----------
+        mixture : Tensor
+            X, complex (B, F, M, T).
+        n_sources : int
+            Sources wanted.
+        generator : torch.Generator
+            Random numbers of the start and of the source model.
+
+        Raises
+        ------
+        InputError
+            For an unknown start or option, or more sources than the spatial model allows.
+        """
+        n_fitted = self.n_fitted(n_sources, mixture.shape[2])
+        if self.spatial == "cACGMM":
+            return CACGMM(mixture, n_fitted, generator)
+        if self.start not in STARTS:
+            raise InputError(f"unknown start {self.start!r}; choose from {', '.join(STARTS)}")
+        if self.spatial == "rank-1":
+            check_rank1(n_fitted, mixture.shape[2])
+        start = STARTS[self.start](mixture, n_fitted, generator)
+        source = SOURCES[self.source](**self.options)
+        spatial = self._spatial(mixture, start)
+        source.initialise(start.power, generator)
+        return Model(spatial, source)
+
+    def _spatial(self, mixture: Tensor, start: Start) -> SpatialModel:
+        if self.spatial == "rank-1":
+            n_sources = start.power.shape[2]
+            return Rank1(mixture, start.demixing, n_sources, self.update, self.likelihood)
+        if self.spatial == "full rank":
+            return FullRank(mixture, start.scm(), self.update, self.likelihood)
+        if self.spatial in SPATIAL_MODELS:
+            gains = start.gains(shared="shared" in self.spatial)
+            return JointlyDiagonal(mixture, start.demixing, gains, self.update, self.likelihood)
+        known = ", ".join(SPATIAL_MODELS)
+        raise InputError(f"unknown spatial model {self.spatial!r}; choose from {known}")
+
+
+_ROWS = [
+    Method(
+        "fdica",
+        "rank-1",
+        "laplace",
+        "ip",
+        "Sawada, Mukai, Araki & Makino 2004",
+        start="identity",
+        fits="channels",
+        align=True,
+        options={"tied": False},
+    ),
+    Method("auxiva", "rank-1", "gauss", "ip", "Ono 2011", start="identity", fits="channels"),
+    Method("auxiva-laplace", "rank-1", "laplace", "ip", "Ono 2011", 50, "identity", "channels"),
+    Method("auxiva-t", "rank-1", "student", "ip", "Ono 2012", 50, "identity", "channels"),
+    Method("overiva", "rank-1", "gauss", "ip", "Scheibler & Ono 2019", start="clustering"),
+    Method("ilrma", "rank-1", "nmf", "ip", "Kitamura et al. 2016", fits="channels"),
+    Method("ilrma-t", "rank-1", "nmf", "ip", "Kitamura et al. 2018", fits="channels", dof=30.0),
+    Method("fastmnmf1", "jointly diagonal", "nmf", "ip", "Sekiguchi et al. 2019"),
+    Method("fastmnmf2", "jointly diagonal, shared gains", "nmf", "ip", "Sekiguchi et al. 2020"),
+    Method("mnmf", "full rank", "nmf", "mu", "Sawada et al. 2013", n_iter=30),
+    Method("fastfca", "jointly diagonal", "free", "ip", "Ito, Araki & Nakatani 2018"),
+    Method("fca", "full rank", "free", "em", "Duong, Vincent & Gribonval 2010", n_iter=30),
+    Method("cacgmm", "cACGMM", "gauss", "em", "Ito, Araki & Nakatani 2016", fits="sources + 1"),
+]
+METHODS: dict[str, Method] = {row.name: row for row in _ROWS}
+DEFAULT_METHOD = "fastmnmf1"
+
+
+def get_method(name: str) -> Method:
+    """Row called ``name``; an unknown name is an :class:`InputError` that lists the known ones."""
+    if name not in METHODS:
+        raise InputError(f"unknown method {name!r}; choose from {', '.join(METHODS)}")
+    return METHODS[name]

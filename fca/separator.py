@@ -1,0 +1,312 @@
+"""From waveforms to separated waveforms."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from fca import audio
+from fca.errors import InputError
+from fca.frontend import SAMPLE_RATE, Frontend, prepare
+from fca.inference.iterate import Callback, iterate
+from fca.methods import DEFAULT_METHOD, Method, get_method
+from fca.model import Fittable
+from fca.permutation import align, reorder
+from fca.stft import STFT
+
+Signal = Tensor | ArrayLike | str | Path
+
+
+@dataclass(frozen=True)
+class Separation:
+    """What :func:`separate` returns.
+
+    Attributes
+    ----------
+    sources : Tensor
+        Source images at the reference channel, (N, samples) or (batch, N, samples), the loudest
+        first, as long as the mixture and in its scale.
+    residual : Tensor
+        What the sources leave of the mixture at the reference channel, (..., samples): background,
+        surplus sources and the mean. ``sources.sum(-2) + residual`` is the mixture.
+    sample_rate : int
+        In Hz, that of the mixture.
+    method : Method
+        The row of the table that was used, options included.
+    reference_channel : int
+        Microphone whose images the sources are.
+    cost : list of (int, float)
+        Iteration and cost per time-frequency bin.
+    seconds : float
+        Time taken.
+    model : Fittable
+        The fitted model: spatial covariances, PSDs, cost.
+    """
+
+    sources: Tensor
+    residual: Tensor
+    sample_rate: int
+    method: Method
+    reference_channel: int
+    cost: list[tuple[int, float]]
+    seconds: float
+    model: Fittable
+    _renderer: _Renderer
+
+    def images(self) -> Tensor:
+        """Source images at all microphones, (..., N, channels, samples); zero at dead ones."""
+        return self._renderer.all_channels()
+
+
+class Separator:
+    """Separates recordings by one method.
+
+    Parameters
+    ----------
+    method : str or Method
+        Name of a row of :data:`fca.methods.METHODS`, or a row of your own.
+    n_sources : int
+        Number of talkers.
+    reference_channel : int
+        Microphone (from 0) whose source images are returned.
+    n_iter : int, optional
+        Iterations; the method's default if not given.
+    n_starts : int
+        Fits from as many random seeds, of which the one of lowest cost is kept.
+    n_fft, hop : int
+        Window and shift in samples at 16 kHz.
+    seed : int
+        Of all random numbers.
+    device : str
+        "auto" takes a GPU where there is one.
+    dtype : torch.dtype
+        torch.float32 or torch.float64.
+    **options
+        Fields of :class:`~fca.methods.Method` to change, such as ``start`` or ``update``, and
+        arguments of its source model, such as ``n_bases``.
+
+    Raises
+    ------
+    InputError
+        For options that do not exist or make no sense together.
+    """
+
+    def __init__(
+        self,
+        method: str | Method = DEFAULT_METHOD,
+        n_sources: int = 2,
+        *,
+        reference_channel: int = 0,
+        n_iter: int | None = None,
+        n_starts: int = 1,
+        n_fft: int = 1024,
+        hop: int = 256,
+        seed: int = 0,
+        device: str = "auto",
+        dtype: torch.dtype = torch.float32,
+        **options: Any,
+    ) -> None:
+        row = get_method(method) if isinstance(method, str) else method
+        self.method = row.with_options(n_iter=n_iter, **options)
+        self.n_sources = _at_least_one("n_sources", n_sources)
+        self.n_starts = _at_least_one("n_starts", n_starts)
+        self.reference_channel = reference_channel
+        self.stft = STFT(n_fft, hop)
+        self.seed = seed
+        self.device = _device(device)
+        if dtype not in (torch.float32, torch.float64):
+            raise InputError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
+        self.dtype = dtype
+
+    def __call__(
+        self,
+        mixture: Signal,
+        sample_rate: int | None = None,
+        callbacks: Sequence[Callback] = (),
+    ) -> Separation:
+        """Separate one recording, or several of equal length.
+
+        Parameters
+        ----------
+        mixture : Tensor, array or path
+            (channels, samples) or (batch, channels, samples); gradients flow through tensors that
+            require them.
+        sample_rate : int
+            In Hz; may be left out for files, or if it is 16000.
+        callbacks : sequence of Callback
+            Told the progress after every iteration.
+
+        Raises
+        ------
+        InputError
+            For a recording that cannot be separated; one line says why.
+        """
+        began = time.perf_counter()
+        waves, rate = _load(mixture, sample_rate)
+        batch = waves.reshape(-1, *waves.shape[-2:]).to(self.device, self.dtype)
+        with torch.set_grad_enabled(batch.requires_grad):
+            spectrum, frontend = prepare(batch, rate, self.stft)
+            reference = self._reference_index(frontend)
+            model, trace = self._fit(spectrum, callbacks)
+            renderer = _Renderer(model, frontend, self.method.align, self.n_sources, reference)
+            sources = renderer.reference()
+        leading = waves.shape[:-2]
+        sources = sources.reshape(*leading, *sources.shape[1:])
+        return Separation(
+            sources=sources,
+            residual=waves[..., self.reference_channel, :].to(sources) - sources.sum(-2),
+            sample_rate=rate,
+            method=self.method,
+            reference_channel=self.reference_channel,
+            cost=trace,
+            seconds=time.perf_counter() - began,
+            model=model,
+            _renderer=renderer,
+        )
+
+    def _fit(
+        self, spectrum: Tensor, callbacks: Sequence[Callback]
+    ) -> tuple[Fittable, list[tuple[int, float]]]:
+        """The fit of lowest final cost over ``n_starts`` seeds."""
+        fits = []
+        for start in range(self.n_starts):
+            generator = torch.Generator().manual_seed(self.seed + start)
+            model = self.method.build(spectrum, self.n_sources, generator)
+            fits.append((model, iterate(model, self.method.n_iter, callbacks)))
+        return min(fits, key=lambda fit: fit[1][-1][1])
+
+    def _reference_index(self, frontend: Frontend) -> int:
+        """Index of the reference channel among the live ones."""
+        if not 0 <= self.reference_channel < frontend.n_channels:
+            raise InputError(
+                f"reference channel {self.reference_channel}: the recording has channels 0 to "
+                f"{frontend.n_channels - 1}"
+            )
+        if self.reference_channel not in frontend.alive:
+            raise InputError(
+                f"reference channel {self.reference_channel} carries no signal; choose one of "
+                f"{', '.join(map(str, frontend.alive))}"
+            )
+        return frontend.alive.index(self.reference_channel)
+
+
+@dataclass(frozen=True)
+class _Renderer:
+    """Waveforms of the sources of a fitted model that are loudest at the reference channel."""
+
+    model: Fittable
+    frontend: Frontend
+    align: bool
+    n_sources: int
+    reference_index: int
+
+    def reference(self) -> Tensor:
+        """Sources at the reference channel, (B, N, samples)."""
+        images = reorder(self._at_reference, self._order)
+        return self.frontend.synthesise(images)[:, :, 0]
+
+    def all_channels(self) -> Tensor:
+        """Source images, (B, N, channels, samples)."""
+        images = reorder(self.model.images(), self._order)
+        return self.frontend.with_dead_channels(self.frontend.synthesise(images))
+
+    @functools.cached_property
+    def _at_reference(self) -> Tensor:
+        """Images of all sources at the reference channel, (B, F, N, 1, T)."""
+        return self.model.images(slice(self.reference_index, self.reference_index + 1))
+
+    @functools.cached_property
+    def _order(self) -> Tensor:
+        """Model source of each returned source, (B, F, N)."""
+        power = self._at_reference.detach().abs().square().mean(3)
+        batch, n_freq, n_fitted, _ = power.shape
+        order = torch.arange(n_fitted, device=power.device).expand(batch, n_freq, -1)
+        if self.align:
+            order = align(power)
+        loudness = reorder(power, order).sum((1, 3))
+        loudest = loudness.argsort(dim=-1, descending=True)[:, : self.n_sources]
+        return order.gather(2, loudest[:, None].expand(-1, n_freq, -1))
+
+
+def separate(
+    mixture: Signal,
+    sample_rate: int | None = None,
+    *,
+    method: str | Method = DEFAULT_METHOD,
+    n_sources: int = 2,
+    callbacks: Sequence[Callback] = (),
+    **options: Any,
+) -> Separation:
+    """Separate a recording in one call; see :class:`Separator` for the options.
+
+    Parameters
+    ----------
+    mixture : Tensor, array or path
+        (channels, samples) or (batch, channels, samples).
+    sample_rate : int
+        In Hz; may be left out for files, or if it is 16000.
+    method : str or Method
+        Row of :data:`fca.methods.METHODS`.
+    n_sources : int
+        Number of talkers.
+    callbacks : sequence of Callback
+        Told the progress after every iteration.
+
+    Returns
+    -------
+    Separation
+        With the source images at the reference channel.
+
+    Raises
+    ------
+    InputError
+        For options or recordings that cannot be used; one line says why.
+
+    Examples
+    --------
+    >>> import fca, torch
+    >>> result = fca.separate(torch.randn(3, 16000), 16000, method="auxiva", n_iter=5)
+    >>> result.sources.shape
+    torch.Size([2, 16000])
+    """
+    return Separator(method, n_sources, **options)(mixture, sample_rate, callbacks)
+
+
+def _load(mixture: Signal, sample_rate: int | None) -> tuple[Tensor, int]:
+    """Recording (..., channels, samples) as a float tensor, and its rate."""
+    if isinstance(mixture, str | Path):
+        waveform, rate = audio.read(mixture)
+        if sample_rate not in (None, rate):
+            raise InputError(f"{mixture} has {rate} Hz, but sample_rate={sample_rate} was given")
+        return torch.from_numpy(waveform), rate
+    waves = torch.as_tensor(mixture)
+    if waves.ndim not in (2, 3):
+        raise InputError(
+            f"expected (channels, samples) or (batch, channels, samples), got {tuple(waves.shape)}"
+        )
+    if not waves.is_floating_point():
+        raise InputError(f"expected floating-point samples, got {waves.dtype}")
+    return waves, sample_rate or SAMPLE_RATE
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError):
+        raise InputError(f"device {name!r} is not available here") from None
+
+
+def _at_least_one(name: str, value: int) -> int:
+    if value < 1:
+        raise InputError(f"{name} must be at least 1, got {value}")
+    return value
