@@ -1,0 +1,1 @@
+"""The benchmark: evaluation sets, peers, quality and speed tables."""
