@@ -1,0 +1,48 @@
+"""The command line: ``fca separate``, ``fca methods``.
+
+Nothing heavy is imported before a command runs, so that ``fca --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fca.cli.methods import methods
+from fca.cli.separate import separate
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(separate)
+app.command()(methods)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from fca import __version__
+
+        typer.echo(f"fca {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _fca(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Separate the talkers of multichannel recordings, without training data."""
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,98 @@
+"""Progress bars, one line per recording, and JSON lines for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from fca.errors import InputError
+
+if TYPE_CHECKING:
+    from fca.cli.inputs import Recording
+    from fca.inference.iterate import Progress as Iteration
+
+Record = dict[str, Any]
+
+
+class Report:
+    """Tells the user on standard error how the work goes, and programs on standard output.
+
+    Bars show on terminals only. With ``as_json``, standard output gets one JSON object per
+    recording and line.
+    """
+
+    def __init__(self, as_json: bool, n_recordings: int) -> None:
+        self.n_failed = 0
+        self._as_json = as_json
+        self._console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._all = self._progress.add_task("recordings", total=n_recordings)
+        self._one = self._progress.add_task("iterations", total=None)
+
+    def __enter__(self) -> Report:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def advance(self, iteration: Iteration) -> None:
+        """Callback of the separator."""
+        self._progress.update(self._one, completed=iteration.iteration, total=iteration.n_iter)
+
+    def run(self, recording: Recording, work: Callable[[], Record]) -> None:
+        """Do the work on one recording; what goes wrong becomes one line and the next can start."""
+        self._progress.reset(self._one, description=recording.name, total=None)
+        try:
+            record = work()
+        except (InputError, OSError, RuntimeError) as error:  # torch runs out of memory, say
+            self.fail(recording.label, str(error))
+        else:
+            self._line(_summary(recording, record))
+            self._json(record)
+        self._progress.advance(self._all)
+
+    def fail(self, what: str, why: str) -> None:
+        """Count a failure and say it in one line."""
+        self.n_failed += 1
+        reason = " ".join(why.split()).removeprefix(f"{what}: ")
+        self._line(f"failed  {what}: {reason}")
+        self._json({"status": "failed", "input": what, "error": reason})
+
+    def _line(self, text: str) -> None:
+        self._console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+    def _json(self, record: Record) -> None:
+        if self._as_json:
+            typer.echo(json.dumps(record))
+
+
+def _summary(recording: Recording, record: Record) -> str:
+    text = f"{record['status']:<7} {recording.label} -> {record['output']}"
+    if record["status"] == "skipped":
+        return f"{text}: finished earlier"
+    text += (
+        f": {record['n_sources']} sources from {record['channels']} channels, "
+        f"{record['duration']:.1f} s in {record['seconds']:.1f} s "
+        f"({record['method']}, {record['iterations']} iterations)"
+    )
+    return "; ".join([text, *record["notes"]])

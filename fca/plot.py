@@ -1,0 +1,170 @@
+"""Pictures of a separation. Needs matplotlib (``pip install 'fca[plot]'``)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fca.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+
+__all__ = ["activity", "plot_separation", "require_matplotlib", "save"]
+
+Array = NDArray[np.float64]
+
+WINDOW_SECONDS = 0.064
+MAX_FRAMES = 1500
+"""Frames of a spectrogram: more than there are pixels would cost time and show nothing."""
+RANGE_DB = 70.0
+ACTIVE_DB = 20.0
+SMOOTHING_SECONDS = 0.25
+
+
+def plot_separation(mixture: ArrayLike, sources: ArrayLike, sample_rate: int) -> Figure:
+    """Spectrograms of a mixture and its sources, and the sources' levels over time.
+
+    All spectrograms have one colour scale, 70 dB deep from the mixture's maximum. The bar under a
+    source's spectrogram marks where :func:`activity` finds it active.
+
+    Parameters
+    ----------
+    mixture : (samples,)
+        At the reference channel.
+    sources : (N, samples)
+    sample_rate : int
+        In Hz.
+
+    Raises
+    ------
+    InputError
+        If matplotlib is not installed or the shapes do not fit.
+    """
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
+    signals = _stack(mixture, sources)
+    spectra, times = _spectrograms(signals, sample_rate)
+    figure = Figure(figsize=(10, 1.9 * len(signals) + 1.6), layout="constrained")
+    heights = [1.0] * len(signals) + [0.8]
+    *panels, levels = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
+    extent = (times[0], times[-1], 0.0, sample_rate / 2000)
+    for n, (panel, spectrum) in enumerate(zip(panels, spectra, strict=True)):
+        image = _draw_spectrogram(panel, spectrum, spectra[0].max(), extent)
+        panel.set_title(f"source {n}" if n else "mixture", loc="left", fontsize="medium")
+    figure.colorbar(image, ax=panels, label="dB", pad=0.01, aspect=40)
+    for n, (panel, active) in enumerate(zip(panels[1:], activity(spectra[1:], times), strict=True)):
+        _draw_activity(panel, times, active, f"C{n}")
+    _draw_levels(levels, times, spectra)
+    return figure
+
+
+def activity(spectra: Array, times: Array) -> NDArray[np.bool_]:
+    """Where sources are heard: their level, smoothed, within 20 dB of their loud passages.
+
+    A reading aid, no detector: the level is the mean power of a frame, averaged over 0.25 s, and
+    a loud passage is the 95th percentile of it.
+
+    Parameters
+    ----------
+    spectra : (N, F, T)
+        Power in dB.
+    times : (T,)
+        In seconds, equally spaced.
+
+    Returns
+    -------
+    (N, T), bool
+    """
+    frames = round(SMOOTHING_SECONDS / (times[1] - times[0])) if len(times) > 1 else 1
+    kernel = np.ones(min(max(1, frames), len(times)))
+    power = 10 ** (_level(spectra) / 10)
+    smooth = 10 * np.log10([np.convolve(p, kernel / len(kernel), "same") for p in power])
+    loud = np.percentile(smooth, 95, axis=-1, keepdims=True)
+    heard: NDArray[np.bool_] = (smooth > loud - ACTIVE_DB) & (loud > spectra.min() + ACTIVE_DB)
+    return heard
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a picture as PNG; it appears under its name only when it is complete."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        figure.savefig(temporary, dpi=120, format="png")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def require_matplotlib() -> None:
+    """Raise :class:`~fca.errors.InputError` if matplotlib is not installed."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise InputError("plots need matplotlib: pip install 'fca[plot]'") from None
+
+
+def _stack(mixture: ArrayLike, sources: ArrayLike) -> Array:
+    first, rest = np.asarray(mixture, dtype=float), np.asarray(sources, dtype=float)
+    if first.ndim != 1 or rest.ndim != 2 or rest.shape[1:] != first.shape or not first.size:
+        raise InputError(
+            f"expected a mixture (samples,) and sources (N, samples), got {first.shape} and "
+            f"{rest.shape}"
+        )
+    return np.concatenate([first[None], rest])
+
+
+def _spectrograms(signals: Array, sample_rate: int) -> tuple[Array, Array]:
+    """Power in dB (N, F, T) of signals (N, samples), and the times of the frames' centres."""
+    samples = signals.shape[-1]
+    size = round(WINDOW_SECONDS * sample_rate)
+    hop = max(size // 4, -(-samples // MAX_FRAMES))
+    padded = np.pad(signals, [(0, 0), (size // 2, size)])
+    frames = np.lib.stride_tricks.sliding_window_view(padded, size, axis=-1)[:, : samples + 1 : hop]
+    power = np.abs(np.fft.rfft(frames * np.hanning(size))).swapaxes(1, 2) ** 2
+    floor = power.max() * 1e-12 + np.finfo(float).tiny
+    return 10 * np.log10(power + floor), np.arange(frames.shape[1]) * hop / sample_rate
+
+
+def _level(spectra: Array) -> Array:
+    """Mean power of each frame in dB, (..., T)."""
+    level: Array = 10 * np.log10(np.mean(10 ** (spectra / 10), axis=-2))
+    return level
+
+
+def _draw_spectrogram(
+    panel: Axes, spectrum: Array, top: float, extent: tuple[float, float, float, float]
+) -> AxesImage:
+    panel.set_ylabel("kHz")
+    return panel.imshow(
+        spectrum - top,
+        origin="lower",
+        aspect="auto",
+        extent=extent,
+        vmin=-RANGE_DB,
+        vmax=0,
+        cmap="magma",
+    )
+
+
+def _draw_activity(panel: Axes, times: Array, active: NDArray[np.bool_], colour: str) -> None:
+    """A bar just below the panel, as wide as the time axis."""
+    across = panel.get_xaxis_transform()
+    panel.fill_between(
+        times, -0.09, -0.03, where=active, color=colour, transform=across, clip_on=False, lw=0
+    )
+
+
+def _draw_levels(panel: Axes, times: Array, spectra: Array) -> None:
+    levels = _level(spectra) - _level(spectra[0]).max()
+    for n, level in enumerate(levels[1:]):
+        panel.plot(times, level, color=f"C{n}", label=f"source {n + 1}", linewidth=1)
+    panel.set(xlabel="time (s)", ylabel="level (dB)", ylim=(-50, 3), xlim=(times[0], times[-1]))
+    panel.legend(loc="lower right", ncols=len(levels) - 1, fontsize="small")
