@@ -55,10 +55,11 @@ def plot_separation(mixture: ArrayLike, sources: ArrayLike, sample_rate: int) ->
     figure = Figure(figsize=(10, 1.9 * len(signals) + 1.6), layout="constrained")
     heights = [1.0] * len(signals) + [0.8]
     *panels, levels = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
-    extent = (times[0], times[-1], 0.0, sample_rate / 2000)
+    extent = (0.0, signals.shape[1] / sample_rate, 0.0, sample_rate / 2000)
     for n, (panel, spectrum) in enumerate(zip(panels, spectra, strict=True)):
         image = _draw_spectrogram(panel, spectrum, spectra[0].max(), extent)
-        panel.set_title(f"source {n}" if n else "mixture", loc="left", fontsize="medium")
+        title, colour = (f"source {n}", f"C{n - 1}") if n else ("mixture", "black")
+        panel.set_title(title, loc="left", fontsize="medium", color=colour)
     figure.colorbar(image, ax=panels, label="dB", pad=0.01, aspect=40)
     for n, (panel, active) in enumerate(zip(panels[1:], activity(spectra[1:], times), strict=True)):
         _draw_activity(panel, times, active, f"C{n}")
@@ -165,6 +166,5 @@ def _draw_activity(panel: Axes, times: Array, active: NDArray[np.bool_], colour:
 def _draw_levels(panel: Axes, times: Array, spectra: Array) -> None:
     levels = _level(spectra) - _level(spectra[0]).max()
     for n, level in enumerate(levels[1:]):
-        panel.plot(times, level, color=f"C{n}", label=f"source {n + 1}", linewidth=1)
-    panel.set(xlabel="time (s)", ylabel="level (dB)", ylim=(-50, 3), xlim=(times[0], times[-1]))
-    panel.legend(loc="lower right", ncols=len(levels) - 1, fontsize="small")
+        panel.plot(times, level, color=f"C{n}", linewidth=1)
+    panel.set(xlabel="time (s)", ylabel="level (dB)", ylim=(-50, 3))
