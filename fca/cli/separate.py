@@ -108,7 +108,8 @@ def separate(
 
     Every recording X gets a folder OUT/X with source1.wav, source2.wav, ... (loudest first), as
     long as the recording and in its scale, and separation.json, written last, which says how they
-    were made. Recordings that have theirs are skipped. The exit status is 1 if a recording failed.
+    were made. Recordings that have theirs are skipped; those of one name are told apart by their
+    folders. The exit status is 1 if a recording failed, 2 if the command makes no sense.
     """
     from fca.cli.inputs import collect
     from fca.cli.report import Report
