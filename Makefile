@@ -3,6 +3,7 @@
 # make lint   the checks that CI runs before the tests
 PYTHON ?= python3
 VENV ?= .venv
+EXTRAS ?= dev
 PY := $(VENV)/bin/python
 INSTALL := $(PY) -m pip install --disable-pip-version-check -c constraints.txt
 
@@ -34,5 +35,5 @@ $(VENV)/.installed-demo: pyproject.toml constraints.txt | $(PY)
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(PY)
-	$(INSTALL) -e '.[dev]'
+	$(INSTALL) -e '.[$(EXTRAS)]'
 	touch $@
