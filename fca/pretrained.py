@@ -1,0 +1,135 @@
+"""Weights that ship with the toolkit, lie in a folder, or come from a hub.
+
+A model is a folder with `model.safetensors`, `config.json` and usually a model card, `README.md`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from fca.errors import InputError
+
+__all__ = ["load", "names", "resolve", "save"]
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+_PACKAGE = Path(__file__).parent
+_SHIPPED = (_PACKAGE / "weights", _PACKAGE.parent / "pretrained")
+"""In an installed wheel, and in a checkout of the sources."""
+
+
+def names() -> list[str]:
+    """Models that ship with the toolkit."""
+    found = {file.parent.name for root in _SHIPPED for file in root.glob(f"*/{CONFIG}")}
+    return sorted(found)
+
+
+def resolve(name: str | os.PathLike[str]) -> Path:
+    """Folder of a model.
+
+    Parameters
+    ----------
+    name : str or path
+        Name of a shipped model, a folder, or the id ``owner/name`` of a repository on the Hugging
+        Face hub (which needs ``huggingface_hub``).
+
+    Raises
+    ------
+    InputError
+        If there is none, or the hub cannot be reached.
+    """
+    places = [root / name for root in _SHIPPED]
+    for folder in [*places, Path(name)]:
+        if (folder / CONFIG).is_file():
+            return folder
+    if isinstance(name, str) and name.count("/") == 1 and not Path(name).exists():
+        return _from_hub(name)
+    shipped = ", ".join(names()) or "none"
+    raise InputError(f"no model {str(name)!r}: not a folder with {CONFIG}; shipped: {shipped}")
+
+
+def load(folder: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Configuration and float32 tensors of a model.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or damaged, or the model is not of that ``kind``.
+    """
+    config = _read_config(folder / CONFIG)
+    if config.get("kind") != kind:
+        raise InputError(f"{folder}: this is a {config.get('kind')!r} model, not a {kind!r}")
+    content = _read_bytes(folder / WEIGHTS)
+    if hashlib.sha256(content).hexdigest() != config.get("sha256"):
+        raise InputError(f"{folder / WEIGHTS}: the checksum is wrong, the file is damaged")
+    try:
+        tensors = load_tensors(content)
+    except SafetensorError as error:
+        raise InputError(f"{folder / WEIGHTS}: {error}") from None
+    return config["model"], {name: tensor.float() for name, tensor in tensors.items()}
+
+
+def save(
+    folder: Path,
+    kind: str,
+    config: Mapping[str, Any],
+    tensors: Iterable[tuple[str, Tensor]],
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """Write a model; the weights are rounded to ``dtype``, half precision unless given."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = save_tensors({k: v.detach().to("cpu", dtype).contiguous() for k, v in tensors})
+    described = {
+        "kind": kind,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "model": dict(config),
+    }
+    _replace(folder / WEIGHTS, content)
+    _replace(folder / CONFIG, (json.dumps(described, indent=2) + "\n").encode())
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(_read_bytes(path))
+    except ValueError:
+        raise InputError(f"{path}: not JSON, the file is damaged") from None
+    if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
+        raise InputError(f"{path}: not the configuration of a model")
+    return config
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+
+
+def _from_hub(repository: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise InputError(
+            f"no model {repository!r} here; to look on the hub, pip install huggingface_hub"
+        ) from None
+    try:
+        return Path(snapshot_download(repository, allow_patterns=["*.safetensors", "*.json"]))
+    except Exception as error:  # the hub's many errors, all of which mean that it is not there
+        raise InputError(f"{repository}: {' '.join(str(error).split())}") from None

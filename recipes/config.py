@@ -1,0 +1,63 @@
+"""Experiments as YAML files that inherit: `base: other.yaml` is read first, then overridden."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import yaml
+
+from fca.errors import InputError
+
+T = TypeVar("T")
+
+
+def load(path: str | Path, overrides: list[str] | None = None) -> dict[str, Any]:
+    """Settings of an experiment, with `a.b=value` overrides; values are YAML."""
+    settings = _read(Path(path))
+    for override in overrides or []:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise InputError(f"{override!r} is not an override: write key=value")
+        nested: Any = yaml.safe_load(value)
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        settings = _merge(settings, nested)
+    return settings
+
+
+def build(kind: type[T], values: dict[str, Any], where: str = "") -> T:
+    """Dataclass from nested settings; a key it does not have is an error that names it."""
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise InputError(f"unknown setting {where}{unknown[0]}; there are {sorted(known)}")
+    types = get_type_hints(kind)
+    arguments = {
+        name: build(types[name], value, f"{where}{name}.") if is_dataclass(types[name]) else value
+        for name, value in values.items()
+    }
+    try:
+        return kind(**arguments)
+    except TypeError as error:
+        raise InputError(f"settings {where or 'of the experiment'}: {error}") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        settings = yaml.safe_load(path.read_text()) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: {' '.join(str(error).split())}") from None
+    if not isinstance(settings, dict):
+        raise InputError(f"{path}: an experiment is a mapping of settings")
+    base = settings.pop("base", None)
+    return settings if base is None else _merge(_read(path.parent / base), settings)
+
+
+def _merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(old)
+    for key, value in new.items():
+        both = isinstance(value, dict) and isinstance(old.get(key), dict)
+        merged[key] = _merge(old[key], value) if both else value
+    return merged

@@ -1,0 +1,165 @@
+"""Measure speech priors: how well they describe unseen speech, and how well it could be separated.
+
+    python -m recipes.prior.evaluate PRIOR… --speech DIR --rooms FILE --mixtures SET -o OUT.json
+
+For every prior: ELBO and Itakura-Saito divergence per bin, dry and reverberant, and the separation
+ceiling: SDR improvement of the Wiener filter whose PSDs are decode(encode(true source image)),
+beside the same with the true powers and with NMF fitted to them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from torch import Tensor
+
+from fca.errors import InputError
+from fca.inference.iterate import iterate
+from fca.metrics import evaluate, summarise
+from fca.model import Model
+from fca.prior import SpeechPrior
+from fca.prior.model import itakura_saito
+from fca.source import NMF, Fixed, Stack, Stationary
+from fca.spatial import FullRank, JointlyDiagonal, SpatialModel
+from fca.stft import STFT
+from recipes.benchmark.data import Item
+from recipes.benchmark.data import load as load_set
+from recipes.prior.data import Augmentation, Corpus, Excerpts, load_responses
+
+SpatialChoice = Callable[[Tensor, int], SpatialModel]
+PsdEstimate = Callable[[Tensor], Tensor]
+N_ITER = 30
+BACKGROUND_DB = -30.0
+"""Level that the stationary background starts with, relative to the mixture."""
+
+
+@torch.no_grad()
+def fit_of_prior(prior: SpeechPrior, waves: Tensor) -> dict[str, float]:
+    """ELBO, divergence of the latent and Itakura-Saito divergence, for waveforms (B, samples)."""
+    config = prior.config
+    power = STFT(config.n_fft, config.hop).analyse(waves).abs().square()
+    elbo = prior.elbo(power)
+    code = prior.encode(power)
+    divergence = itakura_saito(power / code.gain, prior.decode(code.z), config.floor)
+    return {
+        "elbo_per_bin": float(elbo.per_bin.mean()),
+        "kl_per_frame": float(elbo.kl.mean()),
+        "is_per_bin": float(divergence.mean()),
+    }
+
+
+def jointly_diagonal(mixture: Tensor, n_sources: int) -> SpatialModel:
+    """Q = I and equal gains: with true PSDs any start will do."""
+    batch, n_freq, n_channels, _ = mixture.shape
+    eye = torch.eye(n_channels, dtype=mixture.dtype).expand(batch, n_freq, -1, -1)
+    gains = mixture.real.new_ones(batch, n_freq, n_sources, n_channels)
+    return JointlyDiagonal(mixture, eye, gains)
+
+
+def full_rank(mixture: Tensor, n_sources: int) -> SpatialModel:
+    """H = I for every source."""
+    batch, n_freq, n_channels, _ = mixture.shape
+    eye = torch.eye(n_channels, dtype=mixture.dtype)
+    return FullRank(mixture, eye.expand(batch, n_freq, n_sources, -1, -1))
+
+
+SPATIAL: dict[str, SpatialChoice] = {"jointly diagonal": jointly_diagonal, "full rank": full_rank}
+
+
+@torch.no_grad()
+def ceiling(item: Item, estimate: PsdEstimate, stft: STFT, spatial: SpatialChoice) -> Any:
+    """SDR improvement (talkers,) with PSDs estimated from the true image powers (N, F, T)."""
+    images = torch.from_numpy(np.ascontiguousarray(item.read("images")))
+    waves = torch.from_numpy(np.ascontiguousarray(item.read("mixture")))
+    scale = waves.square().mean().sqrt()
+    mixture = stft.analyse(waves / scale).transpose(0, 1)[None]
+    power = stft.analyse(images / scale).abs().square().mean(1)
+    psd = estimate(power).transpose(0, 1)[None]
+    n_talkers = len(images)
+    source = Stack([(Fixed(psd), n_talkers), (Stationary(), 1)])
+    level = 10 ** (BACKGROUND_DB / 10) * mixture.abs().square().mean(2, keepdim=True)
+    source.initialise(torch.cat([psd, level], dim=2), torch.Generator())
+    model = Model(spatial(mixture, n_talkers + 1), source)
+    iterate(model, N_ITER, monitor_every=N_ITER)
+    estimates = model.images(slice(0, 1))[0, :, :n_talkers, 0].transpose(0, 1)
+    talkers = stft.synthesise(estimates, waves.shape[-1]) * scale
+    scores = evaluate(
+        item.references(), talkers.numpy(), item.sample_rate, mixture=waves[0], metrics=("sdr",)
+    )
+    return scores.improvement["sdr"]
+
+
+def nmf(n_bases: int, n_iter: int = 100) -> PsdEstimate:
+    """Itakura-Saito NMF of each power spectrogram (N, F, T) by itself."""
+
+    def estimate(power: Tensor) -> Tensor:
+        source = NMF(n_bases, warmup=n_iter)
+        source.initialise(power.transpose(0, 1)[None], torch.Generator().manual_seed(0))
+        return source.psd()[0].transpose(0, 1)
+
+    return estimate
+
+
+def true_power(power: Tensor) -> Tensor:
+    """The oracle."""
+    return power
+
+
+def mean_ceiling(
+    items: list[Item], estimate: PsdEstimate, stft: STFT, spatial: SpatialChoice = jointly_diagonal
+) -> dict[str, float]:
+    """Mean and 95 % interval of :func:`ceiling` over mixtures."""
+    summary = summarise([ceiling(item, estimate, stft, spatial) for item in items])
+    return {"mean": summary.mean, "interval": summary.interval, "count": summary.count}
+
+
+def measure(
+    prior: SpeechPrior, corpus: Corpus, responses: list[Any], items: list[Item]
+) -> dict[str, Any]:
+    """All figures of one prior."""
+    torch.manual_seed(0)
+    kinds = {"dry": Augmentation(), "reverberant": Augmentation(reverberant=1.0)}
+    figures: dict[str, Any] = {
+        "parameters": sum(p.numel() for p in prior.parameters()),
+        "model": prior.config.__dict__,
+    }
+    for name, kind in kinds.items():
+        excerpts = Excerpts(corpus, 64, 4.0, kind, responses, seed=1)
+        figures[name] = fit_of_prior(prior, torch.stack([excerpts[i] for i in range(64)]))
+    stft = STFT(prior.config.n_fft, prior.config.hop)
+    figures["ceiling"] = mean_ceiling(items, prior.reconstruct, stft)
+    return figures
+
+
+def main(
+    priors: Annotated[list[str], typer.Argument(help="names or folders of priors")],
+    speech: Annotated[Path, typer.Option(help="folder of unseen speech")],
+    rooms: Annotated[Path, typer.Option(help="bank of room responses")],
+    mixtures: Annotated[Path, typer.Option(help="evaluation set of recipes.benchmark.data")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="figures (.json)")],
+    count: Annotated[int, typer.Option(help="mixtures that are used")] = 12,
+) -> None:
+    """Measure priors."""
+    try:
+        corpus, responses = Corpus(speech, 16000), load_responses(rooms)
+        items = load_set(mixtures)[:count]
+        results = json.loads(output.read_text()) if output.is_file() else {}
+        for name in priors:
+            prior = SpeechPrior.from_pretrained(name)
+            results[Path(name).parent.name if Path(name).exists() else name] = measure(
+                prior, corpus, responses, items
+            )
+            output.write_text(json.dumps(results, indent=1))
+    except InputError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+if __name__ == "__main__":
+    typer.run(main)
