@@ -19,7 +19,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-import yaml
 from numpy.typing import NDArray
 
 from fca import audio
@@ -33,6 +32,7 @@ from fca.simulate import (
     reverberation_time,
     room_responses,
 )
+from recipes import config
 
 SETS = Path(__file__).with_name("sets.yaml")
 PARTS = ("mixture", "images", "early", "dry")
@@ -126,16 +126,16 @@ def load(folder: str | Path) -> list[Item]:
     return [Item(Path(folder) / row["id"], row) for row in rows]
 
 
-def conditions(name: str, config: Path = SETS) -> dict[str, Condition]:
+def conditions(name: str, path: Path = SETS) -> dict[str, Condition]:
     """Conditions of a set of the configuration, with its defaults filled in."""
-    sets = yaml.safe_load(config.read_text())
-    if name not in sets or name == "defaults":
-        raise InputError(f"{config}: no set {name!r}; there are {sorted(set(sets) - {'defaults'})}")
-    merged = {key: sets.get("defaults", {}) | value for key, value in sets[name].items()}
-    try:
-        return {key: Condition(**value) for key, value in merged.items()}
-    except TypeError as error:
-        raise InputError(f"{config}, set {name!r}: {error}") from None
+    sets = config.load(path)
+    defaults = sets.pop("defaults", {})
+    if name not in sets:
+        raise InputError(f"{path}: no set {name!r}; there are {sorted(sets)}")
+    return {
+        key: config.build(Condition, defaults | values, f"{name}.{key}.")
+        for key, values in sets[name].items()
+    }
 
 
 def build(
@@ -330,7 +330,7 @@ def main(
     output: Annotated[Path, typer.Option("--output", "-o", help="folder to write")],
     noise: Annotated[Path | None, typer.Option(help="folder of noise; else white")] = None,
     measured: Annotated[Path | None, typer.Option(help="measured responses, .npz")] = None,
-    config: Annotated[Path, typer.Option(help="YAML with the sets")] = SETS,
+    sets: Annotated[Path, typer.Option(help="YAML with the sets")] = SETS,
     seed: int = 0,
     jobs: int = 1,
     sample_rate: int = 16000,
@@ -338,7 +338,7 @@ def main(
     """Build an evaluation set."""
     try:
         corpora = Corpora(speech, noise, measured, sample_rate)
-        items = build(conditions(name, config), corpora, output, seed=seed, jobs=jobs)
+        items = build(conditions(name, sets), corpora, output, seed=seed, jobs=jobs)
     except InputError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None

@@ -1,0 +1,155 @@
+"""What the tables share: the configuration, the entries that compete, the surroundings."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from fca.errors import InputError
+from recipes.config import load
+
+CONFIG = Path(__file__).with_name("config.yaml")
+QUICK = Path(__file__).with_name("quick.yaml")
+PACKAGES = ("fca", "torch", "numpy", "pyroomacoustics", "ssspy", "fast_bss_eval")
+
+Waveform = NDArray[np.floating[Any]]
+Settings = dict[str, Any]
+
+UserConfig = Annotated[Path | None, typer.Option(help="YAML of your own")]
+Quick = Annotated[bool, typer.Option("--quick", help="the small version")]
+Override = Annotated[list[str] | None, typer.Option("--set", help="key=value in the YAML")]
+Only = Annotated[list[str] | None, typer.Option(help="only this entry; repeat for more")]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One competitor: a method of this toolkit, or a peer's, with its options.
+
+    Attributes
+    ----------
+    name : as it stands in the tables
+    method : a row of :data:`fca.methods.METHODS`, or of `peers.PEERS` if `peer`
+    peer : whether another toolkit runs
+    options : keyword arguments of the separation
+    """
+
+    name: str
+    method: str
+    peer: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def separate(self, mixture: Waveform, rate: int, n_sources: int, seed: int) -> Waveform:
+        """Sources (n_sources, samples) at the first channel of a mixture (channels, samples)."""
+        if self.peer:
+            from recipes.benchmark.peers import PEERS
+
+            peer = PEERS[self.method]
+            return peer.separate(mixture, n_sources, seed=seed, **self.options)
+        from fca.separator import Separator
+
+        separator = Separator(self.method, n_sources, seed=seed, **self.options)
+        sources: Waveform = separator(mixture, rate).sources.numpy()
+        return sources
+
+
+def settings(section: str, config: Path | None, quick: bool, overrides: list[str]) -> Settings:
+    """One section of a configuration: the full one, the quick one, or the user's own."""
+    path = config or (QUICK if quick else CONFIG)
+    chosen: Settings = load(path, overrides)[section]
+    return chosen
+
+
+def entries(config: Mapping[str, Any], only: Sequence[str] = ()) -> list[Entry]:
+    """Every method of the toolkit, its configured variants, and the configured peers.
+
+    Raises
+    ------
+    InputError
+        If `only` names an entry that does not exist.
+    """
+    from fca.methods import METHODS
+
+    ours: dict[str, Any] = {name: {} for name in METHODS if name not in config.get("leave_out", ())}
+    ours |= config.get("variants") or {}
+    found = [
+        Entry(name, options.pop("method", name), False, options)
+        for name, options in ((name, dict(options or {})) for name, options in ours.items())
+    ]
+    peers = config.get("peers") or {}
+    found += [Entry(name, name, True, options or {}) for name, options in peers.items()]
+    unknown = set(only) - {entry.name for entry in found}
+    if unknown:
+        raise InputError(f"no entry {sorted(unknown)}; there are {[e.name for e in found]}")
+    return [entry for entry in found if not only or entry.name in only]
+
+
+def thread_environment(threads: int) -> dict[str, str]:
+    """Environment in which a process uses so many threads."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    return dict(os.environ) | dict.fromkeys(names, str(threads))
+
+
+def surroundings() -> dict[str, Any]:
+    """Date, machine and versions that a result belongs to."""
+    return {
+        "date": datetime.date.today().isoformat(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def describe(facts: Mapping[str, Any]) -> str:
+    """`surroundings` as one line of Markdown."""
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    return (
+        f"{facts['date']}, {facts['processor']} ({facts['cores']} cores), "
+        f"Python {facts['python']}; {versions}."
+    )
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Markdown table; the first column is text, the others are numbers."""
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON under a temporary name, then rename."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write under a temporary name, then rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "source"
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

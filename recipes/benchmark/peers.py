@@ -1,0 +1,246 @@
+"""Other toolkits' separation behind one call: spectra in, spectra at the first microphone out.
+
+All models are fitted with as many sources as microphones and the loudest are kept. The libraries'
+loss recording, which nothing here reads, is switched off. The settings that separate best on the
+validation set stand in `config.yaml`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyroomacoustics as pra
+import ssspy.bss.cacgmm
+import ssspy.bss.fdica
+import ssspy.bss.ilrma
+import ssspy.bss.iva
+import ssspy.bss.mnmf
+import torch
+from numpy.typing import NDArray
+
+from fca.stft import STFT
+
+Spectrum = NDArray[np.complexfloating[Any, Any]]
+Run = Callable[..., Spectrum]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One algorithm of another toolkit.
+
+    Attributes
+    ----------
+    name : toolkit and algorithm
+    counterpart : the row of :data:`fca.methods.METHODS` that does the same
+    run : (spectrum (M, F, T), n_iter, seed, options) to (sources, F, T) at the first microphone
+    """
+
+    name: str
+    counterpart: str
+    run: Run
+
+    def separate(
+        self,
+        mixture: NDArray[np.floating[Any]],
+        n_sources: int,
+        *,
+        n_iter: int,
+        n_fft: int = 1024,
+        hop: int = 256,
+        seed: int = 0,
+        **options: Any,
+    ) -> NDArray[np.float64]:
+        """The `n_sources` loudest sources (n_sources, samples) of a mixture (M, samples)."""
+        stft = STFT(n_fft, hop)
+        spectrum = stft.analyse(torch.from_numpy(np.asarray(mixture, dtype=float))).numpy()
+        scale = np.sqrt(np.mean(np.abs(spectrum) ** 2))  # their floors are absolute
+        outputs = scale * self.run(spectrum / scale, n_iter, seed, **options)
+        power = np.sum(np.abs(outputs) ** 2, axis=(1, 2))
+        loudest = outputs[np.argsort(power)[::-1][:n_sources]]
+        waves: NDArray[np.float64] = stft.synthesise(
+            torch.from_numpy(np.ascontiguousarray(loudest)).to(torch.complex128), mixture.shape[-1]
+        ).numpy()
+        return waves
+
+
+def _pra(spectrum: Spectrum, dtype: str = "complex128") -> Spectrum:
+    """Spectra (frames, frequencies, channels)."""
+    return np.ascontiguousarray(spectrum.transpose(2, 1, 0)).astype(dtype)
+
+
+def pra_auxiva(
+    spectrum: Spectrum, n_iter: int, seed: int, *, model: str = "gauss", dtype: str = "complex128"
+) -> Spectrum:
+    """Ono 2011, scaled to the first microphone by least squares."""
+    del seed
+    result: Spectrum = pra.bss.auxiva(_pra(spectrum, dtype), n_iter=n_iter, model=model)
+    return result.transpose(2, 1, 0)
+
+
+def pra_ilrma(
+    spectrum: Spectrum,
+    n_iter: int,
+    seed: int,
+    *,
+    n_components: int = 2,
+    start_iter: int = 0,
+    dtype: str = "complex128",
+) -> Spectrum:
+    """Kitamura et al. 2016; `start_iter` sweeps of AuxIVA first."""
+    data = _pra(spectrum, dtype)
+    start = _pra_start(data, start_iter)
+    with _seeded(seed):
+        result: Spectrum = pra.bss.ilrma(data, n_iter=n_iter, n_components=n_components, W0=start)
+    return result.transpose(2, 1, 0)
+
+
+def pra_fastmnmf(
+    spectrum: Spectrum,
+    n_iter: int,
+    seed: int,
+    *,
+    variant: int = 1,
+    n_components: int = 8,
+    n_src: int | None = None,
+    start_iter: int = 0,
+    dtype: str = "complex128",
+) -> Spectrum:
+    """Sekiguchi et al. 2019 (variant 1) and 2020 (2); `start_iter` sweeps of AuxIVA first."""
+    data = _pra(spectrum, dtype)
+    run = pra.bss.fastmnmf if variant == 1 else pra.bss.fastmnmf2
+    start = _pra_start(data, start_iter)
+    with _seeded(seed):
+        result: Spectrum = run(
+            data, n_src=n_src, n_iter=n_iter, n_components=n_components, W0=start
+        )
+    return result.transpose(2, 1, 0)
+
+
+def pra_fastmnmf2(spectrum: Spectrum, n_iter: int, seed: int, **options: Any) -> Spectrum:
+    """Sekiguchi et al. 2020."""
+    return pra_fastmnmf(spectrum, n_iter, seed, variant=2, **options)
+
+
+def _pra_start(data: Spectrum, n_iter: int) -> Spectrum | None:
+    """Demixing matrices (F, M, M) of AuxIVA, or none for the library's identity."""
+    if n_iter == 0:
+        return None
+    filters: Spectrum = pra.bss.auxiva(data, n_iter=n_iter, model="gauss", return_filters=True)[1]
+    return filters
+
+
+class _seeded:
+    """NumPy's global generator, which pyroomacoustics draws from, seeded for a while."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def __enter__(self) -> None:
+        self.before = np.random.get_state()  # noqa: NPY002
+        np.random.seed(self.seed)  # noqa: NPY002
+
+    def __exit__(self, *_: object) -> None:
+        np.random.set_state(self.before)  # noqa: NPY002
+
+
+def ssspy_auxiva(
+    spectrum: Spectrum, n_iter: int, seed: int, *, algorithm: str = "IP", model: str = "gauss"
+) -> Spectrum:
+    """AuxIVA by IP, IP2, ISS or ISS2, scaled by projection back."""
+    del seed
+    kinds = {"gauss": ssspy.bss.iva.AuxGaussIVA, "laplace": ssspy.bss.iva.AuxLaplaceIVA}
+    method = kinds[model](spatial_algorithm=algorithm, record_loss=False)
+    return _ssspy(method, spectrum, n_iter)
+
+
+def ssspy_ilrma(
+    spectrum: Spectrum,
+    n_iter: int,
+    seed: int,
+    *,
+    algorithm: str = "IP",
+    n_basis: int = 2,
+    dof: float | None = None,
+) -> Spectrum:
+    """Gauss-ILRMA, or t-ILRMA with degrees of freedom; scaled by projection back."""
+    common = {
+        "n_basis": n_basis,
+        "spatial_algorithm": algorithm,
+        "record_loss": False,
+        "rng": np.random.default_rng(seed),
+    }
+    if dof is None:
+        return _ssspy(ssspy.bss.ilrma.GaussILRMA(**common), spectrum, n_iter)
+    return _ssspy(ssspy.bss.ilrma.TILRMA(dof=dof, **common), spectrum, n_iter)
+
+
+def ssspy_fdica(spectrum: Spectrum, n_iter: int, seed: int, *, algorithm: str = "IP") -> Spectrum:
+    """Laplace FDICA with its permutation solver."""
+    del seed
+    method = ssspy.bss.fdica.AuxLaplaceFDICA(spatial_algorithm=algorithm, record_loss=False)
+    return _ssspy(method, spectrum, n_iter)
+
+
+def ssspy_fastmnmf(
+    spectrum: Spectrum,
+    n_iter: int,
+    seed: int,
+    *,
+    n_basis: int = 8,
+    algorithm: str = "IP",
+    start_iter: int = 0,
+) -> Spectrum:
+    """FastMNMF1; with `start_iter`, its diagonaliser and gains start from AuxIVA's outputs."""
+    method = ssspy.bss.mnmf.FastGaussMNMF(
+        n_basis=n_basis,
+        diagonalizer_algorithm=algorithm,
+        record_loss=False,
+        rng=np.random.default_rng(seed),
+    )
+    start = {}
+    if start_iter:
+        iva = ssspy.bss.iva.AuxGaussIVA(record_loss=False, scale_restoration=False)
+        _ssspy(iva, spectrum, start_iter)
+        channels, frequencies, _ = spectrum.shape
+        gains = np.tile(0.05 + 0.95 * np.eye(channels), (frequencies, 1, 1))
+        start = {"diagonalizer": iva.demix_filter, "spatial": gains}
+    return _ssspy(method, spectrum, n_iter, **start)
+
+
+def ssspy_mnmf(spectrum: Spectrum, n_iter: int, seed: int, *, n_basis: int = 8) -> Spectrum:
+    """Sawada et al. 2013."""
+    rng = np.random.default_rng(seed)
+    method = ssspy.bss.mnmf.GaussMNMF(n_basis=n_basis, record_loss=False, rng=rng)
+    return _ssspy(method, spectrum, n_iter)
+
+
+def ssspy_cacgmm(
+    spectrum: Spectrum, n_iter: int, seed: int, *, n_sources: int | None = None
+) -> Spectrum:
+    """Ito et al. 2016: masks aligned over frequencies, applied to the first microphone."""
+    rng = np.random.default_rng(seed)
+    method = ssspy.bss.cacgmm.CACGMM(n_sources=n_sources, record_loss=False, rng=rng)
+    return _ssspy(method, spectrum, n_iter)
+
+
+def _ssspy(method: Any, spectrum: Spectrum, n_iter: int, **start: Any) -> Spectrum:
+    result: Spectrum = method(spectrum, n_iter=n_iter, initial_call=False, **start)
+    return result
+
+
+_ROWS = [
+    Peer("pyroomacoustics auxiva", "auxiva", pra_auxiva),
+    Peer("pyroomacoustics ilrma", "ilrma", pra_ilrma),
+    Peer("pyroomacoustics fastmnmf", "fastmnmf1", pra_fastmnmf),
+    Peer("pyroomacoustics fastmnmf2", "fastmnmf2", pra_fastmnmf2),
+    Peer("ssspy FDICA", "fdica", ssspy_fdica),
+    Peer("ssspy AuxIVA", "auxiva", ssspy_auxiva),
+    Peer("ssspy ILRMA", "ilrma", ssspy_ilrma),
+    Peer("ssspy FastMNMF", "fastmnmf1", ssspy_fastmnmf),
+    Peer("ssspy MNMF", "mnmf", ssspy_mnmf),
+    Peer("ssspy cACGMM", "cacgmm", ssspy_cacgmm),
+]
+PEERS: dict[str, Peer] = {row.name: row for row in _ROWS}

@@ -1,0 +1,239 @@
+"""Time and memory of every method against the same method of other toolkits.
+
+    python -m recipes.benchmark.speed -o OUT [--quick] [--only NAME ...]
+
+Each measurement is a process of its own with a fixed number of threads. All compute the same:
+as many sources as microphones, identity start, the same window and number of iterations, short-time
+Fourier transforms included. Rounds alternate between toolkits and the fastest of each counts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from fca.errors import InputError
+from recipes.benchmark.common import (
+    Entry,
+    Only,
+    Override,
+    Quick,
+    Settings,
+    UserConfig,
+    Waveform,
+    describe,
+    entries,
+    markdown,
+    settings,
+    surroundings,
+    thread_environment,
+    write_json,
+    write_text,
+)
+
+RATE = 16000
+
+
+@dataclass(frozen=True)
+class Size:
+    """What is separated, and with how many threads."""
+
+    channels: int
+    seconds: float
+    threads: int
+    n_iter: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Wall-clock seconds, and peak memory above that before the separation (MB)."""
+
+    seconds: float
+    memory: float
+
+
+def sample(channels: int, seconds: float) -> Waveform:
+    """As many modulated noises as channels, instantaneously mixed (channels, samples)."""
+    rng = np.random.default_rng(0)
+    samples = round(seconds * RATE)
+    knots = rng.uniform(0, 1, (channels, max(2, round(4 * seconds)))) ** 4
+    grid = np.linspace(0, knots.shape[1] - 1, samples)
+    envelopes = np.stack([np.interp(grid, np.arange(len(row)), row) for row in knots])
+    sources = envelopes * rng.standard_normal((channels, samples))
+    waveform: Waveform = (rng.standard_normal((channels, channels)) @ sources).astype(np.float32)
+    return 0.05 * waveform
+
+
+def measure(entry: Entry, size: Size, timeout: float) -> Cost | None:
+    """Cost of one separation in a process of its own; None if it takes longer than `timeout`."""
+    task = json.dumps({"entry": asdict(entry), "size": asdict(size)})
+    command = [sys.executable, "-m", "recipes.benchmark.speed", "--worker", task]
+    environment = thread_environment(size.threads)
+    try:
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=timeout
+        )
+    except subprocess.TimeoutExpired:
+        return None
+    if done.returncode != 0:
+        raise InputError(f"{entry.name} failed: {(done.stderr.splitlines() or ['?'])[-1]}")
+    return Cost(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def work(task: str) -> Cost:
+    """What the process of a measurement does."""
+    import torch
+
+    content = json.loads(task)
+    entry, size = Entry(**content["entry"]), Size(**content["size"])
+    torch.set_num_threads(size.threads)
+    entry.separate(sample(size.channels, 1.0), RATE, size.channels, 0)  # imports, plans, caches
+    mixture = sample(size.channels, size.seconds)
+    before = _resident()
+    began = time.perf_counter()
+    entry.separate(mixture, RATE, size.channels, 0)
+    seconds = time.perf_counter() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return Cost(seconds, peak - before)
+
+
+def _resident() -> float:
+    """Memory in use (MB); `ru_maxrss` knows the peak only."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+@dataclass(frozen=True)
+class Match:
+    """One of our methods and the peers that do the same."""
+
+    ours: Entry
+    peers: list[Entry]
+
+    def sized(self, size: Size) -> list[Entry]:
+        """All competitors with the iterations of `size`, ours from the peers' start."""
+        start = {} if self.ours.method == "cacgmm" else {"start": "identity"}
+        return [
+            _with(self.ours, n_iter=size.n_iter, **start),
+            *(_with(peer, n_iter=size.n_iter) for peer in self.peers),
+        ]
+
+
+def _with(entry: Entry, **options: Any) -> Entry:
+    return dataclasses.replace(entry, options={**entry.options, **options})
+
+
+def matches(chosen: Settings, only: Sequence[str]) -> list[Match]:
+    """Our methods that have a counterpart, with it."""
+    from recipes.benchmark.peers import PEERS
+
+    found = entries(chosen)
+    peers = [entry for entry in found if entry.peer]
+    pairs = [
+        Match(e, [p for p in peers if PEERS[p.method].counterpart == e.method])
+        for e in found
+        if not e.peer
+    ]
+    return [m for m in pairs if m.peers and (not only or m.ours.name in only)]
+
+
+def compare(match: Match, size: Size, rounds: int, timeout: float) -> dict[str, Any]:
+    """The cheapest of some alternating rounds for each competitor."""
+    best: dict[str, Cost | None] = {}
+    for _ in range(rounds):
+        for entry in match.sized(size):
+            if entry.name in best and best[entry.name] is None:
+                continue  # too slow the first time
+            cost = measure(entry, size, timeout)
+            known = best.get(entry.name)
+            best[entry.name] = min(known, cost, key=lambda c: c.seconds) if known and cost else cost
+    costs = {name: asdict(cost) if cost else None for name, cost in best.items()}
+    return {"method": match.ours.name, "size": asdict(size), "costs": costs}
+
+
+def run(chosen: Settings, only: Sequence[str]) -> list[dict[str, Any]]:
+    """All measurements, told one by one on the standard error."""
+    rows = []
+    competitors = matches(chosen, only)
+    for numbers in itertools.product(chosen["channels"], chosen["seconds"], chosen["threads"]):
+        size = Size(*numbers, chosen["n_iter"])
+        for match in competitors:
+            rows.append(compare(match, size, chosen["rounds"], chosen["timeout"]))
+            typer.echo(f"{match.ours.name}: {' | '.join(_line(rows[-1]))}", err=True)
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """One Markdown table per method: seconds and memory of each toolkit, ratios to ours."""
+    parts = []
+    for method in dict.fromkeys(row["method"] for row in rows):
+        chosen = [row for row in rows if row["method"] == method]
+        names = list(chosen[0]["costs"])
+        header = ["channels × length, threads", "fca"]
+        header += [label for name in names[1:] for label in (name, "ratio")]
+        parts.append(f"### {method}\n\n{markdown(header, map(_line, chosen))}")
+    return "\n".join(parts)
+
+
+def _line(row: dict[str, Any]) -> list[str]:
+    size = row["size"]
+    ours, *peers = row["costs"].values()
+    cells = [f"{size['channels']} × {size['seconds']:g} s, {size['threads']}", _cell(ours)]
+    for peer in peers:
+        ratio = f"**{peer['seconds'] / ours['seconds']:.1f}**" if ours and peer else ""
+        cells += [_cell(peer), ratio]
+    return cells
+
+
+def _cell(cost: dict[str, float] | None) -> str:
+    return f"{cost['seconds']:.2f} s, {cost['memory']:.0f} MB" if cost else "time-out"
+
+
+def main(
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="folder to write")] = None,
+    config: UserConfig = None,
+    quick: Quick = False,
+    override: Override = None,
+    only: Only = None,
+    worker: Annotated[str | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Time every method against its counterparts."""
+    if worker is not None:
+        typer.echo(json.dumps(asdict(work(worker))))
+        return
+    if output is None:
+        raise typer.BadParameter("give a folder with --output")
+    try:
+        chosen = settings("speed", config, quick, override or [])
+        rows = run(chosen, only or [])
+    except InputError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    facts = surroundings()
+    text = (
+        f"# Speed\n\n{chosen['n_iter']} iterations from the same start, as many sources as "
+        "microphones, window 1024, shift 256, 16 kHz; best of "
+        f"{chosen['rounds']} alternating rounds. The ratio is the peer's time over ours; memory "
+        "is the peak above that before the call.\n"
+        f"{describe(facts)}\n\n{table(rows)}"
+    )
+    write_text(output / "speed.md", text)
+    write_json(output / "speed.json", {"surroundings": facts, "rows": rows})
+    typer.echo(text)
+
+
+if __name__ == "__main__":
+    typer.run(main)
