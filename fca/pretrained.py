@@ -6,6 +6,7 @@ A model is a folder with `model.safetensors`, `config.json` and usually a model 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -124,7 +125,7 @@ def _replace(path: Path, content: bytes) -> None:
 
 def _from_hub(repository: str) -> Path:
     try:
-        from huggingface_hub import snapshot_download
+        snapshot_download = importlib.import_module("huggingface_hub").snapshot_download
     except ImportError:
         raise InputError(
             f"no model {repository!r} here; to look on the hub, pip install huggingface_hub"

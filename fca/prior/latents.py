@@ -5,6 +5,7 @@ One vector z_t per frame; here the last axis holds its D coordinates, the one be
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
@@ -136,7 +137,7 @@ class VonMisesFisher(Latent):
         return functional.normalize(torch.randn(*shape, self.dim), dim=-1)
 
     def embed(self, z: Tensor) -> Tensor:
-        return self.dim**0.5 * z
+        return math.sqrt(self.dim) * z
 
     def sample_angle(self, like: Tensor) -> Tensor:
         """Angles to the mean direction, of the shape and type of ``like``."""
@@ -168,7 +169,8 @@ class VonMisesFisherPosterior(Posterior):
         angle = self._family.sample_angle(self.mean[..., :1])
         noise = torch.randn_like(self.mean)
         tangent = noise - (noise * self.mean).sum(-1, keepdim=True) * self.mean
-        return angle.cos() * self.mean + angle.sin() * functional.normalize(tangent, dim=-1)
+        z = angle.cos() * self.mean + angle.sin() * functional.normalize(tangent, dim=-1)
+        return functional.normalize(z, dim=-1)  # rounding may have left a tangent askew
 
     def kl(self) -> Tensor:
         """``κ E[cos θ] − log Z(κ) + log Z(0)``, the same for every frame."""
@@ -206,7 +208,7 @@ class Dirichlet(Latent):
 
     def embed(self, z: Tensor) -> Tensor:
         """Zero mean and unit variance: ``var z_d = (D − 1) / (D² (D α + 1))``."""
-        scale = ((self.dim * self.concentration + 1) / (self.dim - 1)) ** 0.5
+        scale = math.sqrt((self.dim * self.concentration + 1) / (self.dim - 1))
         return scale * (self.dim * z - 1)
 
 

@@ -179,11 +179,11 @@ class SpeechPrior(nn.Module):
         gain = mean_power(power) if gain is None else gain
         log_power = (power / gain + self.config.floor).log().mT
         raw = self.encoder((log_power - _TYPICAL_LOG_POWER) / _LOG_POWER_SPREAD)
-        return Code(self.latent.posterior(raw.float()), gain)
+        return Code(self.latent.posterior(raw.to(power.dtype)), gain)
 
     def decode(self, z: Tensor, gain: Tensor | None = None) -> Tensor:
         """PSD (..., F, T) of latent vectors ``z`` (..., D, T), times ``gain`` (..., 1, 1)."""
-        output = self.decoder(self.latent.embed(z.mT)).float()
+        output = self.decoder(self.latent.embed(z.mT)).to(z.dtype)
         log_psd = _LOG_RANGE * torch.tanh((output + _TYPICAL_LOG_POWER) / _LOG_RANGE)
         psd = (log_psd.exp() + self.config.floor).mT
         return psd if gain is None else psd * gain

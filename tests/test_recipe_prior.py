@@ -1,0 +1,191 @@
+"""The recipe of the speech prior: data, settings, one training step per experiment, resuming."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from fca import audio
+from fca.errors import InputError
+from fca.prior import SpeechPrior
+from recipes import config
+from recipes.prior import data, train
+from recipes.prior.data import Augmentation, Corpus, Excerpts
+
+DATA = Path(__file__).parent / "data"
+ROOT = Path(__file__).parent.parent
+CONFIGS = sorted((ROOT / "recipes/prior/configs").rglob("*.yaml"))
+TINY = [
+    f"data.train={DATA}",
+    f"data.valid={DATA}",
+    "data.seconds=0.5",
+    "data.batch_size=2",
+    "data.valid_items=2",
+    "model.width=16",
+    "model.n_fft=128",
+    "model.hop=64",
+    "model.latent_dim=4",
+    "training.steps=1",
+    "training.steps_per_epoch=1",
+    "training.accelerator=cpu",
+]
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Corpus:
+    return Corpus(DATA, 16000)
+
+
+@pytest.fixture(scope="module")
+def rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("rooms") / "rooms.npz"
+    data.main(path, rooms=1, seed=0)
+    return path
+
+
+def test_corpus_of_a_manifest_equals_that_of_the_folder(corpus: Corpus, tmp_path: Path) -> None:
+    manifest = tmp_path / "speech.csv"
+    names = [path.name for path in corpus.paths]
+    manifest.write_text("path,speaker\n" + "".join(f"{name},x\n" for name in names))
+    listed = Corpus(manifest, 16000, root=DATA)
+    assert listed.paths == corpus.paths
+    assert listed.seconds == corpus.seconds == pytest.approx(16.0, abs=0.1)
+
+
+def test_excerpts_are_reproducible_and_vary(corpus: Corpus, rooms: Path) -> None:
+    kind = Augmentation(speed=0.1, eq_db=3.0, reverberant=0.5)
+    bank = data.load_responses(rooms)
+    first = Excerpts(corpus, 8, 0.5, kind, bank, seed=1)
+    again = Excerpts(corpus, 8, 0.5, kind, bank, seed=1)
+    later = Excerpts(corpus, 8, 0.5, kind, bank, seed=1, round_=1)
+    assert all(torch.equal(first[i], again[i]) for i in range(8))
+    assert not any(torch.equal(first[i], later[i]) for i in range(8))
+    assert first[0].shape == (8000,)
+    assert len({float(first[i].sum()) for i in range(8)}) == 8
+
+
+def test_excerpt_without_augmentation_is_the_speech_itself(corpus: Corpus) -> None:
+    excerpt = Excerpts(corpus, 1, 0.5, Augmentation())[0].numpy()
+    windows = [np.lib.stride_tricks.sliding_window_view(s, 8000) for s in corpus.signals]
+    target = np.round(excerpt[:50] * 2**15).astype(np.int16)
+    assert any((w[:, :50] == target).all(axis=1).any() for w in windows)
+
+
+def test_filter_equals_a_literal_convolution() -> None:
+    rng = np.random.default_rng(0)
+    wave, response = rng.standard_normal(300).astype(np.float32), np.float32([1, 0, -0.5, 0.2])
+    expected = np.convolve(wave, response)[:300]
+    np.testing.assert_allclose(data.filtered(wave, response, None), expected, atol=1e-5)
+
+
+def test_equaliser_sets_the_gain_of_a_tone() -> None:
+    tone = np.sin(2 * np.pi * 0.125 * np.arange(4096)).astype(np.float32)  # a quarter of Nyquist
+    gains = np.zeros(9, np.float32)
+    gains[2] = 6.0
+    louder = data.filtered(tone, None, gains)
+    gain = 20 * np.log10(np.std(louder[500:-500]) / np.std(tone[500:-500]))
+    assert gain == pytest.approx(6.0, abs=0.1)
+
+
+def test_responses_start_at_the_direct_sound(rooms: Path) -> None:
+    responses = data.load_responses(rooms)
+    assert len(responses) == 4
+    assert all(np.argmax(np.abs(r)) <= 32 and np.abs(r).max() == 1 for r in responses)
+
+
+def test_settings_inherit_and_are_overridden(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("model: {width: 8, hop: 2}\nseed: 1\n")
+    (tmp_path / "b.yaml").write_text("base: a.yaml\nmodel: {width: 9}\n")
+    settings = config.load(tmp_path / "b.yaml", ["model.hop=3", "output=x"])
+    assert settings == {"model": {"width": 9, "hop": 3}, "seed": 1, "output": "x"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model.widht=3"], "unknown setting model.widht"),
+        (["output"], "write key=value"),
+        ([f"data.train={DATA / 'nothing'}"], "no such folder or manifest"),
+        (["data.rooms=nothing.npz"], "not a bank of room responses"),
+    ],
+)
+def test_bad_settings_give_one_line(
+    overrides: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(CONFIGS[0]), *TINY, f"output={tmp_path}", *overrides]
+    assert train.main(arguments) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_reverberation_needs_a_bank(corpus: Corpus) -> None:
+    with pytest.raises(InputError, match=r"data\.rooms"):
+        Excerpts(corpus, 1, 0.5, Augmentation(reverberant=0.5))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_one_step_of_every_experiment(path: Path, rooms: Path, tmp_path: Path) -> None:
+    overrides = [*TINY, f"data.rooms={rooms}", f"data.valid_rooms={rooms}", f"output={tmp_path}"]
+    experiment = config.build(train.Experiment, config.load(path, overrides))
+    task = train.Task(experiment)
+    before = [p.detach().clone() for p in task.prior.parameters()]
+    batch = next(iter(train.Speech(experiment).train_dataloader()))
+    elbo = task.prior.elbo(task.power(batch))
+    elbo.loss(experiment.training.beta).mean().backward()
+    optimizer = task.configure_optimizers()["optimizer"]
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in task.prior.parameters())
+    optimizer.step()
+    after = list(task.prior.parameters())
+    assert any(not torch.equal(b, a) for b, a in zip(before, after, strict=True))
+
+
+def test_training_exports_and_resumes(rooms: Path, tmp_path: Path) -> None:
+    arguments = [str(CONFIGS[0]), *TINY, f"data.rooms={rooms}", f"data.valid_rooms={rooms}"]
+    arguments.append(f"output={tmp_path}")
+    assert train.main(arguments) == 0
+    first = SpeechPrior.from_pretrained(tmp_path / "prior")
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["model"]["width"] == 16
+    assert train.main([*arguments, "training.steps=3"]) == 0
+    state = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert state["global_step"] == 3
+    second = SpeechPrior.from_pretrained(tmp_path / "prior")
+    assert first.config == second.config
+
+
+def test_two_processes_train_together(rooms: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    command += ["-m", "recipes.prior.train", str(CONFIGS[0]), *TINY, f"output={tmp_path}"]
+    command += [f"data.rooms={rooms}", "training.devices=2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    state = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert state["global_step"] == 1
+    assert SpeechPrior.from_pretrained(tmp_path / "prior").config.width == 16
+
+
+def test_schedules() -> None:
+    options = train.Training(steps=100, warmup=10, beta=0.5, beta_ramp=10, beta_period=40)
+    weights = [options.beta_at(step) for step in range(80)]
+    assert weights[:40] == weights[40:]
+    assert weights[0] == pytest.approx(0.05)
+    assert max(weights) == weights[20] == 0.5
+    rates = [options.rate_at(step) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[100] == pytest.approx(0.0)
+
+
+def test_audio_of_any_rate_is_read(tmp_path: Path) -> None:
+    wave = 0.1 * np.random.default_rng(0).standard_normal((1, 8000)).astype(np.float32)
+    audio.write(tmp_path / "a.wav", wave, 8000)
+    assert Corpus(tmp_path, 16000).seconds == pytest.approx(1.0)
