@@ -94,6 +94,38 @@ def entries(config: Mapping[str, Any], only: Sequence[str] = ()) -> list[Entry]:
     return [entry for entry in found if not only or entry.name in only]
 
 
+class Log:
+    """Results of a run as JSON lines, kept as they come, so that a rerun continues.
+
+    Parameters
+    ----------
+    path : file to continue or to begin
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = path.read_text().splitlines() if path.is_file() else []
+        rows = [json.loads(line) for line in lines]
+        self.path = path
+        self.rows: dict[str, Settings] = {self._name(row["key"]): row for row in rows}
+
+    def find(self, key: Settings) -> Settings | None:
+        """Result that was kept under a key."""
+        return self.rows.get(self._name(key))
+
+    def add(self, key: Settings, result: Settings) -> Settings:
+        """Keep a result; returns it with its key."""
+        row = {"key": key, **result}
+        self.rows[self._name(key)] = row
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        return row
+
+    @staticmethod
+    def _name(key: Settings) -> str:
+        return json.dumps(key, sort_keys=True)
+
+
 def thread_environment(threads: int) -> dict[str, str]:
     """Environment in which a process uses so many threads."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

@@ -142,6 +142,8 @@ def build(
     kinds: dict[str, Condition], corpora: Corpora, folder: Path, *, seed: int = 0, jobs: int = 1
 ) -> list[Item]:
     """Write every mixture that is not there yet, then the manifest."""
+    if corpora.measured is None and any(kind.measured for kind in kinds.values()):
+        raise InputError("a condition asks for measured responses: give --measured FILE.npz")
     tasks = [(name, kind, k) for name, kind in kinds.items() for k in range(kind.count)]
     make = partial(_build_one, corpora=corpora, folder=folder, seed=seed)
     if jobs == 1:
@@ -219,8 +221,7 @@ def _draw_room(
     if not kind.measured:
         scene = random_scene(rng, n_talkers=kind.talkers, n_mics=kind.mics, rt60=kind.rt60)
         return _simulated(scene, corpora.sample_rate), np.array(scene.mics), asdict(scene)
-    if corpora.measured is None:
-        raise InputError("a condition asks for measured responses: give --measured FILE.npz")
+    assert corpora.measured is not None
     responses, azimuths = measured_responses(corpora.measured, corpora.sample_rate)
     chosen = _draw_apart(azimuths, kind.talkers, rng)
     ears = np.array([[0.0, 0.09, 0.0], [0.0, -0.09, 0.0]])  # of a head, for the noise's coherence

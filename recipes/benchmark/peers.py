@@ -72,11 +72,18 @@ def _pra(spectrum: Spectrum, dtype: str = "complex128") -> Spectrum:
 
 
 def pra_auxiva(
-    spectrum: Spectrum, n_iter: int, seed: int, *, model: str = "gauss", dtype: str = "complex128"
+    spectrum: Spectrum,
+    n_iter: int,
+    seed: int,
+    *,
+    model: str = "gauss",
+    n_src: int | None = None,
+    dtype: str = "complex128",
 ) -> Spectrum:
-    """Ono 2011, scaled to the first microphone by least squares."""
+    """Ono 2011, or OverIVA with fewer sources; scaled to the first microphone by least squares."""
     del seed
-    result: Spectrum = pra.bss.auxiva(_pra(spectrum, dtype), n_iter=n_iter, model=model)
+    data = _pra(spectrum, dtype)
+    result: Spectrum = pra.bss.auxiva(data, n_src=n_src, n_iter=n_iter, model=model)
     return result.transpose(2, 1, 0)
 
 

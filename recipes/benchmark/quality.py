@@ -8,14 +8,13 @@ OUT/quality.md and OUT/quality.json are written.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import time
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -24,9 +23,11 @@ from fca.errors import InputError
 from fca.metrics import Summary, evaluate, summarise
 from recipes.benchmark.common import (
     Entry,
+    Log,
     Only,
     Override,
     Quick,
+    Settings,
     UserConfig,
     describe,
     entries,
@@ -39,11 +40,10 @@ from recipes.benchmark.common import (
 )
 from recipes.benchmark.data import Item, load
 
-Row = dict[str, Any]
 METRICS = {"sdr": "SDRi", "sir": "SIRi", "si_sdr": "SI-SDRi"}
 
 
-def score(entry: Entry, item: Item, seed: int) -> Row:
+def score(entry: Entry, item: Item, seed: int) -> Settings:
     """Separate one mixture and score it against the reverberant images at channel 0."""
     mixture, references = item.read("mixture"), item.references()
     began = time.perf_counter()
@@ -52,53 +52,57 @@ def score(entry: Entry, item: Item, seed: int) -> Row:
     scores = evaluate(
         references, estimates, item.sample_rate, mixture=mixture[0], metrics=list(METRICS)
     )
-    improvement = {name: values.tolist() for name, values in scores.improvement.items()}
-    return key(entry, item, seed) | {
+    return {
+        "entry": entry.name,
         "condition": item.condition,
         "duration": mixture.shape[-1] / item.sample_rate,
         "seconds": seconds,
-        "improvement": improvement,
+        "improvement": {name: values.tolist() for name, values in scores.improvement.items()},
     }
 
 
-def key(entry: Entry, item: Item, seed: int) -> Row:
-    """What a score belongs to."""
-    options = json.loads(json.dumps(dict(entry.options)))
-    return {"entry": entry.name, "item": item.id, "options": options, "seed": seed}
-
-
 def run(
-    competitors: list[Entry], items: list[Item], log: Path, *, seed: int, jobs: int, threads: int
-) -> list[Row]:
-    """Rows of all competitors on all items; those in the log already are taken from there."""
-    done = _read_log(log)
-    wanted = {_name(key(e, i, seed)): (e, i) for e in competitors for i in items}
-    missing = [pair for name, pair in wanted.items() if name not in done]
+    competitors: list[Entry], items: list[Item], log: Log, *, seed: int, jobs: int, threads: int
+) -> list[Settings]:
+    """Results of all competitors on all items; those in the log already are taken from there."""
+    wanted = [(_key(entry, item, seed), entry, item) for entry in competitors for item in items]
     os.environ.update(thread_environment(threads))  # inherited by processes that start afresh
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context) as pool, log.open("a") as file:
-        tasks = {pool.submit(score, entry, item, seed): entry for entry, item in missing}
+    with ProcessPoolExecutor(jobs, context) as pool:
+        tasks = {
+            pool.submit(score, entry, item, seed): key
+            for key, entry, item in wanted
+            if log.find(key) is None
+        }
         for task in as_completed(tasks):
-            row = task.result()
-            done[_name(row)] = row
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-    return [done[name] for name in wanted]
+            log.add(tasks[task], task.result())
+    return [row for key, _, _ in wanted if (row := log.find(key)) is not None]
 
 
-def table(rows: list[Row], competitors: list[Entry]) -> str:
+def _key(entry: Entry, item: Item, seed: int) -> Settings:
+    """What a score belongs to."""
+    return {
+        "entry": entry.name,
+        "options": dict(entry.options),
+        "item": item.id,
+        "made": item.row["recipe"],
+        "seed": seed,
+    }
+
+
+def table(rows: list[Settings], competitors: list[Entry]) -> str:
     """One Markdown table per condition: mean and 95 % interval, and the real-time factor."""
     parts = []
     for condition in dict.fromkeys(row["condition"] for row in rows):
         chosen = [row for row in rows if row["condition"] == condition]
         lines = [_line(entry.name, chosen) for entry in competitors]
-        count = len({row["item"] for row in chosen})
+        count = len({row["key"]["item"] for row in chosen})
         header = ["", *METRICS.values(), "RTF"]
         parts.append(f"### {condition} ({count} mixtures)\n\n{markdown(header, lines)}")
     return "\n".join(parts)
 
 
-def _line(name: str, rows: Iterable[Row]) -> list[str]:
+def _line(name: str, rows: Iterable[Settings]) -> list[str]:
     rows = [row for row in rows if row["entry"] == name]
     summaries = [summarise([row["improvement"][metric] for row in rows]) for metric in METRICS]
     factor = np.mean([row["seconds"] / row["duration"] for row in rows])
@@ -108,18 +112,6 @@ def _line(name: str, rows: Iterable[Row]) -> list[str]:
 def _cell(summary: Summary) -> str:
     lost = f" ({summary.excluded} left out)" if summary.excluded else ""
     return f"{summary}{lost}"
-
-
-def _name(row: Row) -> str:
-    return json.dumps([row[part] for part in ("entry", "item", "options", "seed")], sort_keys=True)
-
-
-def _read_log(log: Path) -> dict[str, Row]:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    if not log.is_file():
-        return {}
-    rows = [json.loads(line) for line in log.read_text().splitlines()]
-    return {_name(row): row for row in rows}
 
 
 def main(
@@ -142,7 +134,7 @@ def main(
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
     items = [item for item in items if item.row["recipe"]["index"] < chosen["items"]]
-    log = output / "scores.jsonl"
+    log = Log(output / "scores.jsonl")
     rows = run(competitors, items, log, seed=seed, jobs=jobs, threads=threads)
     facts = surroundings() | {"set": folder.name, "seed": seed, "threads": threads}
     text = (

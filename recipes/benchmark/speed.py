@@ -28,6 +28,7 @@ import typer
 from fca.errors import InputError
 from recipes.benchmark.common import (
     Entry,
+    Log,
     Only,
     Override,
     Quick,
@@ -59,9 +60,10 @@ class Size:
 
 @dataclass(frozen=True)
 class Cost:
-    """Wall-clock seconds, and peak memory above that before the separation (MB)."""
+    """Wall-clock and processor seconds, and peak memory above that before the separation (MB)."""
 
     seconds: float
+    processor: float
     memory: float
 
 
@@ -103,11 +105,11 @@ def work(task: str) -> Cost:
     entry.separate(sample(size.channels, 1.0), RATE, size.channels, 0)  # imports, plans, caches
     mixture = sample(size.channels, size.seconds)
     before = _resident()
-    began = time.perf_counter()
+    began, began_processor = time.perf_counter(), time.process_time()
     entry.separate(mixture, RATE, size.channels, 0)
-    seconds = time.perf_counter() - began
+    seconds, processor = time.perf_counter() - began, time.process_time() - began_processor
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return Cost(seconds, peak - before)
+    return Cost(seconds, processor, peak - before)
 
 
 def _resident() -> float:
@@ -151,36 +153,45 @@ def matches(chosen: Settings, only: Sequence[str]) -> list[Match]:
 
 
 def compare(match: Match, size: Size, rounds: int, timeout: float) -> dict[str, Any]:
-    """The cheapest of some alternating rounds for each competitor."""
-    best: dict[str, Cost | None] = {}
+    """The cheapest of some alternating rounds for each competitor; None for one too slow."""
+    competitors = match.sized(size)
+    costs: dict[str, list[Cost]] = {entry.name: [] for entry in competitors}
     for _ in range(rounds):
-        for entry in match.sized(size):
-            if entry.name in best and best[entry.name] is None:
-                continue  # too slow the first time
+        for entry in list(competitors):
             cost = measure(entry, size, timeout)
-            known = best.get(entry.name)
-            best[entry.name] = min(known, cost, key=lambda c: c.seconds) if known and cost else cost
-    costs = {name: asdict(cost) if cost else None for name, cost in best.items()}
-    return {"method": match.ours.name, "size": asdict(size), "costs": costs}
+            if cost is None:
+                competitors.remove(entry)
+            else:
+                costs[entry.name].append(cost)
+    return {
+        name: asdict(min(found, key=lambda cost: cost.seconds)) if found else None
+        for name, found in costs.items()
+    }
 
 
-def run(chosen: Settings, only: Sequence[str]) -> list[dict[str, Any]]:
-    """All measurements, told one by one on the standard error."""
+def run(chosen: Settings, only: Sequence[str], log: Log) -> list[Settings]:
+    """All measurements, told one by one on the standard error; those in the log are kept."""
     rows = []
     competitors = matches(chosen, only)
     for numbers in itertools.product(chosen["channels"], chosen["seconds"], chosen["threads"]):
         size = Size(*numbers, chosen["n_iter"])
         for match in competitors:
-            rows.append(compare(match, size, chosen["rounds"], chosen["timeout"]))
-            typer.echo(f"{match.ours.name}: {' | '.join(_line(rows[-1]))}", err=True)
+            competing = [[entry.name, dict(entry.options)] for entry in match.sized(size)]
+            key = {"method": match.ours.name, "size": asdict(size), "entries": competing}
+            row = log.find(key)
+            if row is None:
+                costs = compare(match, size, chosen["rounds"], chosen["timeout"])
+                row = log.add(key, {"costs": costs})
+            rows.append(row)
+            typer.echo(f"{match.ours.name}: {' | '.join(_line(row))}", err=True)
     return rows
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(rows: list[Settings]) -> str:
     """One Markdown table per method: seconds and memory of each toolkit, ratios to ours."""
     parts = []
-    for method in dict.fromkeys(row["method"] for row in rows):
-        chosen = [row for row in rows if row["method"] == method]
+    for method in dict.fromkeys(row["key"]["method"] for row in rows):
+        chosen = [row for row in rows if row["key"]["method"] == method]
         names = list(chosen[0]["costs"])
         header = ["channels × length, threads", "fca"]
         header += [label for name in names[1:] for label in (name, "ratio")]
@@ -188,8 +199,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(parts)
 
 
-def _line(row: dict[str, Any]) -> list[str]:
-    size = row["size"]
+def _line(row: Settings) -> list[str]:
+    size = row["key"]["size"]
     ours, *peers = row["costs"].values()
     cells = [f"{size['channels']} × {size['seconds']:g} s, {size['threads']}", _cell(ours)]
     for peer in peers:
@@ -218,7 +229,7 @@ def main(
         raise typer.BadParameter("give a folder with --output")
     try:
         chosen = settings("speed", config, quick, override or [])
-        rows = run(chosen, only or [])
+        rows = run(chosen, only or [], Log(output / "speed.jsonl"))
     except InputError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
