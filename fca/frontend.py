@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fca.audio import resample
+from fca.audio import fit_length, resample
 from fca.errors import InputError
 from fca.stft import STFT
 
@@ -41,8 +41,6 @@ class Frontend:
         The channels that models see.
     gain : Tensor
         Amplitude by which each recording was divided, (B, 1, 1).
-    mean : Tensor
-        Constant offset of each channel, (B, M, 1).
     """
 
     stft: STFT
@@ -51,7 +49,6 @@ class Frontend:
     n_channels: int
     alive: tuple[int, ...]
     gain: Tensor
-    mean: Tensor
 
     def synthesise(self, spectrum: Tensor) -> Tensor:
         """Waveforms (B, N, C, samples) of source images (B, F, N, C, T)."""
@@ -76,16 +73,13 @@ def prepare(waves: Tensor, rate: int, stft: STFT) -> tuple[Tensor, Frontend]:
     """
     check(waves, rate, stft.n_fft)
     signal = change_rate(waves, rate, SAMPLE_RATE, _working_length(waves.shape[-1], rate))
-    mean = signal.mean(-1, keepdim=True)
-    signal = signal - mean
+    signal = signal - signal.mean(-1, keepdim=True)
     alive = live_channels(signal)
     signal = signal[:, list(alive)]
     gain = _root_mean_square(signal)
     spectrum = stft.analyse(signal / gain).transpose(1, 2).contiguous()
     power = spectrum.detach().abs().square().mean((1, 2, 3), keepdim=True).sqrt()
-    frontend = Frontend(
-        stft, rate, waves.shape[-1], waves.shape[1], alive, gain * power[..., 0], mean
-    )
+    frontend = Frontend(stft, rate, waves.shape[-1], waves.shape[1], alive, gain * power[..., 0])
     return spectrum / power, frontend
 
 
@@ -137,9 +131,7 @@ def change_rate(signal: Tensor, rate: int, new_rate: int, length: int) -> Tensor
     if rate == new_rate:
         return signal
     flat: NDArray[Any] = signal.detach().cpu().reshape(-1, signal.shape[-1]).numpy()
-    resampled = resample(flat.astype(np.float32), rate, new_rate)
-    fitted = np.zeros((len(flat), length), dtype=np.float32)
-    fitted[:, : resampled.shape[-1]] = resampled[:, :length]
+    fitted = fit_length(resample(flat.astype(np.float32), rate, new_rate), length)
     return torch.from_numpy(fitted).reshape(*signal.shape[:-1], length).to(signal)
 
 

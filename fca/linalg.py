@@ -18,18 +18,23 @@ def hermitise(matrix: Tensor) -> Tensor:
     return 0.5 * (matrix + matrix.mH)
 
 
-def regularise(matrix: Tensor) -> Tensor:
-    """Add to Hermitian (..., M, M) a diagonal at the rounding level of its trace.
+def regularise(matrix: Tensor, strength: float = 1.0) -> Tensor:
+    """Add to Hermitian (..., M, M) a diagonal of ``strength`` times the rounding of its trace.
 
     Dead or duplicated channels and bins without energy then stay invertible.
     """
-    finfo = torch.finfo(matrix.dtype)
-    size = matrix.shape[-1]
-    mean_power = matrix.diagonal(dim1=-2, dim2=-1).real.mean(-1)
-    load = 4 * finfo.eps * mean_power + finfo.tiny**0.5
-    eye = torch.eye(size, dtype=matrix.dtype, device=matrix.device)
+    load = strength * rounding_load(matrix)
+    eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
     result: Tensor = matrix + load[..., None, None] * eye
     return result
+
+
+def rounding_load(matrix: Tensor) -> Tensor:
+    """What :func:`regularise` adds to the diagonal of (..., M, M), (...)."""
+    finfo = torch.finfo(matrix.dtype)
+    mean_power: Tensor = matrix.diagonal(dim1=-2, dim2=-1).real.mean(-1)
+    load: Tensor = 4 * finfo.eps * mean_power + finfo.tiny**0.5
+    return load
 
 
 @functools.lru_cache(maxsize=64)
@@ -129,7 +134,7 @@ def _cholesky(packed: Tensor, size: int) -> tuple[_Triangle, Tensor]:
     n_upper = size * (size - 1) // 2
     diagonal, real, imag = torch.split(packed, [size, n_upper, n_upper], dim=-2)
     rows, cols = _upper(size, torch.device("cpu"))
-    tiny = torch.finfo(packed.dtype).tiny
+    floor = torch.finfo(packed.dtype).eps * diagonal.clamp_min(torch.finfo(packed.dtype).tiny)
     lower: _Triangle = {
         (int(c), int(r)): torch.complex(real[..., k, :], -imag[..., k, :])
         for k, (r, c) in enumerate(zip(rows, cols, strict=True))
@@ -139,7 +144,7 @@ def _cholesky(packed: Tensor, size: int) -> tuple[_Triangle, Tensor]:
         pivot = diagonal[..., j, :]
         for k in range(j):
             pivot = pivot - _abs2(lower[j, k])
-        pivot = pivot.clamp_min(tiny).sqrt()
+        pivot = torch.maximum(pivot, floor[..., j, :]).sqrt()
         logdet = logdet + 2 * pivot.log()
         lower[j, j] = pivot
         for i in range(j + 1, size):

@@ -193,7 +193,7 @@ _ROWS = [
     Method("cacgmm", "cACGMM", "gauss", "em", "Ito, Araki & Nakatani 2016", fits="sources + 1"),
 ]
 METHODS: dict[str, Method] = {row.name: row for row in _ROWS}
-DEFAULT_METHOD = "fastmnmf1"
+DEFAULT_METHOD = "fastmnmf2"
 
 
 def get_method(name: str) -> Method:

@@ -63,7 +63,8 @@ class Separation:
 
     def images(self) -> Tensor:
         """Source images at all microphones, (..., N, channels, samples); zero at dead ones."""
-        return self._renderer.all_channels()
+        images = self._renderer.all_channels()
+        return images if self.sources.ndim == 3 else images[0]
 
 
 class Separator:
@@ -81,8 +82,10 @@ class Separator:
         Iterations; the method's default if not given.
     n_starts : int
         Fits from as many random seeds, of which the one of lowest cost is kept.
-    n_fft, hop : int
-        Window and shift in samples at 16 kHz.
+    n_fft : int
+        Window in samples at 16 kHz. Long ones let the spatial model do more.
+    hop : int, optional
+        Shift in samples at 16 kHz; a quarter of the window if not given.
     seed : int
         Of all random numbers.
     device : str
@@ -107,8 +110,8 @@ class Separator:
         reference_channel: int = 0,
         n_iter: int | None = None,
         n_starts: int = 1,
-        n_fft: int = 1024,
-        hop: int = 256,
+        n_fft: int = 4096,
+        hop: int | None = None,
         seed: int = 0,
         device: str = "auto",
         dtype: torch.dtype = torch.float32,
@@ -119,7 +122,7 @@ class Separator:
         self.n_sources = _at_least_one("n_sources", n_sources)
         self.n_starts = _at_least_one("n_starts", n_starts)
         self.reference_channel = reference_channel
-        self.stft = STFT(n_fft, hop)
+        self.stft = STFT(n_fft, n_fft // 4 if hop is None else hop)
         self.seed = seed
         self.device = _device(device)
         if dtype not in (torch.float32, torch.float64):
@@ -158,8 +161,8 @@ class Separator:
             model, trace = self._fit(spectrum, callbacks)
             renderer = _Renderer(model, frontend, self.method.align, self.n_sources, reference)
             sources = renderer.reference()
-        leading = waves.shape[:-2]
-        sources = sources.reshape(*leading, *sources.shape[1:])
+            if waves.ndim == 2:
+                sources = sources[0]
         return Separation(
             sources=sources,
             residual=waves[..., self.reference_channel, :].to(sources) - sources.sum(-2),

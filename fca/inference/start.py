@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fca.clustering import CACGMM
 from fca.inference.iterate import iterate
-from fca.linalg import pack_outer, regularise, weighted_covariance
+from fca.linalg import hermitise, pack_outer, regularise, weighted_covariance
 from fca.model import Model
 from fca.source import Gauss, Laplace, SourceModel
 from fca.spatial import Rank1
@@ -22,6 +22,10 @@ from fca.spatial.demixing import orthogonal_background
 
 LEAKAGE = 0.05
 """Gain that a source starts with on the components of the others."""
+
+
+DIFFUSE = 1e-3
+"""Power of spatially white sound in the start of a full-rank covariance, relative to its mean."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +53,12 @@ class Start:
         return gains.expand(self.power.shape[0], n_freq, -1, -1)
 
     def scm(self) -> Tensor:
-        """Full-rank covariances (B, F, N, M, M) of the same model."""
+        """Full-rank covariances (B, F, N, M, M) of the same model, with a little diffuse sound."""
         mixing = torch.linalg.inv(self.demixing)[:, :, None]
-        result: Tensor = (mixing * self.gains()[..., None, :]) @ mixing.mH
-        return result
+        scm = hermitise((mixing * self.gains()[..., None, :]) @ mixing.mH)
+        power = scm.diagonal(dim1=-2, dim2=-1).real.mean(-1)
+        eye = torch.eye(scm.shape[-1], dtype=scm.dtype, device=scm.device)
+        return scm + DIFFUSE * power[..., None, None] * eye
 
 
 StartMethod = Callable[[Tensor, int, torch.Generator], Start]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-FLOOR = 1e-10
+FLOOR = 1e-8
 """Smallest PSD and gain, relative to mixtures of unit mean power."""
 
 

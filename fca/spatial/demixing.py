@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from fca.linalg import hermitise
+from fca.linalg import hermitise, rounding_load
 
 Refresh = Callable[[Tensor], Tensor]
 DemixingUpdate = Callable[[Tensor, Tensor, Refresh], Tensor]
@@ -53,7 +53,7 @@ def iss(demixing: Tensor, covariance: Tensor, refresh: Refresh) -> Tensor:
     for k in range(n_rows):
         steer = demixing[:, :, k].conj()[:, :, None, :, None]
         covariance_steer = (covariance @ steer)[..., 0]
-        power = (steer.mH[..., 0, :] * covariance_steer).sum(-1).real
+        power = _quadratic_form(steer, covariance)[..., 0, 0]
         cross = (demixing[:, :, :n_rows] * covariance_steer).sum(-1)
         step = cross / power
         own = 1 - power[:, :, k].rsqrt()
@@ -126,10 +126,13 @@ def _unit_columns(demixing: Tensor, columns: list[int]) -> Tensor:
 
 
 def _quadratic_form(vector: Tensor, matrix: Tensor) -> Tensor:
-    """``vᴴ A v`` of column vectors (..., M, 1) as real (..., 1, 1)."""
-    tiny = torch.finfo(vector.dtype).tiny
+    """``vᴴ A v`` of column vectors (..., M, 1) as real (..., 1, 1), A regularised.
+
+    Bounded below as exact arithmetic would: rounding can turn a tiny value negative.
+    """
+    bound = rounding_load(matrix)[..., None, None] * vector.abs().square().sum(-2, keepdim=True)
     value: Tensor = (vector.mH @ matrix @ vector).real
-    return value.clamp_min(tiny)
+    return torch.maximum(value, bound)
 
 
 def _replace_rows(matrix: Tensor, rows: list[int], values: Tensor) -> Tensor:

@@ -25,6 +25,9 @@ from fca.spatial.base import SpatialModel, Statistics, mean_over_bins
 NOISE = 1e-6
 """Sensor noise ε in ``Y = Σ_n λ_n H_n + εI``, relative to mixtures of unit mean power."""
 
+_CONDITION = 30.0
+"""Diagonal load of H in units of rounding: its smallest eigenvalues are differences."""
+
 
 class FullRank(SpatialModel):
     """One unconstrained Hermitian matrix per source and frequency.
@@ -70,7 +73,7 @@ class FullRank(SpatialModel):
         precision, whitened_outer = self._whiten(psd)
         a = weighted_covariance(whitened_outer, psd)
         b = weighted_covariance(precision, psd)
-        self._h = self._step(self._h, a, b)
+        self._h = regularise(self._step(self._h, a, b), _CONDITION)
 
     def nll(self, psd: Tensor) -> Tensor:
         precision, logdet = inverse_and_logdet(self._covariance(psd))
