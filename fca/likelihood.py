@@ -9,7 +9,7 @@ too once each frame is weighted (Kitamura et al. 2018; Kamo et al. 2020, t-FastM
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 
@@ -17,24 +17,34 @@ from fca.errors import InputError
 
 
 class Likelihood(Protocol):
-    """Radial function of the complex distribution of an observed vector."""
+    """Radial function of the complex distribution of an observed vector.
+
+    Attributes
+    ----------
+    heavy_tailed : bool
+        Whether :meth:`weight` is anything but one.
+    """
+
+    heavy_tailed: ClassVar[bool]
 
     def energy(self, q: Tensor, dim: int) -> Tensor:
         """Negative log-likelihood of whitened energy ``q``, without the log-determinant."""
 
-    def weight(self, q: Tensor, dim: int) -> Tensor | None:
-        """Derivative of :meth:`energy` in q; None stands for ones."""
+    def weight(self, q: Tensor, dim: int) -> Tensor:
+        """Derivative of :meth:`energy` in q."""
 
 
 @dataclass(frozen=True)
 class Gaussian:
     """Circular complex Gaussian: ``energy(q) = q``."""
 
+    heavy_tailed: ClassVar[bool] = False
+
     def energy(self, q: Tensor, dim: int) -> Tensor:
         return q
 
-    def weight(self, q: Tensor, dim: int) -> None:
-        return None
+    def weight(self, q: Tensor, dim: int) -> Tensor:
+        return q.new_ones(()).expand_as(q)
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,7 @@ class StudentT:
         Degrees of freedom ν > 0; the Gaussian is the limit of large ν.
     """
 
+    heavy_tailed: ClassVar[bool] = True
     dof: float = 10.0
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fca.errors import InputError
 from fca.source.base import Evaluate, SourceModel, floored
-from fca.spatial.base import Statistics
+from fca.spatial.base import ObservedStatistics, Statistics
 
 
 class NMF(SourceModel):
@@ -35,35 +35,25 @@ class NMF(SourceModel):
         self._w = self._w * power.mean(-1).mT[..., None] / self.n_bases
         target = floored(power)
         for _ in range(self.warmup):
-            self.update(lambda psd: _as_observed(psd, target))
+            self.update(lambda psd: ObservedStatistics(psd, target))
 
     def psd(self) -> Tensor:
         return floored((self._w @ self._h).transpose(1, 2))
 
     def update(self, evaluate: Evaluate) -> None:
-        statistics = evaluate(self.psd())
-        h = self._h.mT
-        self._w = floored(self._w * _ratio(statistics, lambda value: value @ h))
-        statistics = evaluate(self.psd())
-        w = self._w.mT
-        self._h = floored(self._h * _ratio(statistics, lambda value: w @ value))
+        quadratic, trace = _by_source(evaluate(self.psd()))
+        self._w = floored(self._w * (quadratic @ self._h.mT / (trace @ self._h.mT)).sqrt())
+        quadratic, trace = _by_source(evaluate(self.psd()))
+        self._h = floored(self._h * (self._w.mT @ quadratic / (self._w.mT @ trace)).sqrt())
 
     def absorb(self, factor: Tensor) -> Tensor:
         self._w = self._w * factor.mT[..., None]
         return factor
 
 
-def _ratio(statistics: Statistics, project) -> Tensor:  # type: ignore[no-untyped-def]
-    """``√(Σ a · basis / Σ b · basis)`` with a, b as (B, N, F, T)."""
-    numerator: Tensor = project(statistics.quadratic.transpose(1, 2))
-    denominator: Tensor = project(statistics.trace.transpose(1, 2))
-    return (numerator / denominator).sqrt()
-
-
-def _as_observed(psd: Tensor, power: Tensor) -> Statistics:
-    """Statistics of sources that are observed themselves: Itakura-Saito NMF."""
-    precision = psd.reciprocal()
-    return Statistics(psd, power * precision.square(), precision, rank=1)
+def _by_source(statistics: Statistics) -> tuple[Tensor, Tensor]:
+    """The two statistics as (B, N, F, T)."""
+    return statistics.quadratic.transpose(1, 2), statistics.trace.transpose(1, 2)
 
 
 def _uniform(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:

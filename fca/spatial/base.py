@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -62,6 +63,37 @@ class Statistics:
         )
 
 
+class ObservedStatistics(Statistics):
+    """Statistics of sources that are observed themselves, as rank-1 models see them.
+
+    Parameters
+    ----------
+    psd : Tensor
+        λ, (B, F, N, T).
+    power : Tensor
+        Observed powers ``|y|²``, (B, F, N, T), which are the posterior powers too.
+    """
+
+    _power: Tensor
+
+    def __init__(self, psd: Tensor, power: Tensor) -> None:
+        object.__setattr__(self, "psd", psd)
+        object.__setattr__(self, "rank", 1)
+        object.__setattr__(self, "_power", power)
+
+    @functools.cached_property
+    def trace(self) -> Tensor:
+        return inverse_psd(self.psd)
+
+    @functools.cached_property
+    def quadratic(self) -> Tensor:
+        return self._power * self.trace.square()
+
+    @property
+    def posterior_power(self) -> Tensor:
+        return self._power
+
+
 class SpatialModel(ABC):
     """Spatial covariances of N sources, fitted to one batch of mixtures.
 
@@ -103,6 +135,13 @@ class SpatialModel(ABC):
     @abstractmethod
     def scm(self) -> Tensor:
         """Spatial covariance matrices H, (B, F, N, M, M)."""
+
+
+def inverse_psd(psd: Tensor) -> Tensor:
+    """``1/λ``; PSDs that are shared over frequency stay one row in memory."""
+    if psd.stride(1) == 0:
+        return psd[:, :1].reciprocal().expand_as(psd)
+    return psd.reciprocal()
 
 
 def mean_over_bins(total: Tensor, mixture: Tensor) -> Tensor:

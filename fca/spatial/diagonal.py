@@ -16,7 +16,15 @@ from torch import Tensor
 from fca.errors import InputError
 from fca.likelihood import Gaussian, Likelihood
 from fca.linalg import pack_outer, regularise, weighted_covariance
-from fca.spatial.base import FLOOR, SpatialModel, Statistics, log_abs_det, mean_over_bins
+from fca.spatial.base import (
+    FLOOR,
+    ObservedStatistics,
+    SpatialModel,
+    Statistics,
+    inverse_psd,
+    log_abs_det,
+    mean_over_bins,
+)
 from fca.spatial.demixing import DEMIXING_UPDATES, orthogonal_background
 
 
@@ -113,16 +121,16 @@ class Rank1(Diagonal):
         self._set_demixing(self._refresh(demixing))
 
     def statistics(self, psd: Tensor) -> Statistics:
-        precision = psd.reciprocal()
-        energy = self.power[:, :, : self.n_sources] * precision
-        weight = self.likelihood.weight(energy, 1)
-        quadratic = energy * precision if weight is None else weight * energy * precision
-        return Statistics(psd, quadratic, precision, rank=1)
+        power = self.power[:, :, : self.n_sources]
+        if self.likelihood.heavy_tailed:
+            power = self.likelihood.weight(power / psd, 1) * power
+        return ObservedStatistics(psd, power)
 
     def update(self, psd: Tensor) -> None:
-        precision = psd.reciprocal()
-        weight = self.likelihood.weight(self.power[:, :, : self.n_sources] * precision, 1)
-        self._update_demixing(precision if weight is None else weight * precision)
+        weight = inverse_psd(psd)
+        if self.likelihood.heavy_tailed:
+            weight = self.likelihood.weight(self.power[:, :, : self.n_sources] / psd, 1) * weight
+        self._update_demixing(weight)
 
     def nll(self, psd: Tensor) -> Tensor:
         energy = self.power[:, :, : self.n_sources] / psd
@@ -206,7 +214,7 @@ class JointlyDiagonal(Diagonal):
             numerator = numerator.sum(1, keepdim=True)
             denominator = denominator.sum(1, keepdim=True)
         self.gains = (self.gains * (numerator / denominator).sqrt().mT).clamp_min(FLOOR)
-        self._update_demixing(self._precision(psd))
+        self._update_demixing(self._row_weights(psd))
 
     def nll(self, psd: Tensor) -> Tensor:
         variance = self._variance(psd)
@@ -238,14 +246,17 @@ class JointlyDiagonal(Diagonal):
         """``x̃/ỹ²`` and ``1/ỹ``, (B, F, M, T), the former weighted by the likelihood."""
         precision = self._variance(psd).reciprocal()
         energy = self.power * precision
-        weight = self.likelihood.weight(energy.sum(2, keepdim=True), self.power.shape[2])
-        if weight is not None:
-            energy = energy * weight
+        if self.likelihood.heavy_tailed:
+            energy = energy * self._frame_weight(energy)
         return energy * precision, precision
 
-    def _precision(self, psd: Tensor) -> Tensor:
-        """Frame weights of the covariances that Q is updated with, (B, F, M, T)."""
+    def _row_weights(self, psd: Tensor) -> Tensor:
+        """``1/ỹ``, (B, F, M, T), weighted by the likelihood: the weights of Q's covariances."""
         precision = self._variance(psd).reciprocal()
-        q = (self.power * precision).sum(2, keepdim=True)
-        weight = self.likelihood.weight(q, self.power.shape[2])
-        return precision if weight is None else weight * precision
+        if self.likelihood.heavy_tailed:
+            precision = precision * self._frame_weight(self.power * precision)
+        return precision
+
+    def _frame_weight(self, energy: Tensor) -> Tensor:
+        """Weight (B, F, 1, T) of frames with component energies ``x̃/ỹ``."""
+        return self.likelihood.weight(energy.sum(2, keepdim=True), energy.shape[2])

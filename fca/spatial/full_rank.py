@@ -116,8 +116,10 @@ class FullRank(SpatialModel):
         """Packed ``Y⁻¹`` and (weighted) ``Y⁻¹ x xᴴ Y⁻¹``, each (B, F, M², T)."""
         precision, _ = inverse_and_logdet(self._covariance(psd))
         outer = pack_outer(apply_packed(precision, self.mixture))
-        weight = self.likelihood.weight(self._energy(precision), self.mixture.shape[2])
-        return precision, outer if weight is None else outer * weight[:, :, None]
+        if self.likelihood.heavy_tailed:
+            weight = self.likelihood.weight(self._energy(precision), self.mixture.shape[2])
+            outer = outer * weight[:, :, None]
+        return precision, outer
 
 
 def _em(h: Tensor, a: Tensor, b: Tensor) -> Tensor:
