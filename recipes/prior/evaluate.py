@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,6 +36,8 @@ from recipes.prior.data import Augmentation, Corpus, Excerpts, load_responses
 SpatialChoice = Callable[[Tensor, int], SpatialModel]
 PsdEstimate = Callable[[Tensor], Tensor]
 N_ITER = 30
+NMF_BASES = (8, 16, 32)
+KINDS = {"dry": Augmentation(), "reverberant": Augmentation(reverberant=1.0)}
 BACKGROUND_DB = -30.0
 """Level that the stationary background starts with, relative to the mixture."""
 
@@ -124,41 +127,73 @@ def measure(
 ) -> dict[str, Any]:
     """All figures of one prior."""
     torch.manual_seed(0)
-    kinds = {"dry": Augmentation(), "reverberant": Augmentation(reverberant=1.0)}
     figures: dict[str, Any] = {
         "parameters": sum(p.numel() for p in prior.parameters()),
-        "model": prior.config.__dict__,
+        "model": asdict(prior.config),
     }
-    for name, kind in kinds.items():
+    for name, kind in KINDS.items():
         excerpts = Excerpts(corpus, 64, 4.0, kind, responses, seed=1)
         figures[name] = fit_of_prior(prior, torch.stack([excerpts[i] for i in range(64)]))
     stft = STFT(prior.config.n_fft, prior.config.hop)
-    figures["ceiling"] = mean_ceiling(items, prior.reconstruct, stft)
-    return figures
+    return figures | {"ceiling": mean_ceiling(items, prior.reconstruct, stft)}
+
+
+def oracles(items: list[Item], stft: STFT, spatial: SpatialChoice) -> dict[str, Any]:
+    """Ceilings with the true powers and with NMF that was fitted to them."""
+    estimates = {"true power": true_power} | {f"NMF, {k} bases": nmf(k) for k in NMF_BASES}
+    return {name: mean_ceiling(items, e, stft, spatial) for name, e in estimates.items()}
+
+
+def evaluate_all(
+    priors: dict[str, str], speech: Path, rooms: Path, mixtures: Path, output: Path
+) -> dict[str, Any]:
+    """Figures of named priors; those that `output` (.json) has already are kept."""
+    torch.set_flush_denormal(True)
+    corpus, responses, items = Corpus(speech, 16000), load_responses(rooms), load_set(mixtures)
+    results: dict[str, Any] = json.loads(output.read_text()) if output.is_file() else {}
+    for name, where in priors.items():
+        if name in results:
+            continue
+        prior = SpeechPrior.from_pretrained(where)
+        figures = measure(prior, corpus, responses, items)
+        stft = STFT(prior.config.n_fft, prior.config.hop)
+        known = [r for r in results.values() if r["model"]["n_fft"] == stft.n_fft]
+        true = known[0]["true_power"] if known else mean_ceiling(items, true_power, stft)
+        results[name] = figures | {"true_power": true}
+        output.write_text(json.dumps(results, indent=1))
+    return results
 
 
 def main(
-    priors: Annotated[list[str], typer.Argument(help="names or folders of priors")],
+    prior: Annotated[str, typer.Argument(help="name or folder of a prior")],
     speech: Annotated[Path, typer.Option(help="folder of unseen speech")],
     rooms: Annotated[Path, typer.Option(help="bank of room responses")],
     mixtures: Annotated[Path, typer.Option(help="evaluation set of recipes.benchmark.data")],
     output: Annotated[Path, typer.Option("--output", "-o", help="figures (.json)")],
-    count: Annotated[int, typer.Option(help="mixtures that are used")] = 12,
 ) -> None:
-    """Measure priors."""
+    """Measure one prior with both spatial models, beside the oracles."""
+    torch.set_flush_denormal(True)
     try:
-        corpus, responses = Corpus(speech, 16000), load_responses(rooms)
-        items = load_set(mixtures)[:count]
-        results = json.loads(output.read_text()) if output.is_file() else {}
-        for name in priors:
-            prior = SpeechPrior.from_pretrained(name)
-            results[Path(name).parent.name if Path(name).exists() else name] = measure(
-                prior, corpus, responses, items
-            )
-            output.write_text(json.dumps(results, indent=1))
+        model = SpeechPrior.from_pretrained(prior)
+        results = measure(model, Corpus(speech, 16000), load_responses(rooms), load_set(mixtures))
+        stft = STFT(model.config.n_fft, model.config.hop)
+        for condition, items in by_condition(load_set(mixtures)).items():
+            for name, spatial in SPATIAL.items():
+                row = oracles(items, stft, spatial)
+                row["prior"] = mean_ceiling(items, model.reconstruct, stft, spatial)
+                results.setdefault("conditions", {}).setdefault(condition, {})[name] = row
+                output.write_text(json.dumps(results, indent=1))
     except InputError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
+
+
+def by_condition(items: list[Item]) -> dict[str, list[Item]]:
+    """Items of each condition of a set."""
+    groups: dict[str, list[Item]] = {}
+    for item in items:
+        groups.setdefault(item.condition, []).append(item)
+    return groups
 
 
 if __name__ == "__main__":

@@ -27,8 +27,10 @@ from torch.utils.data import DataLoader
 from fca.errors import InputError
 from fca.prior import PriorConfig, SpeechPrior
 from fca.prior.model import mean_power
+from fca.prior.networks import ContextBlock
 from fca.stft import STFT
 from recipes import config
+from recipes.optim import muon
 from recipes.prior.data import Augmentation, Corpus, Excerpts, load_responses
 
 
@@ -63,7 +65,9 @@ class Training:
     Attributes
     ----------
     steps, steps_per_epoch : all, and between validations
-    learning_rate, warmup, weight_decay, clip : AdamW with a linear start and a cosine decay
+    hidden_rate : learning rate of Muon, for the matrices inside the residual blocks
+    learning_rate : of AdamW, for everything else
+    warmup, weight_decay, clip : both rates rise linearly over `warmup` steps and decay as a cosine
     beta : weight of the divergence; 1 is the ELBO
     beta_ramp : steps over which the weight rises from zero
     beta_period : steps after which it starts again (cyclic annealing, Fu et al. 2019); 0 for never
@@ -72,8 +76,9 @@ class Training:
 
     steps: int = 5000
     steps_per_epoch: int = 250
+    hidden_rate: float = 0.02
     learning_rate: float = 1e-3
-    warmup: int = 200
+    warmup: int = 50
     weight_decay: float = 1e-4
     clip: float = 1.0
     beta: float = 1.0
@@ -140,8 +145,12 @@ class Task(lightning.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         options = self.options
-        optimizer = torch.optim.AdamW(
-            self.parameters(), options.learning_rate, weight_decay=options.weight_decay
+        optimizer = muon(
+            self.prior,
+            ContextBlock,
+            options.hidden_rate,
+            options.learning_rate,
+            options.weight_decay,
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, options.rate_at)
         return {
