@@ -150,6 +150,8 @@ class Method:
             check_rank1(n_fitted, mixture.shape[2])
         start = STARTS[self.start](mixture, n_fitted, generator)
         source = SOURCES[self.source](**self.options)
+        if source.at_microphone:
+            start = start.at_microphones()
         spatial = self._spatial(mixture, start)
         source.initialise(start.power, generator)
         return Model(spatial, source)

@@ -47,6 +47,8 @@ class Model:
 
     def step(self) -> None:
         """One iteration: the source model, then the spatial model. Never raises the cost."""
+        if self.source.at_microphone:
+            self.normalise()
         self.source.update(self.spatial.statistics)
         self.spatial.update(self.source.psd())
 

@@ -19,6 +19,7 @@ from fca.model import Model
 from fca.source import Gauss, Laplace, SourceModel
 from fca.spatial import Rank1
 from fca.spatial.demixing import orthogonal_background
+from fca.spatial.diagonal import column_power
 
 LEAKAGE = 0.05
 """Gain that a source starts with on the components of the others."""
@@ -42,6 +43,13 @@ class Start:
 
     demixing: Tensor
     power: Tensor
+
+    def at_microphones(self) -> Start:
+        """The same start with the rows of Q scaled so that powers are those at a microphone."""
+        column = column_power(torch.linalg.inv(self.demixing))
+        owned = torch.arange(self.power.shape[2], device=self.power.device) % column.shape[-1]
+        power = self.power * column[..., owned, None]
+        return Start(self.demixing * column.sqrt()[..., None], power)
 
     def gains(self, shared: bool = False) -> Tensor:
         """Gains g (B, F or 1, N, M) of jointly diagonalisable covariances."""

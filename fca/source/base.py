@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -20,6 +21,10 @@ class SourceModel(ABC):
     A new model defines :meth:`initialise`, :meth:`psd` and :meth:`update`; it then works with every
     spatial model, because all of them summarise the mixture by :class:`Statistics`.
     """
+
+    at_microphone: ClassVar[bool] = False
+    """Whether PSDs must be powers at a microphone: the spatial covariances are then normalised
+    before every update, instead of sharing their scale with the PSDs as they like."""
 
     @abstractmethod
     def initialise(self, power: Tensor, generator: torch.Generator) -> None:

@@ -25,6 +25,7 @@ class Stack(SourceModel):
         for model, count in parts:
             self._parts.append((model, slice(start, start + count)))
             start += count
+        self.at_microphone = any(model.at_microphone for model, _ in parts)  # type: ignore[misc]
         self.n_sources = start
 
     def initialise(self, power: Tensor, generator: torch.Generator) -> None:

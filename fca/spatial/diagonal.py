@@ -139,8 +139,7 @@ class Rank1(Diagonal):
         return mean_over_bins(per_bin + self.mixture.shape[-1] * log_volume, self.mixture)
 
     def scale(self) -> Tensor:
-        columns = self.mixing[..., : self.n_sources]
-        return (columns.real.square() + columns.imag.square()).mean(2)
+        return column_power(self.mixing)[..., : self.n_sources]
 
     def rescale(self, factor: Tensor) -> None:
         rows = self.demixing[:, :, : self.n_sources] / factor.sqrt()[..., None]
@@ -169,6 +168,12 @@ class Rank1(Diagonal):
         if rows.shape[2] == 0:
             return 0.0
         return log_abs_det(rows @ self._mixture_covariance @ rows.mH)
+
+
+def column_power(mixing: Tensor) -> Tensor:
+    """Mean power over the microphones of the columns of Q⁻¹ (B, F, M, M), (B, F, M)."""
+    power: Tensor = (mixing.real.square() + mixing.imag.square()).mean(2)
+    return power
 
 
 def check_rank1(n_sources: int, n_channels: int) -> None:
@@ -225,7 +230,9 @@ class JointlyDiagonal(Diagonal):
         return mean_over_bins(per_bin + self.mixture.shape[-1] * log_volume, self.mixture)
 
     def scale(self) -> Tensor:
-        return self.gains.mean(-1)
+        trace = column_power(self.mixing)[:, :, None] @ self.gains.mT
+        scale: Tensor = trace[:, :, 0]
+        return scale.mean(1, keepdim=True) if self.gains.shape[1] == 1 else scale
 
     def rescale(self, factor: Tensor) -> None:
         self.gains = (self.gains * factor[..., None]).clamp_min(FLOOR)
