@@ -16,7 +16,7 @@ from fca.errors import InputError
 from fca.inference.start import STARTS, Start
 from fca.likelihood import Gaussian, Likelihood, StudentT
 from fca.model import Fittable, Model
-from fca.source import NMF, Free, Gauss, Laplace, SourceModel, Stationary, Student
+from fca.source import NMF, VAE, Free, Gauss, Laplace, SourceModel, Stationary, Student
 from fca.spatial import FullRank, JointlyDiagonal, Rank1, SpatialModel
 from fca.spatial.diagonal import check_rank1
 
@@ -27,6 +27,7 @@ SOURCES: dict[str, Callable[..., SourceModel]] = {
     "nmf": NMF,
     "free": Free,
     "stationary": Stationary,
+    "vae": VAE,
 }
 SPATIAL_MODELS = ("rank-1", "jointly diagonal", "jointly diagonal, shared gains", "full rank")
 

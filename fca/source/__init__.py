@@ -5,9 +5,11 @@ from fca.source.free import Fixed, Free, Stationary
 from fca.source.invariant import Gauss, Laplace, Student
 from fca.source.nmf import NMF
 from fca.source.stack import Stack
+from fca.source.vae import VAE
 
 __all__ = [
     "NMF",
+    "VAE",
     "Fixed",
     "Free",
     "Gauss",

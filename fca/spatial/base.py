@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -31,12 +32,15 @@ class Statistics:
         ``tr(H Y⁻¹)``, (B, F, N, T).
     rank : int
         Rank of H: 1 or the number of microphones.
+    bin_nll : callable
+        Computes the negative log-likelihood of every bin at ``psd``, (B, F, T).
     """
 
     psd: Tensor
     quadratic: Tensor
     trace: Tensor
     rank: int
+    bin_nll: Callable[[], Tensor]
 
     @property
     def posterior_power(self) -> Tensor:
@@ -60,6 +64,7 @@ class Statistics:
             self.quadratic[:, :, sources],
             self.trace[:, :, sources],
             self.rank,
+            self.bin_nll,
         )
 
 
@@ -79,6 +84,7 @@ class ObservedStatistics(Statistics):
     def __init__(self, psd: Tensor, power: Tensor) -> None:
         object.__setattr__(self, "psd", psd)
         object.__setattr__(self, "rank", 1)
+        object.__setattr__(self, "bin_nll", self._observed_nll)
         object.__setattr__(self, "_power", power)
 
     @functools.cached_property
@@ -92,6 +98,9 @@ class ObservedStatistics(Statistics):
     @property
     def posterior_power(self) -> Tensor:
         return self._power
+
+    def _observed_nll(self) -> Tensor:
+        return (self._power * self.trace + self.psd.log()).sum(2)
 
 
 class SpatialModel(ABC):
@@ -113,8 +122,12 @@ class SpatialModel(ABC):
         """One pass over all spatial parameters; never raises the cost."""
 
     @abstractmethod
+    def bin_nll(self, psd: Tensor) -> Tensor:
+        """Negative log-likelihood of every bin without constants, (B, F, T)."""
+
     def nll(self, psd: Tensor) -> Tensor:
-        """Negative log-likelihood per time-frequency bin without constants, (B,)."""
+        """Mean of :meth:`bin_nll` over a recording, (B,)."""
+        return self.bin_nll(psd).mean((1, 2))
 
     @abstractmethod
     def scale(self) -> Tensor:
@@ -142,11 +155,6 @@ def inverse_psd(psd: Tensor) -> Tensor:
     if psd.stride(1) == 0:
         return psd[:, :1].reciprocal().expand_as(psd)
     return psd.reciprocal()
-
-
-def mean_over_bins(total: Tensor, mixture: Tensor) -> Tensor:
-    """Sum (B, F) of frame terms -> mean per time-frequency bin (B,)."""
-    return total.sum(-1) / (mixture.shape[1] * mixture.shape[-1])
 
 
 def log_abs_det(matrix: Tensor) -> Tensor:

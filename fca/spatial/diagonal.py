@@ -23,7 +23,6 @@ from fca.spatial.base import (
     Statistics,
     inverse_psd,
     log_abs_det,
-    mean_over_bins,
 )
 from fca.spatial.demixing import DEMIXING_UPDATES, orthogonal_background
 
@@ -132,11 +131,11 @@ class Rank1(Diagonal):
             weight = self.likelihood.weight(self.power[:, :, : self.n_sources] / psd, 1) * weight
         self._update_demixing(weight)
 
-    def nll(self, psd: Tensor) -> Tensor:
+    def bin_nll(self, psd: Tensor) -> Tensor:
         energy = self.power[:, :, : self.n_sources] / psd
-        per_bin = (self.likelihood.energy(energy, 1) + psd.log()).sum((2, 3))
+        sources = (self.likelihood.energy(energy, 1) + psd.log()).sum(2)
         log_volume = self._background_log_det() - 2 * log_abs_det(self.demixing)
-        return mean_over_bins(per_bin + self.mixture.shape[-1] * log_volume, self.mixture)
+        return sources + log_volume[..., None]
 
     def scale(self) -> Tensor:
         return column_power(self.mixing)[..., : self.n_sources]
@@ -162,11 +161,11 @@ class Rank1(Diagonal):
             return demixing
         return orthogonal_background(demixing, self._mixture_covariance, self.n_sources)
 
-    def _background_log_det(self) -> Tensor | float:
+    def _background_log_det(self) -> Tensor:
         """Log-determinant of the background's covariance: its likelihood at the optimum."""
         rows = self.demixing[:, :, self.n_sources :]
         if rows.shape[2] == 0:
-            return 0.0
+            return torch.zeros_like(self.power[:, :, 0, 0])
         return log_abs_det(rows @ self._mixture_covariance @ rows.mH)
 
 
@@ -209,7 +208,8 @@ class JointlyDiagonal(Diagonal):
 
     def statistics(self, psd: Tensor) -> Statistics:
         weighted, precision = self._weights(psd)
-        return Statistics(psd, self.gains @ weighted, self.gains @ precision, self.power.shape[2])
+        quadratic, trace = self.gains @ weighted, self.gains @ precision
+        return Statistics(psd, quadratic, trace, self.power.shape[2], lambda: self.bin_nll(psd))
 
     def update(self, psd: Tensor) -> None:
         """Multiplicative update of g (Sekiguchi et al. 2020, eq. 33), then one pass over Q."""
@@ -221,13 +221,10 @@ class JointlyDiagonal(Diagonal):
         self.gains = (self.gains * (numerator / denominator).sqrt().mT).clamp_min(FLOOR)
         self._update_demixing(self._row_weights(psd))
 
-    def nll(self, psd: Tensor) -> Tensor:
+    def bin_nll(self, psd: Tensor) -> Tensor:
         variance = self._variance(psd)
-        q = (self.power / variance).sum(2)
-        per_bin = self.likelihood.energy(q, self.power.shape[2]).sum(-1)
-        per_bin = per_bin + variance.log().sum((2, 3))
-        log_volume = -2 * log_abs_det(self.demixing)
-        return mean_over_bins(per_bin + self.mixture.shape[-1] * log_volume, self.mixture)
+        energy = self.likelihood.energy((self.power / variance).sum(2), self.power.shape[2])
+        return energy + variance.log().sum(2) - 2 * log_abs_det(self.demixing)[..., None]
 
     def scale(self) -> Tensor:
         trace = column_power(self.mixing)[:, :, None] @ self.gains.mT

@@ -20,7 +20,7 @@ from fca.linalg import (
     riccati,
     weighted_covariance,
 )
-from fca.spatial.base import SpatialModel, Statistics, mean_over_bins
+from fca.spatial.base import SpatialModel, Statistics
 
 NOISE = 1e-6
 """Sensor noise ε in ``Y = Σ_n λ_n H_n + εI``, relative to mixtures of unit mean power."""
@@ -67,7 +67,8 @@ class FullRank(SpatialModel):
     def statistics(self, psd: Tensor) -> Statistics:
         precision, whitened_outer = self._whiten(psd)
         h = pack_dual(self._h)
-        return Statistics(psd, h @ whitened_outer, h @ precision, self.mixture.shape[2])
+        quadratic, trace = h @ whitened_outer, h @ precision
+        return Statistics(psd, quadratic, trace, self.mixture.shape[2], lambda: self.bin_nll(psd))
 
     def update(self, psd: Tensor) -> None:
         precision, whitened_outer = self._whiten(psd)
@@ -75,10 +76,9 @@ class FullRank(SpatialModel):
         b = weighted_covariance(precision, psd)
         self._h = regularise(self._step(self._h, a, b), _CONDITION)
 
-    def nll(self, psd: Tensor) -> Tensor:
+    def bin_nll(self, psd: Tensor) -> Tensor:
         precision, logdet = inverse_and_logdet(self._covariance(psd))
-        energy = self.likelihood.energy(self._energy(precision), self.mixture.shape[2])
-        return mean_over_bins((energy + logdet).sum(-1), self.mixture)
+        return self.likelihood.energy(self._energy(precision), self.mixture.shape[2]) + logdet
 
     def scale(self) -> Tensor:
         return self._h.diagonal(dim1=-2, dim2=-1).real.mean(-1)

@@ -1,0 +1,122 @@
+"""Sources described by the speech prior: ``λ_nft = e_nf g_f(z_nt)`` (Kameoka et al. 2019; Bando 2018).
+
+With the three spatial models these are MVAE (rank-1), FastMNMF-DP (jointly diagonal; Sekiguchi et
+al. 2019, "deep prior") and full-rank FCA with a deep prior.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fca.errors import InputError
+from fca.prior import SpeechPrior
+from fca.source.base import Evaluate, SourceModel, floored
+from fca.spatial.base import Statistics
+
+UPDATES = ("encode", "gradient")
+
+
+class VAE(SourceModel):
+    """Decoded latent vectors z, one per source and frame, at the level of a microphone.
+
+    Parameters
+    ----------
+    prior : SpeechPrior or str
+        The decoder and encoder, or what :meth:`SpeechPrior.from_pretrained` takes.
+    update : {"encode", "gradient"}
+        "encode" takes z from the encoder, applied to the posterior second moment of each source
+        (power of its Wiener estimate plus posterior variance: without the latter repeated rounds
+        drift). It is an amortised, approximate M-step: the cost may rise. "gradient" descends on
+        the majoriser of the cost in z, and never raises it.
+    n_steps : int
+        Gradient steps per update.
+    rate : float
+        Their size (Adam).
+
+    Raises
+    ------
+    InputError
+        For an unknown update, or a prior of another latent family under "gradient".
+    """
+
+    at_microphone = True
+
+    def __init__(
+        self,
+        prior: SpeechPrior | str = "speech-prior",
+        update: str = "encode",
+        n_steps: int = 10,
+        rate: float = 0.05,
+    ) -> None:
+        if update not in UPDATES:
+            raise InputError(f"unknown update {update!r} of a VAE: choose encode or gradient")
+        if n_steps < 1:
+            raise InputError(f"at least one gradient step is needed, got n_steps={n_steps}")
+        self.prior = SpeechPrior.from_pretrained(prior) if isinstance(prior, str) else prior
+        if update == "gradient" and self.prior.config.latent != "gaussian":
+            raise InputError(
+                f"gradient steps need Gaussian latents, not {self.prior.config.latent}"
+            )
+        self._encodes = update == "encode"
+        self.n_steps, self.rate = n_steps, rate
+
+    def initialise(self, power: Tensor, generator: torch.Generator) -> None:
+        self.prior = self.prior.to(power.device, power.dtype)
+        self._encode(power)
+
+    def psd(self) -> Tensor:
+        return self._decode(self._z)
+
+    def update(self, evaluate: Evaluate) -> None:
+        statistics = evaluate(self.psd())
+        if self._encodes:
+            self._encode(statistics.posterior_power)
+        else:
+            self._descend(statistics)
+
+    def penalty(self) -> Tensor | float:
+        """``½ ‖z‖²`` for Gaussian latents; the other families are uniform."""
+        return _energy(self._z).sum(1) if self.prior.config.latent == "gaussian" else 0.0
+
+    def absorb(self, factor: Tensor) -> Tensor:
+        self._level = self._level * factor[..., None]
+        return factor
+
+    def _encode(self, power: Tensor) -> None:
+        """Latent vectors (B, N, D, T) and one level per source from powers (B, F, N, T)."""
+        code = self.prior.encode(power.transpose(1, 2))
+        self._z, self._level = code.z, code.gain.transpose(1, 2)
+
+    def _decode(self, z: Tensor) -> Tensor:
+        return floored(self._level * self.prior.decode(z).transpose(1, 2))
+
+    @torch.enable_grad()  # type: ignore[untyped-decorator]
+    def _descend(self, statistics: Statistics) -> None:
+        """Adam on the majoriser; a source for which it did not fall keeps its z."""
+        before = self._z.detach()
+        z = before.clone().requires_grad_()
+        optimizer = torch.optim.Adam([z], lr=self.rate)
+        for _ in range(self.n_steps):
+            optimizer.zero_grad()
+            self._majoriser(z, statistics).sum().backward()
+            optimizer.step()
+        with torch.no_grad():
+            fell = self._majoriser(z, statistics) < self._majoriser(before, statistics)
+        self._z = torch.where(fell[:, :, None, None], z.detach(), before)
+
+    def _majoriser(self, z: Tensor, statistics: Statistics) -> Tensor:
+        """``Σ_ft (λ₀² a / λ + b λ) + ½ ‖z‖²`` of each source, (B, N).
+
+        It touches the cost at the PSDs λ₀ of the statistics and lies above it elsewhere: the
+        quadratic form is convex in 1/λ and the log-determinant concave in λ (Févotte & Idier 2011;
+        Sawada et al. 2013, eq. 28).
+        """
+        psd = self._decode(z)
+        convex = statistics.quadratic.detach() * statistics.psd.detach().square() / psd
+        return (convex + statistics.trace.detach() * psd).sum((1, 3)) + _energy(z)
+
+
+def _energy(z: Tensor) -> Tensor:
+    """−log of the standard Gaussian density of z (B, N, D, T) without constants, (B, N)."""
+    return 0.5 * z.square().sum((2, 3))
