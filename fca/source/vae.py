@@ -1,7 +1,7 @@
-"""Sources described by the speech prior: ``λ_nft = e_nf g_f(z_nt)`` (Kameoka et al. 2019; Bando 2018).
+"""Sources described by the speech prior: ``λ_nft = e_nf g_f(z_nt)`` with levels e.
 
-With the three spatial models these are MVAE (rank-1), FastMNMF-DP (jointly diagonal; Sekiguchi et
-al. 2019, "deep prior") and full-rank FCA with a deep prior.
+With the three spatial models these are MVAE (rank-1; Kameoka et al. 2019), FastMNMF-DP (jointly
+diagonal; Sekiguchi et al. 2019) and full-rank FCA with a deep prior.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ class VAE(SourceModel):
     """
 
     at_microphone = True
+    _z: Tensor
+    _level: Tensor
 
     def __init__(
         self,
@@ -91,15 +93,14 @@ class VAE(SourceModel):
     def _decode(self, z: Tensor) -> Tensor:
         return floored(self._level * self.prior.decode(z).transpose(1, 2))
 
-    @torch.enable_grad()  # type: ignore[untyped-decorator]
+    @torch.enable_grad()
     def _descend(self, statistics: Statistics) -> None:
         """Adam on the majoriser; a source for which it did not fall keeps its z."""
         before = self._z.detach()
         z = before.clone().requires_grad_()
         optimizer = torch.optim.Adam([z], lr=self.rate)
         for _ in range(self.n_steps):
-            optimizer.zero_grad()
-            self._majoriser(z, statistics).sum().backward()
+            (z.grad,) = torch.autograd.grad(self._majoriser(z, statistics).sum(), z)
             optimizer.step()
         with torch.no_grad():
             fell = self._majoriser(z, statistics) < self._majoriser(before, statistics)
