@@ -56,6 +56,8 @@ class Method:
         Default number of iterations.
     start : str
         Default start, a key of :data:`~fca.inference.start.STARTS`.
+    n_fft : int
+        Default window in samples at 16 kHz; the shift is a quarter of it.
     fits : {"sources", "sources + 1", "channels"}
         How many sources are fitted: those asked for, one more for the background, or at least as
         many as microphones. The loudest are kept.
@@ -77,6 +79,7 @@ class Method:
     fits: str = "sources"
     align: bool = False
     dof: float | None = None
+    n_fft: int = 4096
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property

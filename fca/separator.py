@@ -82,8 +82,8 @@ class Separator:
         Iterations; the method's default if not given.
     n_starts : int
         Fits from as many random seeds, of which the one of lowest cost is kept.
-    n_fft : int
-        Window in samples at 16 kHz. Long ones let the spatial model do more.
+    n_fft : int, optional
+        Window in samples at 16 kHz; the method's default if not given.
     hop : int, optional
         Shift in samples at 16 kHz; a quarter of the window if not given.
     seed : int
@@ -110,7 +110,7 @@ class Separator:
         reference_channel: int = 0,
         n_iter: int | None = None,
         n_starts: int = 1,
-        n_fft: int = 4096,
+        n_fft: int | None = None,
         hop: int | None = None,
         seed: int = 0,
         device: str = "auto",
@@ -122,7 +122,8 @@ class Separator:
         self.n_sources = _at_least_one("n_sources", n_sources)
         self.n_starts = _at_least_one("n_starts", n_starts)
         self.reference_channel = reference_channel
-        self.stft = STFT(n_fft, n_fft // 4 if hop is None else hop)
+        window = n_fft or self.method.n_fft
+        self.stft = STFT(window, window // 4 if hop is None else hop)
         self.seed = seed
         self.device = _device(device)
         if dtype not in (torch.float32, torch.float64):
