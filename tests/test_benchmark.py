@@ -107,15 +107,16 @@ def test_speed_compares_like_with_like() -> None:
     chosen = common.settings("speed", None, True, [])
     found = speed.matches(chosen, ["ilrma"])
     assert [match.ours.name for match in found] == ["ilrma"]
-    size = speed.Size(channels=2, seconds=0.5, threads=1, n_iter=2)
+    size = speed.Size(channels=2, seconds=0.5, threads=1, n_iter=2, n_fft=1024)
     sized = found[0].sized(size)
     assert {entry.name for entry in sized} == {"ilrma", "pyroomacoustics ilrma", "ssspy ILRMA"}
     assert all(entry.options["n_iter"] == 2 for entry in sized)
+    assert all(entry.options["n_fft"] == 1024 for entry in sized)
     cost = speed.measure(sized[0], size, timeout=120)
     assert cost is not None
     assert cost.seconds > 0
     costs = {"ilrma": {"seconds": 1.0, "memory": 5.0}, "peer": {"seconds": 3.0, "memory": 7.0}}
-    key = {"method": "ilrma", "size": {"channels": 2, "seconds": 5, "threads": 1, "n_iter": 2}}
+    key = {"method": "ilrma", "size": {"channels": 2, "seconds": 5, "threads": 1}}
     assert "| 2 × 5 s, 1 | 1.00 s, 5 MB | 3.00 s, 7 MB | **3.0** |" in speed.table(
         [{"key": key, "costs": costs}]
     )

@@ -225,11 +225,11 @@ def ssspy_mnmf(spectrum: Spectrum, n_iter: int, seed: int, *, n_basis: int = 8) 
 
 
 def ssspy_cacgmm(
-    spectrum: Spectrum, n_iter: int, seed: int, *, n_sources: int | None = None
+    spectrum: Spectrum, n_iter: int, seed: int, *, n_classes: int | None = None
 ) -> Spectrum:
     """Ito et al. 2016: masks aligned over frequencies, applied to the first microphone."""
     rng = np.random.default_rng(seed)
-    method = ssspy.bss.cacgmm.CACGMM(n_sources=n_sources, record_loss=False, rng=rng)
+    method = ssspy.bss.cacgmm.CACGMM(n_sources=n_classes, record_loss=False, rng=rng)
     return _ssspy(method, spectrum, n_iter)
 
 

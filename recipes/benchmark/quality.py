@@ -44,11 +44,16 @@ METRICS = {"sdr": "SDRi", "sir": "SIRi", "si_sdr": "SI-SDRi"}
 
 
 def score(entry: Entry, item: Item, seed: int) -> Settings:
-    """Separate one mixture and score it against the reverberant images at channel 0."""
+    """Separate one mixture and score it against the reverberant images at channel 0.
+
+    A source that came out NaN or infinite counts as silent.
+    """
     mixture, references = item.read("mixture"), item.references()
     began = time.perf_counter()
     estimates = entry.separate(mixture, item.sample_rate, item.n_talkers, seed)
     seconds = time.perf_counter() - began
+    finite = np.isfinite(estimates).all(axis=-1, keepdims=True)
+    estimates = np.where(finite, estimates, 0)
     scores = evaluate(
         references, estimates, item.sample_rate, mixture=mixture[0], metrics=list(METRICS)
     )

@@ -50,12 +50,13 @@ RATE = 16000
 
 @dataclass(frozen=True)
 class Size:
-    """What is separated, and with how many threads."""
+    """What is separated, and with how many threads; the shift is a quarter of the window."""
 
     channels: int
     seconds: float
     threads: int
     n_iter: int
+    n_fft: int
 
 
 @dataclass(frozen=True)
@@ -126,16 +127,13 @@ class Match:
     peers: list[Entry]
 
     def sized(self, size: Size) -> list[Entry]:
-        """All competitors with the iterations of `size`, ours from the peers' start."""
+        """All competitors with the settings of `size`, ours from the peers' start."""
         start = {} if self.ours.method == "cacgmm" else {"start": "identity"}
+        same = {"n_iter": size.n_iter, "n_fft": size.n_fft, "hop": size.n_fft // 4}
         return [
-            _with(self.ours, n_iter=size.n_iter, **start),
-            *(_with(peer, n_iter=size.n_iter) for peer in self.peers),
+            dataclasses.replace(self.ours, options={**self.ours.options, **same, **start}),
+            *(dataclasses.replace(p, options={**p.options, **same}) for p in self.peers),
         ]
-
-
-def _with(entry: Entry, **options: Any) -> Entry:
-    return dataclasses.replace(entry, options={**entry.options, **options})
 
 
 def matches(chosen: Settings, only: Sequence[str]) -> list[Match]:
@@ -174,7 +172,7 @@ def run(chosen: Settings, only: Sequence[str], log: Log) -> list[Settings]:
     rows = []
     competitors = matches(chosen, only)
     for numbers in itertools.product(chosen["channels"], chosen["seconds"], chosen["threads"]):
-        size = Size(*numbers, chosen["n_iter"])
+        size = Size(*numbers, chosen["n_iter"], chosen["n_fft"])
         for match in competitors:
             competing = [[entry.name, dict(entry.options)] for entry in match.sized(size)]
             key = {"method": match.ours.name, "size": asdict(size), "entries": competing}
@@ -236,7 +234,7 @@ def main(
     facts = surroundings()
     text = (
         f"# Speed\n\n{chosen['n_iter']} iterations from the same start, as many sources as "
-        "microphones, window 1024, shift 256, 16 kHz; best of "
+        f"microphones, window {chosen['n_fft']}, shift a quarter, 16 kHz; best of "
         f"{chosen['rounds']} alternating rounds. The ratio is the peer's time over ours; memory "
         "is the peak above that before the call.\n"
         f"{describe(facts)}\n\n{table(rows)}"
