@@ -86,9 +86,14 @@ class VAE(SourceModel):
         return factor
 
     def _encode(self, power: Tensor) -> None:
-        """Latent vectors (B, N, D, T) and one level per source from powers (B, F, N, T)."""
+        """Latent vectors (B, N, D, T) and the likeliest level of each source from its power.
+
+        The level matters: a second moment has no speckle, which the encoder expects, so that the
+        decoded PSD is too large and would grow from round to round.
+        """
         code = self.prior.encode(power.transpose(1, 2))
         self._z, self._level = code.z, code.gain.transpose(1, 2)
+        self._level = self._level * (power / self.psd()).mean((1, 3), keepdim=True)
 
     def _decode(self, z: Tensor) -> Tensor:
         return floored(self._level * self.prior.decode(z).transpose(1, 2))

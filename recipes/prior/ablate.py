@@ -39,11 +39,12 @@ def _row(figures: dict[str, Any]) -> str:
     cells = [f"{figures['parameters'] / 1e6:.1f} M"]
     for key, digits in (("elbo_per_bin", 2), ("kl_per_frame", 0), ("is_per_bin", 2)):
         cells += [f"{kind[key]:.{digits}f}" for kind in kinds]
-    cells += [_decibels(figures["ceiling"]), _decibels(figures["true_power"])]
+    cells += [decibels(figures["ceiling"]), decibels(figures["true_power"])]
     return " | ".join(cells)
 
 
-def _decibels(value: dict[str, float]) -> str:
+def decibels(value: dict[str, float]) -> str:
+    """Mean with the half-width of its interval."""
     return f"{value['mean']:.1f} ± {value['interval']:.1f}"
 
 

@@ -72,9 +72,6 @@ def full_rank(mixture: Tensor, n_sources: int) -> SpatialModel:
     return FullRank(mixture, eye.expand(batch, n_freq, n_sources, -1, -1))
 
 
-SPATIAL: dict[str, SpatialChoice] = {"jointly diagonal": jointly_diagonal, "full rank": full_rank}
-
-
 @torch.no_grad()
 def ceiling(item: Item, estimate: PsdEstimate, stft: STFT, spatial: SpatialChoice) -> Any:
     """SDR improvement (talkers,) with PSDs estimated from the true image powers (N, F, T)."""
@@ -134,14 +131,23 @@ def measure(
     for name, kind in KINDS.items():
         excerpts = Excerpts(corpus, 64, 4.0, kind, responses, seed=1)
         figures[name] = fit_of_prior(prior, torch.stack([excerpts[i] for i in range(64)]))
+    if items:
+        stft = STFT(prior.config.n_fft, prior.config.hop)
+        figures["ceiling"] = mean_ceiling(items, prior.reconstruct, stft)
+    return figures
+
+
+def ceilings(prior: SpeechPrior, items: list[Item]) -> dict[str, Any]:
+    """Ceilings with the prior, the true powers, and NMF that was fitted to them."""
     stft = STFT(prior.config.n_fft, prior.config.hop)
-    return figures | {"ceiling": mean_ceiling(items, prior.reconstruct, stft)}
-
-
-def oracles(items: list[Item], stft: STFT, spatial: SpatialChoice) -> dict[str, Any]:
-    """Ceilings with the true powers and with NMF that was fitted to them."""
-    estimates = {"true power": true_power} | {f"NMF, {k} bases": nmf(k) for k in NMF_BASES}
-    return {name: mean_ceiling(items, e, stft, spatial) for name, e in estimates.items()}
+    estimates = {"prior": prior.reconstruct, "true power": true_power}
+    estimates |= {f"NMF, {k} bases": nmf(k) for k in NMF_BASES}
+    rows: dict[str, Any] = {
+        name: mean_ceiling(items, estimate, stft) for name, estimate in estimates.items()
+    }
+    for name in ("prior", "true power"):
+        rows[f"{name}, full rank"] = mean_ceiling(items, estimates[name], stft, full_rank)
+    return rows
 
 
 def evaluate_all(
@@ -175,14 +181,11 @@ def main(
     torch.set_flush_denormal(True)
     try:
         model = SpeechPrior.from_pretrained(prior)
-        results = measure(model, Corpus(speech, 16000), load_responses(rooms), load_set(mixtures))
-        stft = STFT(model.config.n_fft, model.config.hop)
+        results = measure(model, Corpus(speech, 16000), load_responses(rooms), [])
+        results["conditions"] = {}
         for condition, items in by_condition(load_set(mixtures)).items():
-            for name, spatial in SPATIAL.items():
-                row = oracles(items, stft, spatial)
-                row["prior"] = mean_ceiling(items, model.reconstruct, stft, spatial)
-                results.setdefault("conditions", {}).setdefault(condition, {})[name] = row
-                output.write_text(json.dumps(results, indent=1))
+            results["conditions"][condition] = ceilings(model, items)
+            output.write_text(json.dumps(results, indent=1))
     except InputError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
