@@ -14,6 +14,7 @@ from fca.prior import PriorConfig, SpeechPrior
 from fca.source import Stack, Stationary
 from fca.source.vae import VAE
 from fca.spatial import FullRank, JointlyDiagonal, Rank1, SpatialModel
+from fca.spatial.base import ObservedStatistics
 
 B, F, M, N, T = 2, 9, 3, 2, 30
 
@@ -146,6 +147,46 @@ def test_observed_source_is_encoded_as_it_is(prior: SpeechPrior) -> None:
     torch.testing.assert_close(source.psd(), 3.0 * expected)
 
 
+@pytest.mark.parametrize("dilations", [(0,), (1,)])
+def test_sampler_draws_from_the_posterior(dilations: tuple[int, ...]) -> None:
+    """One latent dimension: moments of z against integration over a grid."""
+    torch.manual_seed(0)
+    sizes = {"n_fft": 8, "hop": 4, "latent_dim": 1, "width": 8}
+    prior = SpeechPrior(PriorConfig(**sizes, decoder_dilations=dilations)).eval()
+    prior.requires_grad_(False)
+    with torch.no_grad():
+        prior.decoder[-1].weight.mul_(30.0)
+    n_frames = 1 if dilations == (0,) else 2
+    power = 1e-2 * torch.empty(1, 5, 1, n_frames).exponential_()
+    grid = torch.linspace(-5, 5, 161)
+    mesh = torch.stack(torch.meshgrid(*[grid] * n_frames, indexing="ij"), -1).reshape(-1, n_frames)
+    source = VAE(prior, "sample", n_steps=60, rate=1.5)
+    source.initialise(power.expand(400, -1, -1, -1), torch.Generator().manual_seed(0))
+    level = source._level[0, 0, 0, 0]
+    psd = level * prior.decode(mesh[:, None])
+    log_density = -(psd.log() + power[0, :, 0] / psd).sum((1, 2)) - 0.5 * mesh.square().sum(1)
+    weight = (log_density - log_density.max()).exp()
+    expected = (weight[:, None] * mesh).sum(0) / weight.sum()
+    source.update(lambda psd: ObservedStatistics(psd, power.expand(400, -1, -1, -1)))
+    draws = source._z[:, 0, 0]
+    error = 4 * draws.std(0) / len(draws) ** 0.5
+    assert bool(((draws.mean(0) - expected).abs() < error).all())
+    second = (weight[:, None] * mesh.square()).sum(0) / weight.sum()
+    error = 4 * draws.square().std(0) / len(draws) ** 0.5
+    assert bool(((draws.square().mean(0) - second).abs() < error).all())
+
+
+@pytest.mark.parametrize("make", SPATIAL)
+def test_sampling_lowers_the_cost_from_a_poor_start(
+    make: Callable[[Tensor], SpatialModel], mixture: Tensor, prior: SpeechPrior
+) -> None:
+    model = build(make(mixture), VAE(prior, "sample", n_steps=2, rate=0.3))
+    first = model.cost()
+    for _ in range(10):
+        model.step()
+    assert bool((model.cost() < first).all())
+
+
 def test_in_a_stack_with_a_background(mixture: Tensor, prior: SpeechPrior) -> None:
     source = Stack([(VAE(prior, "gradient"), N), (Stationary(), 1)])
     gains = torch.full((B, F, N + 1, M), 0.5)
@@ -164,10 +205,11 @@ def test_in_a_stack_with_a_background(mixture: Tensor, prior: SpeechPrior) -> No
 def test_bad_choices_are_refused(prior: SpeechPrior) -> None:
     with pytest.raises(InputError, match="unknown update"):
         VAE(prior, "magic")
-    with pytest.raises(InputError, match="at least one gradient step"):
+    with pytest.raises(InputError, match="at least one step"):
         VAE(prior, n_steps=0)
     dirichlet = SpeechPrior(PriorConfig(n_fft=16, hop=8, latent="dirichlet", width=8))
-    with pytest.raises(InputError, match="Gaussian latents"):
-        VAE(dirichlet, "gradient")
+    for update in ("gradient", "sample"):
+        with pytest.raises(InputError, match="Gaussian latents"):
+            VAE(dirichlet, update)
     with pytest.raises(InputError, match="needs powers"):
         VAE(prior).initialise(torch.ones(1, F + 1, N, T), torch.Generator())

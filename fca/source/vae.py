@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from fca.errors import InputError
 from fca.prior import SpeechPrior
 from fca.source.base import Evaluate, SourceModel, floored
 from fca.spatial.base import Statistics
 
-UPDATES = ("encode", "gradient")
+UPDATES = ("encode", "gradient", "sample")
 
 
 class VAE(SourceModel):
@@ -24,20 +25,21 @@ class VAE(SourceModel):
     ----------
     prior : SpeechPrior or str
         The decoder and encoder, or what :meth:`SpeechPrior.from_pretrained` takes.
-    update : {"encode", "gradient"}
+    update : {"encode", "gradient", "sample"}
         "encode" takes z from the encoder, applied to the posterior second moment of each source
         (power of its Wiener estimate plus posterior variance: without the latter repeated rounds
         drift). It is an amortised, approximate M-step: the cost may rise. "gradient" descends on
-        the majoriser of the cost in z, and never raises it.
+        the majoriser of the cost in z, and never raises it. "sample" draws z by Metropolis
+        sampling (Bando et al. 2018).
     n_steps : int
-        Gradient steps per update.
+        Gradient steps, or sweeps of the sampler, per update.
     rate : float
-        Their size (Adam).
+        Size of the gradient steps (Adam), or standard deviation of the sampler's proposals.
 
     Raises
     ------
     InputError
-        For an unknown update, or a prior of another latent family under "gradient".
+        For an unknown update, or a prior without Gaussian latents unless z is encoded.
     """
 
     at_microphone = True
@@ -52,34 +54,34 @@ class VAE(SourceModel):
         rate: float = 0.05,
     ) -> None:
         if update not in UPDATES:
-            raise InputError(f"unknown update {update!r} of a VAE: choose encode or gradient")
+            raise InputError(f"unknown update {update!r} of a VAE: choose {', '.join(UPDATES)}")
         if n_steps < 1:
-            raise InputError(f"at least one gradient step is needed, got n_steps={n_steps}")
+            raise InputError(f"at least one step is needed, got n_steps={n_steps}")
         self.prior = SpeechPrior.from_pretrained(prior) if isinstance(prior, str) else prior
-        if update == "gradient" and self.prior.config.latent != "gaussian":
-            raise InputError(
-                f"gradient steps need Gaussian latents, not {self.prior.config.latent}"
-            )
-        self._encodes = update == "encode"
+        if update != "encode" and self.prior.config.latent != "gaussian":
+            raise InputError(f"{update} needs Gaussian latents, not {self.prior.config.latent}")
+        self._update = update
         self.n_steps, self.rate = n_steps, rate
 
     def initialise(self, power: Tensor, generator: torch.Generator) -> None:
         self.prior = self.prior.to(power.device, power.dtype)
+        self._generator = generator
         self._encode(power)
 
     def psd(self) -> Tensor:
         return self._decode(self._z)
 
     def update(self, evaluate: Evaluate) -> None:
-        statistics = evaluate(self.psd())
-        if self._encodes:
-            self._encode(statistics.posterior_power)
+        if self._update == "encode":
+            self._encode(evaluate(self.psd()).posterior_power)
+        elif self._update == "gradient":
+            self._descend(evaluate(self.psd()))
         else:
-            self._descend(statistics)
+            self._sample(evaluate)
 
     def penalty(self) -> Tensor | float:
         """``½ ‖z‖²`` for Gaussian latents; the other families are uniform."""
-        return _energy(self._z).sum(1) if self.prior.config.latent == "gaussian" else 0.0
+        return _energy(self._z).sum((1, 2)) if self.prior.config.latent == "gaussian" else 0.0
 
     def absorb(self, factor: Tensor) -> Tensor:
         self._level = self._level * factor[..., None]
@@ -120,9 +122,41 @@ class VAE(SourceModel):
         """
         psd = self._decode(z)
         convex = statistics.quadratic.detach() * statistics.psd.detach().square() / psd
-        return (convex + statistics.trace.detach() * psd).sum((1, 3)) + _energy(z)
+        return (convex + statistics.trace.detach() * psd).sum((1, 3)) + _energy(z).sum(2)
+
+    def _sample(self, evaluate: Evaluate) -> None:
+        """Metropolis sweeps; frames beyond the reach of the decoder's context move at once."""
+        reach = sum(self.prior.config.decoder_dilations)
+        nll = evaluate(self.psd()).bin_nll().sum(1)
+        frame = torch.arange(self._z.shape[-1], device=self._z.device)
+        for _ in range(self.n_steps):
+            for source in range(self._z.shape[1]):
+                for phase in range(2 * reach + 1):
+                    moving = frame % (2 * reach + 1) == phase
+                    nll = self._metropolis(evaluate, source, moving, nll, reach)
+
+    def _metropolis(
+        self, evaluate: Evaluate, source: int, moving: Tensor, nll: Tensor, reach: int
+    ) -> Tensor:
+        """Propose new z of one source in the ``moving`` frames (T,); returns the NLL, (B, T)."""
+        before = self._z
+        noise = torch.randn(before[:, 0].shape, generator=self._generator, dtype=before.dtype)
+        self._z = before.clone()
+        self._z[:, source] += self.rate * noise.to(before.device) * moving
+        changed = evaluate(self.psd()).bin_nll().sum(1)
+        rise = _windowed(changed - nll, reach) + (_energy(self._z) - _energy(before))[:, source]
+        chance = torch.rand(rise.shape, generator=self._generator, dtype=rise.dtype)
+        accepted = moving & (chance.to(rise.device).log() < -rise)
+        self._z[:, source] = torch.where(accepted[:, None], self._z[:, source], before[:, source])
+        return torch.where(_windowed(accepted.to(nll.dtype), reach) > 0.5, changed, nll)
 
 
 def _energy(z: Tensor) -> Tensor:
-    """−log of the standard Gaussian density of z (B, N, D, T) without constants, (B, N)."""
-    return 0.5 * z.square().sum((2, 3))
+    """−log of the standard Gaussian density of z (B, N, D, T) without constants, (B, N, T)."""
+    return 0.5 * z.square().sum(2)
+
+
+def _windowed(values: Tensor, reach: int) -> Tensor:
+    """Sums over ``reach`` frames on either side, (B, T)."""
+    width = 2 * reach + 1
+    return width * functional.avg_pool1d(values, width, stride=1, padding=reach)
