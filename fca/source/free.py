@@ -32,7 +32,7 @@ class Free(SourceModel):
     def update(self, evaluate: Evaluate) -> None:
         statistics = evaluate(self._psd)
         if self._em:
-            self._psd = statistics.posterior_power
+            self._psd = floored(statistics.posterior_power)
         else:
             self._psd = floored(self._psd * statistics.multiplier)
 
