@@ -1,0 +1,72 @@
+"""Frequency alignment undoes shuffles of sources with common activities."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+from toy import random_psd, seeded
+
+from fca.permutation import align, best_assignment, reorder
+
+
+def activities(n_sources: int, batch: int = 2, n_freq: int = 33, n_frames: int = 80) -> Tensor:
+    """Powers with an activity per source that all frequencies share, and noise of 6 dB or so."""
+    rng = seeded(n_sources)
+    shared = (torch.rand(batch, 1, n_sources, n_frames, generator=rng) > 0.5).double() + 0.05
+    level = random_psd((batch, n_freq, n_sources, 1), rng)
+    noise = torch.rand(batch, n_freq, n_sources, n_frames, generator=rng).double() + 0.3
+    return shared * noise * level
+
+
+def shuffles(power: Tensor) -> Tensor:
+    """A random order of the sources at every frequency, (B, F, N)."""
+    return torch.rand(power.shape[:3], generator=seeded(7)).argsort(-1)
+
+
+@pytest.mark.parametrize("n_sources", [2, 3, 4])
+def test_shuffled_frequencies_are_aligned(n_sources: int) -> None:
+    power = activities(n_sources)
+    order = shuffles(power)
+    shuffled = reorder(power, order)
+    found = align(shuffled)
+    # order[found] is the same at every frequency: the sources are one permutation away.
+    total = order.gather(2, found)
+    assert torch.equal(total, total[:, :1].expand_as(total))
+    restored = reorder(reorder(shuffled, found), total.argsort(-1))
+    torch.testing.assert_close(restored, power)
+
+
+def test_aligned_sources_stay() -> None:
+    power = activities(3)
+    expected = torch.arange(3).expand(2, 33, -1)
+    found = align(power)
+    assert torch.equal(found, found[:, :1].expand_as(found))
+    assert torch.equal(found, expected)
+
+
+def test_silence_is_aligned_somehow() -> None:
+    order = align(torch.zeros(1, 9, 2, 10))
+    assert torch.equal(order.sort(-1).values, torch.arange(2).expand(1, 9, -1))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_best_assignment_beats_all_others(size: int) -> None:
+    similarity = torch.rand(6, size, size, generator=seeded(size))
+    assignment = best_assignment(similarity)
+    for matrix, chosen in zip(similarity, assignment.tolist(), strict=True):
+        totals = {
+            order: sum(float(matrix[i, j]) for j, i in enumerate(order))
+            for order in itertools.permutations(range(size))
+        }
+        assert tuple(chosen) == max(totals, key=totals.get)
+
+
+def test_reorder_takes_any_trailing_shape() -> None:
+    values, order = torch.arange(24).reshape(1, 2, 3, 2, 2), torch.tensor([[[2, 0, 1], [0, 2, 1]]])
+    result = reorder(values, order)
+    for f in range(2):
+        for n in range(3):
+            assert torch.equal(result[0, f, n], values[0, f, order[0, f, n]])

@@ -1,0 +1,211 @@
+"""Source models on their own: what they minimise, and by which formulas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from toy import SOURCES, random_psd, seeded, source_model, spatial_model
+from toy import random_mixture as mixture_of
+
+from fca.errors import InputError
+from fca.source import NMF, Fixed, Free, Gauss, Laplace, SourceModel, Stack, Stationary, Student
+from fca.spatial.base import FLOOR, ObservedStatistics, Statistics
+
+SHAPE = (2, 5, 3, 20)
+each_source = pytest.mark.parametrize("kind", SOURCES)
+
+
+def power(seed: int = 0) -> Tensor:
+    return random_psd(SHAPE, seeded(seed))
+
+
+def observed(target: Tensor) -> Callable[[Tensor], Statistics]:
+    """Statistics of sources that are observed themselves."""
+    return lambda psd: ObservedStatistics(psd, target)
+
+
+def cost(model: SourceModel, target: Tensor) -> Tensor:
+    """Negative log-likelihood of observed powers plus the penalty, (B,)."""
+    psd = model.psd()
+    return (target / psd + psd.log()).sum((1, 2, 3)) + model.penalty()
+
+
+@each_source
+def test_psds_have_their_shape_and_a_floor(kind: str) -> None:
+    model = source_model(kind, power() * 1e-20)
+    model.update(observed(power() * 0))
+    assert model.psd().shape == SHAPE
+    assert torch.all(model.psd() >= FLOOR)
+    assert torch.isfinite(model.psd()).all()
+
+
+@each_source
+def test_absorbed_factors_multiply_the_psds(kind: str) -> None:
+    model, factor = source_model(kind, power()), random_psd(SHAPE[:3], seeded(5))
+    before = model.psd()
+    absorbed = model.absorb(factor)
+    torch.testing.assert_close(model.psd(), before * absorbed[..., None])
+
+
+@pytest.mark.parametrize("kind", ["gauss", "student", "laplace", "untied laplace"])
+def test_invariant_sources_minimise_their_cost(kind: str) -> None:
+    """λ is the exact minimum for observed sources: the cost is stationary in it."""
+    target = power()
+    model = source_model(kind, target)
+    model.update(observed(target))
+    best = cost(model, target)
+    variance = model._variance.clone().requires_grad_()
+    model._variance = variance
+    (slope,) = torch.autograd.grad(cost(model, target).sum(), variance)
+    torch.testing.assert_close(slope * variance.detach(), torch.zeros_like(slope))
+    model._variance = (variance * 1.1).detach()
+    assert torch.all(cost(model, target) > best)
+
+
+@pytest.mark.parametrize(
+    ("model", "contrast"),
+    [
+        (Laplace(), lambda total, size: 2 * total.sqrt()),
+        (Laplace(tied=False), lambda total, size: 2 * total.sqrt()),
+        (Gauss(), lambda total, size: size * (total / size).log() + size),
+        (
+            Student(3.0),
+            lambda total, size: (
+                (1.5 + size) * (1 + 2 / 3 * total).log()
+                + (1.5 + size) * (1 - torch.tensor(size / 1.5 + 1).log())
+            ),
+        ),
+    ],
+    ids=["laplace", "untied laplace", "gauss", "student"],
+)
+def test_invariant_costs_are_those_of_the_papers(
+    model: Laplace | Gauss | Student, contrast: Callable[[Tensor, int], Tensor]
+) -> None:
+    """Minimised over λ the cost is the contrast function of r, as IVA papers write it."""
+    target = power()
+    model.initialise(target, seeded())
+    total, size = (target.sum(1), SHAPE[1]) if model.tied else (target, 1)
+    expected = contrast(total, size).flatten(1).sum(1)
+    torch.testing.assert_close(cost(model, target), expected)
+
+
+def test_nmf_updates_are_those_of_itakura_saito() -> None:
+    target = power()
+    model = source_model("nmf", power(1))
+    w, h = model._w[0, 0].clone(), model._h[0, 0].clone()
+    model.update(observed(target))
+    v = target[0, :, 0]
+    for matrix in ("w", "h"):
+        y = w @ h
+        if matrix == "w":
+            w = w * (((v / y**2) @ h.T) / ((1 / y) @ h.T)).sqrt()
+        else:
+            h = h * ((w.T @ (v / y**2)) / (w.T @ (1 / y))).sqrt()
+    torch.testing.assert_close(model.psd()[0, :, 0], w @ h)
+
+
+def test_nmf_warms_up_on_the_initial_powers() -> None:
+    cold, warm = NMF(4, warmup=0), NMF(4, warmup=30)
+    for model in (cold, warm):
+        model.initialise(power(), seeded())
+    assert torch.all(cost(warm, power()) < cost(cold, power()))
+    # Cold factors are random but have the level of the powers.
+    assert 0.2 < float(cold.psd().mean() / power().mean()) < 2
+
+
+def test_nmf_recovers_a_low_rank_spectrogram() -> None:
+    rng = seeded(3)
+    truth = random_psd((1, 1, 12, 2), rng) @ random_psd((1, 1, 2, 60), rng)
+    target = truth.transpose(1, 2)
+    model = NMF(2, warmup=500)
+    model.initialise(target, seeded(4))
+    ratio = target / model.psd()
+    divergence = (ratio - ratio.log() - 1).mean()  # Itakura-Saito, zero at the truth
+    assert divergence < 1e-2
+
+
+def test_the_same_seed_gives_the_same_factors() -> None:
+    first, second, other = (source_model("nmf", power(), seed) for seed in (0, 0, 1))
+    assert torch.equal(first.psd(), second.psd())
+    assert not torch.equal(first.psd(), other.psd())
+
+
+def test_free_psd_is_the_power_of_an_observed_source() -> None:
+    """In one EM step, or as the fixed point of the multiplicative update."""
+    target = power()
+    em, mu = source_model("free em", power(1)), source_model("free mu", power(1))
+    em.update(observed(target))
+    torch.testing.assert_close(em.psd(), target)
+    for _ in range(60):
+        mu.update(observed(target))
+    torch.testing.assert_close(mu.psd(), target)
+
+
+def test_stationary_psd_is_the_mean_power() -> None:
+    target = power()
+    model = source_model("stationary", power(1))
+    for _ in range(60):
+        model.update(observed(target))
+    torch.testing.assert_close(model.psd(), target.mean(-1, keepdim=True).expand(SHAPE))
+
+
+def test_fixed_psd_stays() -> None:
+    model = source_model("fixed", power())
+    model.update(observed(power(1)))
+    assert torch.equal(model.psd(), power())
+    assert torch.equal(model.absorb(power()[..., 0]), torch.ones(SHAPE[:3]).double())
+
+
+def test_fixed_psd_must_fit_the_mixture() -> None:
+    with pytest.raises(InputError, match=r"the given PSDs are \(2, 5, 3, 20\), the mixture needs"):
+        Fixed(power()).initialise(power()[:1], seeded())
+
+
+def test_stacked_sources_are_updated_as_alone() -> None:
+    """Observed sources do not interact, so that each part does what it does by itself."""
+    target = power()
+    parts: list[tuple[SourceModel, int]] = [(Free("em"), 1), (Gauss(), 1), (Stationary(), 1)]
+    stack = Stack(parts)
+    stack.initialise(power(1), seeded())
+    stack.update(observed(target))
+    for n, alone in enumerate((Free("em"), Gauss(), Stationary())):
+        alone.initialise(power(1)[:, :, n : n + 1], seeded())
+        alone.update(observed(target[:, :, n : n + 1]))
+        torch.testing.assert_close(stack.psd()[:, :, n : n + 1], alone.psd())
+
+
+def test_stacked_sources_see_each_other_in_a_mixture() -> None:
+    """The second part is updated with the new PSDs of the first."""
+    mixture = mixture_of()
+    spatial = spatial_model("full rank", mixture)
+    shape = (1, mixture.shape[1], 3, mixture.shape[3])
+    start = random_psd(shape, seeded())
+    stack = Stack([(Free("mu"), 2), (Free("mu"), 1)])
+    stack.initialise(start, seeded())
+    stack.update(spatial.statistics)
+    first = start * spatial.statistics(start).multiplier
+    joined = torch.cat([first[:, :, :2], start[:, :, 2:]], dim=2)
+    second = joined * spatial.statistics(joined).multiplier
+    expected = torch.cat([first[:, :, :2], second[:, :, 2:]], dim=2)
+    torch.testing.assert_close(stack.psd(), expected)
+
+
+def test_a_stack_must_cover_all_sources() -> None:
+    with pytest.raises(InputError, match="2 stacked sources, 3 initial powers"):
+        Stack([(Gauss(), 1), (Stationary(), 1)]).initialise(power(), seeded())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: NMF(0), "at least one basis"),
+        (lambda: Free("newton"), "unknown update 'newton'"),
+        (lambda: Student(0.0), "must be positive"),
+    ],
+)
+def test_impossible_models_are_refused(make: Callable[[], SourceModel], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make()
