@@ -1,0 +1,150 @@
+"""The table of methods: complete, buildable, and adjustable."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from toy import random_mixture, seeded
+
+from fca.clustering import CACGMM
+from fca.errors import InputError
+from fca.inference import iterate
+from fca.methods import DEFAULT_METHOD, METHODS, Method, get_method
+from fca.model import Model
+from fca.source import Laplace
+from fca.spatial import FullRank, JointlyDiagonal, Rank1
+
+COMPOSITIONS = {
+    "fdica": (Rank1, "laplace", "IP"),
+    "auxiva": (Rank1, "gauss", "IP"),
+    "auxiva-laplace": (Rank1, "laplace", "IP"),
+    "auxiva-t": (Rank1, "student", "IP"),
+    "overiva": (Rank1, "gauss", "IP"),
+    "ilrma": (Rank1, "nmf", "IP + MU"),
+    "ilrma-t": (Rank1, "nmf", "IP + MU"),
+    "fastmnmf1": (JointlyDiagonal, "nmf", "IP + MU"),
+    "fastmnmf2": (JointlyDiagonal, "nmf", "IP + MU"),
+    "mnmf": (FullRank, "nmf", "MU"),
+    "fastfca": (JointlyDiagonal, "free", "IP"),
+    "fca": (FullRank, "free", "EM"),
+}
+each_method = pytest.mark.parametrize("name", METHODS)
+
+
+def test_the_classical_family_is_complete() -> None:
+    assert {*COMPOSITIONS, "cacgmm"} <= set(METHODS)
+    assert DEFAULT_METHOD in METHODS
+
+
+@each_method
+def test_rows_are_described(name: str) -> None:
+    row = METHODS[name]
+    assert row.name == name == get_method(name).name
+    assert row.paper[-4:].isdigit()
+    assert row.n_iter >= 1
+
+
+@pytest.mark.parametrize("name", COMPOSITIONS)
+def test_rows_are_what_they_say(name: str) -> None:
+    spatial, source, inference = COMPOSITIONS[name]
+    row = METHODS[name]
+    model = row.build(random_mixture(dtype=torch.float32), 2, seeded())
+    assert isinstance(model, Model)
+    assert type(model.spatial) is spatial
+    assert row.source == source
+    assert row.inference == inference
+    shared = isinstance(model.spatial, JointlyDiagonal) and model.spatial.gains.shape[1] == 1
+    assert shared == (name == "fastmnmf2")
+    assert model.spatial.likelihood == row.likelihood
+    assert row.likelihood.heavy_tailed == (name == "ilrma-t")
+
+
+@each_method
+@pytest.mark.parametrize(("n_sources", "n_channels"), [(1, 2), (2, 2), (2, 3), (3, 2)])
+def test_every_row_fits_any_allowed_size(name: str, n_sources: int, n_channels: int) -> None:
+    row = METHODS[name].with_options(n_iter=4)
+    mixture = random_mixture(6, n_channels, 40, batch=2, dtype=torch.float32)
+    if row.spatial == "rank-1" and n_sources > n_channels:
+        with pytest.raises(InputError, match="at most as many sources as microphones"):
+            row.build(mixture, n_sources, seeded())
+        return
+    model = row.build(mixture, n_sources, seeded())
+    trace = iterate(model, row.n_iter)
+    images = model.images()
+    assert images.shape == (2, 6, row.n_fitted(n_sources, n_channels), n_channels, 40)
+    assert torch.isfinite(torch.view_as_real(images)).all()
+    assert row.spatial == "cACGMM" or trace[-1][1] <= trace[0][1] + 1e-4
+
+
+@each_method
+def test_a_seed_decides_everything(name: str) -> None:
+    mixture = random_mixture(6, 2, 40, dtype=torch.float32)
+    results = []
+    for _ in range(2):
+        model = METHODS[name].build(mixture, 2, seeded(5))
+        iterate(model, 3)
+        results.append(model.images())
+    assert torch.equal(*results)
+
+
+def test_options_reach_the_row_the_likelihood_and_the_source() -> None:
+    row = get_method("fastmnmf1").with_options(
+        n_iter=7, n_bases=3, update="iss", dof=5.0, start="identity"
+    )
+    assert (row.n_iter, row.update, row.start) == (7, "iss", "identity")
+    model = row.build(random_mixture(), 2, seeded())
+    assert isinstance(model, Model)
+    assert model.source.n_bases == 3
+    assert model.spatial.likelihood.dof == 5.0
+    assert get_method("fastmnmf1").n_iter != 7, "the table itself stays"
+
+
+def test_options_of_the_row_are_kept_unless_changed() -> None:
+    source = get_method("fdica").with_options(n_iter=3).build(random_mixture(), 2, seeded()).source
+    assert isinstance(source, Laplace)
+    assert source.tied is False
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("auxiva", {"n_bases": 3}, "auxiva has no option 'n_bases'; it has start, update"),
+        ("ilrma", {"n_basis": 3}, "ilrma has no option 'n_basis'; it has .*n_bases"),
+        ("ilrma", {"n_iter": 0}, "at least one iteration is needed, got n_iter=0"),
+    ],
+)
+def test_wrong_options_are_named(name: str, options: dict[str, int], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        get_method(name).with_options(**options)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"start": "magic"}, "unknown start 'magic'; choose from identity"),
+        ({"update": "em"}, "unknown update 'em' of a demixing matrix"),
+        ({"dof": -1.0}, "degrees of freedom must be positive"),
+    ],
+)
+def test_wrong_choices_are_named_when_built(changes: dict[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        get_method("ilrma").with_options(**changes).build(random_mixture(), 2, seeded())
+
+
+def test_unknown_names_are_answered_by_the_known_ones() -> None:
+    with pytest.raises(InputError, match="unknown method 'ica'; choose from fdica, auxiva"):
+        get_method("ica")
+
+
+def test_a_row_of_ones_own() -> None:
+    row = Method("mine", "full rank", "laplace", "mu", "nobody 2026", start="identity")
+    assert isinstance(row.build(random_mixture(), 2, seeded()), Model)
+    wrong = Method("wrong", "full", "laplace", "mu", "nobody 2026")
+    with pytest.raises(InputError, match="unknown spatial model 'full'; choose from rank-1"):
+        wrong.build(random_mixture(), 2, seeded())
+
+
+def test_clustering_has_a_class_for_the_noise() -> None:
+    model = METHODS["cacgmm"].build(random_mixture(), 2, seeded())
+    assert isinstance(model, CACGMM)
+    assert model.masks.shape[2] == 3
