@@ -102,7 +102,8 @@ def test_encoding_separates_into_the_mixture(
         model.step()
     assert bool(model.cost().isfinite().all())
     if not isinstance(model.spatial, Rank1):  # which has a background besides
-        torch.testing.assert_close(model.images().sum(2), mixture, rtol=1e-3, atol=1e-3)
+        # up to the share of the sensor noise in a full-rank model
+        torch.testing.assert_close(model.images().sum(2), mixture, rtol=1e-2, atol=1e-2)
 
 
 def test_majoriser_touches_the_cost_and_lies_above_it(mixture: Tensor, prior: SpeechPrior) -> None:

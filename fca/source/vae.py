@@ -26,9 +26,8 @@ class VAE(SourceModel):
     prior : SpeechPrior or str
         The decoder and encoder, or what :meth:`SpeechPrior.from_pretrained` takes.
     update : {"encode", "gradient", "sample"}
-        "encode" takes z from the encoder, applied to the posterior second moment of each source
-        (power of its Wiener estimate plus posterior variance: without the latter repeated rounds
-        drift). It is an amortised, approximate M-step: the cost may rise. "gradient" descends on
+        "encode" takes z from the encoder, applied to :func:`observed_power`. It is an amortised,
+        approximate M-step: the cost may rise. "gradient" descends on
         the majoriser of the cost in z, and never raises it. "sample" draws z by Metropolis
         sampling (Bando et al. 2018).
     n_steps : int
@@ -73,7 +72,7 @@ class VAE(SourceModel):
 
     def update(self, evaluate: Evaluate) -> None:
         if self._update == "encode":
-            self._encode(evaluate(self.psd()).posterior_power)
+            self._encode(observed_power(evaluate(self.psd())))
         elif self._update == "gradient":
             self._descend(evaluate(self.psd()))
         else:
@@ -149,6 +148,16 @@ class VAE(SourceModel):
         accepted = moving & (chance.to(rise.device).log() < -rise)
         self._z[:, source] = torch.where(accepted[:, None], self._z[:, source], before[:, source])
         return torch.where(_windowed(accepted.to(nll.dtype), reach) > 0.5, changed, nll)
+
+
+def observed_power(statistics: Statistics) -> Tensor:
+    """Power of each source as the mixture shows it, ``λ a / b``, for the encoder, (B, F, N, T).
+
+    ``|x|²`` for a source that is alone. Unlike the posterior second moment, which shrinks to λ
+    where other sources dominate, it has speckle everywhere, as all that the encoder was trained
+    on; repeated rounds from the second moment lose detail and drift.
+    """
+    return statistics.psd * statistics.multiplier.square()
 
 
 def _energy(z: Tensor) -> Tensor:
