@@ -16,7 +16,17 @@ from fca.errors import InputError
 from fca.inference.start import STARTS, Start
 from fca.likelihood import Gaussian, Likelihood, StudentT
 from fca.model import Fittable, Model
-from fca.source import NMF, VAE, Free, Gauss, Laplace, SourceModel, Stationary, Student
+from fca.source import (
+    NMF,
+    VAE,
+    Free,
+    Gauss,
+    Laplace,
+    SourceModel,
+    Stationary,
+    Student,
+    noisy_speech,
+)
 from fca.spatial import FullRank, JointlyDiagonal, Rank1, SpatialModel
 from fca.spatial.diagonal import check_rank1
 
@@ -28,6 +38,7 @@ SOURCES: dict[str, Callable[..., SourceModel]] = {
     "free": Free,
     "stationary": Stationary,
     "vae": VAE,
+    "vae, nmf": noisy_speech,
 }
 SPATIAL_MODELS = ("rank-1", "jointly diagonal", "jointly diagonal, shared gains", "full rank")
 
@@ -58,9 +69,11 @@ class Method:
         Default start, a key of :data:`~fca.inference.start.STARTS`.
     n_fft : int
         Default window in samples at 16 kHz; the shift is a quarter of it.
-    fits : {"sources", "sources + 1", "channels"}
+    fits : {"sources", "sources + 1", "sources + noise", "channels"}
         How many sources are fitted: those asked for, one more for the background, or at least as
-        many as microphones. The loudest are kept.
+        many as microphones. The loudest are kept, but never the last of "sources + noise".
+    min_channels : int
+        Microphones that are needed.
     align : bool
         Align the frequencies afterwards, for models that treat each on its own.
     dof : float or None
@@ -77,6 +90,7 @@ class Method:
     n_iter: int = 50
     start: str = "iva"
     fits: str = "sources"
+    min_channels: int = 2
     align: bool = False
     dof: float | None = None
     n_fft: int = 4096
@@ -126,7 +140,7 @@ class Method:
         """Number of sources that the model has when ``n_sources`` are wanted."""
         if self.fits == "channels":
             return max(n_sources, n_channels)
-        return n_sources + (self.fits == "sources + 1")
+        return n_sources + (self.fits in ("sources + 1", "sources + noise"))
 
     def build(self, mixture: Tensor, n_sources: int, generator: torch.Generator) -> Fittable:
         """Model of a mixture at its start, ready to be iterated.
@@ -183,20 +197,43 @@ _ROWS = [
         start="identity",
         fits="channels",
         align=True,
+        n_fft=2048,
         options={"tied": False},
     ),
     Method("auxiva", "rank-1", "gauss", "ip", "Ono 2011", start="identity", fits="channels"),
     Method("auxiva-laplace", "rank-1", "laplace", "ip", "Ono 2011", 50, "identity", "channels"),
     Method("auxiva-t", "rank-1", "student", "ip", "Ono 2012", 50, "identity", "channels"),
-    Method("overiva", "rank-1", "gauss", "ip", "Scheibler & Ono 2019", start="clustering"),
+    Method("overiva", "rank-1", "gauss", "ip", "Scheibler & Ono 2019"),
     Method("ilrma", "rank-1", "nmf", "ip", "Kitamura et al. 2016", fits="channels"),
     Method("ilrma-t", "rank-1", "nmf", "ip", "Kitamura et al. 2018", fits="channels", dof=30.0),
-    Method("fastmnmf1", "jointly diagonal", "nmf", "ip", "Sekiguchi et al. 2019"),
-    Method("fastmnmf2", "jointly diagonal, shared gains", "nmf", "ip", "Sekiguchi et al. 2020"),
+    Method(
+        "fastmnmf1",
+        "jointly diagonal",
+        "nmf",
+        "ip",
+        "Sekiguchi et al. 2019",
+        options={"n_bases": 16},
+    ),
+    Method(
+        "fastmnmf2",
+        "jointly diagonal, shared gains",
+        "nmf",
+        "ip",
+        "Sekiguchi et al. 2020",
+        options={"n_bases": 16},
+    ),
     Method("mnmf", "full rank", "nmf", "mu", "Sawada et al. 2013", n_iter=30),
     Method("fastfca", "jointly diagonal", "free", "ip", "Ito, Araki & Nakatani 2018"),
     Method("fca", "full rank", "free", "em", "Duong, Vincent & Gribonval 2010", n_iter=30),
-    Method("cacgmm", "cACGMM", "gauss", "em", "Ito, Araki & Nakatani 2016", fits="sources + 1"),
+    Method(
+        "cacgmm",
+        "cACGMM",
+        "gauss",
+        "em",
+        "Ito, Araki & Nakatani 2016",
+        fits="sources + 1",
+        n_fft=2048,
+    ),
 ]
 METHODS: dict[str, Method] = {row.name: row for row in _ROWS}
 DEFAULT_METHOD = "fastmnmf2"
