@@ -15,19 +15,33 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from fca.enhancer import Enhancement, Enhancer, enhance
     from fca.errors import InputError
     from fca.methods import METHODS, Method
     from fca.separator import Separation, Separator, separate
 
 _HOME = {
+    "Enhancement": "fca.enhancer",
+    "Enhancer": "fca.enhancer",
     "InputError": "fca.errors",
     "METHODS": "fca.methods",
     "Method": "fca.methods",
     "Separation": "fca.separator",
     "Separator": "fca.separator",
+    "enhance": "fca.enhancer",
     "separate": "fca.separator",
 }
-__all__ = ["METHODS", "InputError", "Method", "Separation", "Separator", "separate"]
+__all__ = [
+    "METHODS",
+    "Enhancement",
+    "Enhancer",
+    "InputError",
+    "Method",
+    "Separation",
+    "Separator",
+    "enhance",
+    "separate",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -62,19 +62,19 @@ class Frontend:
         return whole.index_copy(2, torch.tensor(self.alive, device=images.device), images)
 
 
-def prepare(waves: Tensor, rate: int, stft: STFT) -> tuple[Tensor, Frontend]:
+def prepare(waves: Tensor, rate: int, stft: STFT, min_channels: int = 2) -> tuple[Tensor, Frontend]:
     """Spectrograms X (B, F, M, T) of recordings (B, M, samples) at any rate.
 
     Raises
     ------
     InputError
-        If the recordings are not finite, too short, silent, or have fewer than two live channels
-        or more than :data:`MAX_CHANNELS`.
+        If the recordings are not finite, too short, silent, or have fewer than ``min_channels``
+        live channels or more than :data:`MAX_CHANNELS`.
     """
-    check(waves, rate, stft.n_fft)
+    check(waves, rate, stft.n_fft, min_channels)
     signal = change_rate(waves, rate, SAMPLE_RATE, _working_length(waves.shape[-1], rate))
     signal = signal - signal.mean(-1, keepdim=True)
-    alive = live_channels(signal)
+    alive = live_channels(signal, min_channels)
     signal = signal[:, list(alive)]
     gain = _root_mean_square(signal)
     spectrum = stft.analyse(signal / gain).transpose(1, 2).contiguous()
@@ -83,10 +83,12 @@ def prepare(waves: Tensor, rate: int, stft: STFT) -> tuple[Tensor, Frontend]:
     return spectrum / power, frontend
 
 
-def check(waves: Tensor, rate: int, n_fft: int) -> None:
+def check(waves: Tensor, rate: int, n_fft: int, min_channels: int = 2) -> None:
     """Raise :class:`InputError` unless ``waves`` (B, M, samples) can be separated."""
     n_channels, length = waves.shape[1:]
-    if n_channels < 2:
+    if n_channels < 1:
+        raise InputError("the recording has no channels")
+    if n_channels < min_channels:
         raise InputError("separation needs at least two microphones, the recording has one channel")
     if n_channels > MAX_CHANNELS:
         raise InputError(
@@ -104,14 +106,14 @@ def check(waves: Tensor, rate: int, n_fft: int) -> None:
         raise InputError("the recording holds NaN or infinite samples")
 
 
-def live_channels(signal: Tensor) -> tuple[int, ...]:
+def live_channels(signal: Tensor, min_channels: int = 2) -> tuple[int, ...]:
     """Channels of recordings (B, M, samples) that carry a signal.
 
     Raises
     ------
     InputError
-        If a recording is silent, fewer than two channels are alive, or the recordings of a batch
-        differ in which are.
+        If a recording is silent, fewer than ``min_channels`` are alive, or the recordings of a
+        batch differ in which are.
     """
     level = signal.detach().square().mean(-1).sqrt()
     loudest = level.amax(-1, keepdim=True)
@@ -121,7 +123,7 @@ def live_channels(signal: Tensor) -> tuple[int, ...]:
     if not bool((alive == alive[:1]).all()):
         raise InputError("recordings with different dead channels cannot share a batch")
     channels = tuple(alive[0].nonzero()[:, 0].tolist())
-    if len(channels) < 2:
+    if len(channels) < min_channels:
         raise InputError(f"only channel {channels[0]} carries a signal; separation needs two")
     return channels
 

@@ -157,10 +157,10 @@ class Separator:
         waves, rate = _load(mixture, sample_rate)
         batch = waves.reshape(-1, *waves.shape[-2:]).to(self.device, self.dtype)
         with torch.set_grad_enabled(batch.requires_grad):
-            spectrum, frontend = prepare(batch, rate, self.stft)
+            spectrum, frontend = prepare(batch, rate, self.stft, self.method.min_channels)
             reference = self._reference_index(frontend)
             model, trace = self._fit(spectrum, callbacks)
-            renderer = _Renderer(model, frontend, self.method.align, self.n_sources, reference)
+            renderer = _Renderer(model, frontend, self.method, self.n_sources, reference)
             sources = renderer.reference()
             if waves.ndim == 2:
                 sources = sources[0]
@@ -208,7 +208,7 @@ class _Renderer:
 
     model: Fittable
     frontend: Frontend
-    align: bool
+    method: Method
     n_sources: int
     reference_index: int
 
@@ -233,9 +233,11 @@ class _Renderer:
         power = self._at_reference.detach().abs().square().mean(3)
         batch, n_freq, n_fitted, _ = power.shape
         order = torch.arange(n_fitted, device=power.device).expand(batch, n_freq, -1)
-        if self.align:
+        if self.method.align:
             order = align(power)
         loudness = reorder(power, order).sum((1, 3))
+        if self.method.fits == "sources + noise":
+            loudness = loudness[:, :-1]
         loudest = loudness.argsort(dim=-1, descending=True)[:, : self.n_sources]
         return order.gather(2, loudest[:, None].expand(-1, n_freq, -1))
 

@@ -1,4 +1,4 @@
-"""The command line: ``fca separate``, ``fca methods``.
+"""The command line: ``fca separate``, ``fca enhance``, ``fca methods``.
 
 Nothing heavy is imported before a command runs, so that ``fca --help`` answers at once.
 """
@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from fca.cli.enhance import enhance
 from fca.cli.methods import methods
 from fca.cli.separate import separate
 
@@ -20,6 +21,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(separate)
+app.command()(enhance)
 app.command()(methods)
 
 
@@ -40,7 +42,7 @@ def _fca(
         ),
     ] = False,
 ) -> None:
-    """Separate the talkers of multichannel recordings, without training data."""
+    """Separate the talkers of multichannel recordings; take speech out of noise."""
 
 
 def main() -> None:

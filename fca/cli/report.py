@@ -91,8 +91,12 @@ def _summary(recording: Recording, record: Record) -> str:
     if record["status"] == "skipped":
         return f"{text}: finished earlier"
     text += (
-        f": {record['n_sources']} sources from {record['channels']} channels, "
+        f": {_count(record['n_sources'], 'source')} from {_count(record['channels'], 'channel')}, "
         f"{record['duration']:.1f} s in {record['seconds']:.1f} s "
-        f"({record['method']}, {record['iterations']} iterations)"
+        f"({record['method']}, {_count(record['iterations'], 'iteration')})"
     )
     return "; ".join([text, *record["notes"]])
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -1,4 +1,4 @@
-"""What ``fca separate`` writes for a recording, and whether it is already there."""
+"""What a command writes for a recording, and whether it is already there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fca import __version__, audio
 from fca.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor
 
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 
-RECORD = "separation.json"
-PICTURE = "separation.png"
-
 
 @dataclass(frozen=True)
 class Results:
@@ -32,23 +29,27 @@ class Results:
 
     Attributes
     ----------
+    kind : str
+        What the records and pictures are called.
     folder : Path
         Each recording has a subfolder of its own name there.
     settings : mapping
         What the user chose, to tell whether earlier results answer the same request.
+    signals : callable
+        Names and waveforms that are written of a result.
     suffix : {".wav", ".flac"}
         Of the audio files.
-    images, residual, plot : bool
-        Write these, too.
+    plot : bool
+        Draw a picture, too.
     overwrite : bool
         Replace earlier results.
     """
 
+    kind: str
     folder: Path
     settings: Mapping[str, Any]
+    signals: Callable[[Separation], dict[str, Tensor]]
     suffix: str = ".wav"
-    images: bool = False
-    residual: bool = False
     plot: bool = False
     overwrite: bool = False
 
@@ -58,7 +59,7 @@ class Results:
         Returns
         -------
         dict
-            The content of separation.json, with the status "done" or "skipped".
+            The content of the record, with the status "done" or "skipped".
 
         Raises
         ------
@@ -68,13 +69,13 @@ class Results:
             If a file cannot be written.
         """
         folder = self.folder / recording.name
-        earlier = _load(folder)
+        earlier = _load(folder / self._record)
         if earlier and not self.overwrite and self._answers(earlier, recording, folder):
             return {**earlier, "status": "skipped"}
         mixture, rate = audio.read(recording.files if recording.files[1:] else recording.files[0])
         result = separator(mixture, rate, [callback])
         folder.mkdir(parents=True, exist_ok=True)
-        _remove(folder, earlier)
+        _remove(folder, self._record, earlier)
         files, notes = self._write(folder, result, mixture)
         record = {
             "status": "done",
@@ -85,12 +86,15 @@ class Results:
             "settings": self._request(),
             **_description(result, mixture.shape),
         }
-        _save(folder / RECORD, record)
+        _save(folder / self._record, record)
         return record
 
+    @property
+    def _record(self) -> str:
+        return f"{self.kind}.json"
+
     def _request(self) -> Record:
-        names = ("suffix", "images", "residual", "plot")
-        return {**self.settings, **{name: getattr(self, name) for name in names}}
+        return {**self.settings, "suffix": self.suffix, "plot": self.plot}
 
     def _answers(self, earlier: Record, recording: Recording, folder: Path) -> bool:
         """Whether earlier results are complete; refuse to replace those of something else."""
@@ -104,18 +108,14 @@ class Results:
     def _write(
         self, folder: Path, result: Separation, mixture: audio.Waveform
     ) -> tuple[list[str], list[str]]:
-        signals = {f"source{n}": x for n, x in enumerate(result.sources, start=1)}
-        if self.residual:
-            signals["residual"] = result.residual
-        if self.images:
-            signals |= {f"image{n}": x for n, x in enumerate(result.images(), start=1)}
         files, notes = [], []
-        for name, signal in signals.items():
+        for name, signal in self.signals(result).items():
             files.append(self._write_audio(folder, name, signal, result.sample_rate))
             if not files[-1].endswith(self.suffix):
                 notes.append(f"{files[-1]}: not {self.suffix}, which would clip or has no room")
         if self.plot:
-            files.append(_draw(folder, result, mixture))
+            files.append(f"{self.kind}.png")
+            _draw(folder / files[-1], result, mixture)
         return files, notes
 
     def _write_audio(self, folder: Path, name: str, signal: Tensor, rate: int) -> str:
@@ -150,32 +150,31 @@ def _resampling(rate: int) -> list[str]:
     return [f"resampled from {rate} to {SAMPLE_RATE} Hz and back{lost}"]
 
 
-def _draw(folder: Path, result: Separation, mixture: audio.Waveform) -> str:
+def _draw(path: Path, result: Separation, mixture: audio.Waveform) -> None:
     from fca import plot
 
     sources = result.sources.detach().cpu().numpy()
     reference = mixture[result.reference_channel]
-    plot.save(plot.plot_separation(reference, sources, result.sample_rate), folder / PICTURE)
-    return PICTURE
+    plot.save(plot.plot_separation(reference, sources, result.sample_rate), path)
 
 
 def _paths(recording: Recording) -> list[str]:
     return [str(file.resolve()) for file in recording.files]
 
 
-def _load(folder: Path) -> Record | None:
-    """Record of a finished separation; None where there is none or it is not ours."""
+def _load(path: Path) -> Record | None:
+    """Record of finished work; None where there is none or it is not ours."""
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) and isinstance(record.get("files"), list) else None
 
 
-def _remove(folder: Path, earlier: Record | None) -> None:
+def _remove(folder: Path, record: str, earlier: Record | None) -> None:
     """Remove earlier results, their record first, so that no record describes other files."""
     if earlier is not None:
-        for name in (RECORD, *earlier["files"]):
+        for name in (record, *earlier["files"]):
             (folder / Path(name).name).unlink(missing_ok=True)
 
 

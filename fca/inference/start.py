@@ -7,17 +7,20 @@ methods end in one. Starts estimate Q and the source powers first, by a cheaper 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool1d
 
 from fca.clustering import CACGMM
+from fca.errors import InputError
 from fca.inference.iterate import iterate
 from fca.linalg import hermitise, pack_outer, regularise, weighted_covariance
 from fca.model import Model
 from fca.source import Gauss, Laplace, SourceModel
 from fca.spatial import Rank1
+from fca.spatial.base import FLOOR
 from fca.spatial.demixing import orthogonal_background
 from fca.spatial.diagonal import column_power
 
@@ -39,20 +42,25 @@ class Start:
         Q, (B, F, M, M); row n belongs to source n for the first min(N, M) sources.
     power : Tensor
         Powers of the components of Q that belong to the sources, (B, F, N, T).
+    known_gains : Tensor, optional
+        Gains of the sources on the components, (B, F, N, M), where there is an estimate.
     """
 
     demixing: Tensor
     power: Tensor
+    known_gains: Tensor | None = None
 
     def at_microphones(self) -> Start:
         """The same start with the rows of Q scaled so that powers are those at a microphone."""
         column = column_power(torch.linalg.inv(self.demixing))
         owned = torch.arange(self.power.shape[2], device=self.power.device) % column.shape[-1]
         power = self.power * column[..., owned, None]
-        return Start(self.demixing * column.sqrt()[..., None], power)
+        return replace(self, demixing=self.demixing * column.sqrt()[..., None], power=power)
 
     def gains(self, shared: bool = False) -> Tensor:
         """Gains g (B, F or 1, N, M) of jointly diagonalisable covariances."""
+        if self.known_gains is not None:
+            return self.known_gains.mean(1, keepdim=True) if shared else self.known_gains
         n_sources, n_channels = self.power.shape[2], self.demixing.shape[-1]
         owner = torch.arange(n_channels, device=self.power.device) % n_sources
         own = owner == torch.arange(n_sources, device=self.power.device)[:, None]
@@ -124,6 +132,48 @@ def clustering(
     return Start(demixing, masks[:, :, :n_sources] * output[:, :, repeat])
 
 
+def noise_floor(mixture: Tensor, n_sources: int, generator: torch.Generator) -> Start:
+    """One talker in noise, from the quiet moments of each frequency.
+
+    What exceeds the noise floor is taken for speech. The covariances of both are diagonal in the
+    basis of their generalised eigenvectors.
+
+    Raises
+    ------
+    InputError
+        If not two sources are to start.
+    """
+    if n_sources != 2:
+        raise InputError(f"start 'noise floor' is for speech and noise, not {n_sources} sources")
+    power = mixture.abs().square().mean(2)
+    noise = _floor(power).expand_as(power)
+    speech = torch.maximum(power - noise, LEAKAGE * power)
+    powers = torch.stack([speech, noise], dim=2)
+    outer = pack_outer(mixture)
+    share = speech / (speech + noise)
+    masks = torch.stack([share, 1 - share], dim=2)
+    covariance = weighted_covariance(outer, masks / masks.mean(-1, keepdim=True))
+    demixing, gains = _diagonalise(covariance[:, :, 0], regularise(covariance[:, :, 1], 10.0))
+    return Start(demixing, powers, gains)
+
+
+def _floor(power: Tensor) -> Tensor:
+    """Level (B, F, 1) of stationary noise in powers (B, F, T): a low quantile, made unbiased."""
+    smooth = avg_pool1d(power, 5, stride=1, padding=2, count_include_pad=False)
+    return 1.5 * smooth.quantile(0.3, dim=-1, keepdim=True)
+
+
+def _diagonalise(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Q (B, F, M, M) and gains (B, F, 2, M) of two covariances, columns of Q⁻¹ of unit power."""
+    inverse_factor = torch.linalg.inv(torch.linalg.cholesky(second))
+    values, vectors = torch.linalg.eigh(hermitise(inverse_factor @ first @ inverse_factor.mH))
+    demixing = vectors.mH @ inverse_factor
+    column = column_power(torch.linalg.inv(demixing))
+    gains = torch.stack([values * column, column], dim=2).clamp_min(FLOOR)
+    gains = gains / gains.sum(-1, keepdim=True)
+    return demixing * column.sqrt()[..., None], gains
+
+
 def _loudest_first(spatial: Rank1, n_sources: int) -> Start:
     """Order the rows of Q by the power of their images at the microphones."""
     energy = spatial.scale() * spatial.power.mean(-1)
@@ -152,4 +202,5 @@ STARTS: dict[str, StartMethod] = {
     "iva": iva,
     "iva-laplace": iva_laplace,
     "clustering": clustering,
+    "noise floor": noise_floor,
 }

@@ -4,6 +4,7 @@ from fca.source.base import SourceModel
 from fca.source.free import Fixed, Free, Stationary
 from fca.source.invariant import Gauss, Laplace, Student
 from fca.source.nmf import NMF
+from fca.source.noisy_speech import noisy_speech
 from fca.source.stack import Stack
 from fca.source.vae import VAE
 
@@ -18,4 +19,5 @@ __all__ = [
     "Stack",
     "Stationary",
     "Student",
+    "noisy_speech",
 ]

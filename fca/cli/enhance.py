@@ -1,0 +1,99 @@
+"""``fca enhance``: noisy speech in, speech out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from fca.cli.run import (
+    Device,
+    FilePerChannel,
+    Format,
+    Inputs,
+    Iterations,
+    Job,
+    Json,
+    Out,
+    Overwrite,
+    Plot,
+    ReferenceChannel,
+    Seed,
+    parse_options,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fca.enhancer import Enhancer
+    from fca.separator import Separation
+
+Inference = Annotated[
+    Literal["encode", "gradient", "sample"] | None,
+    typer.Option(
+        help="How the speech prior is fitted: by its encoder, by gradient steps or by sampling.",
+        show_default="the best",
+    ),
+]
+Prior = Annotated[
+    str | None,
+    typer.Option(help="Name, folder or hub id of a speech prior.", show_default="the shipped one"),
+]
+Options = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option",
+        "-O",
+        metavar="NAME=VALUE",
+        help="Further option of fca.Enhancer, such as n_bases=8 or n_steps=4; repeatable.",
+        show_default=False,
+    ),
+]
+Noise = Annotated[bool, typer.Option("--noise", help="Write what was taken away, too.")]
+
+
+def enhance(
+    inputs: Inputs,
+    out: Out,
+    file_per_channel: FilePerChannel = False,
+    inference: Inference = None,
+    prior: Prior = None,
+    reference_channel: ReferenceChannel = 0,
+    iterations: Iterations = None,
+    option: Options = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    audio_format: Format = "wav",
+    noise: Noise = False,
+    plot: Plot = False,
+    as_json: Json = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Take one talker out of noise, in recordings of 1 to 16 microphones.
+
+    Every recording X gets a folder OUT/X with enhanced.wav, as long as the recording and in its
+    scale, and enhancement.json, written last, which says how it was made. Recordings that have
+    theirs are skipped; those of one name are told apart by their folders. The exit status is 1 if
+    a recording failed, 2 if the command makes no sense.
+    """
+    chosen = {
+        "inference": inference,
+        "prior": prior,
+        "reference_channel": reference_channel,
+        "n_iter": iterations,
+        "seed": seed,
+        **parse_options(option or []),
+    }
+
+    def signals(result: Separation) -> dict[str, Tensor]:
+        named = {"enhanced": result.sources[0]}
+        return {**named, "noise": result.residual} if noise else named
+
+    job = Job("enhancement", inputs, out, file_per_channel, audio_format, plot, as_json, overwrite)
+    job.run(_enhancer, chosen, signals, {"noise": noise}, device)
+
+
+def _enhancer(**options: Any) -> Enhancer:
+    from fca.enhancer import Enhancer
+
+    return Enhancer(**options)

@@ -1,0 +1,159 @@
+"""What all commands that work through recordings share: their options and their course."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from fca.errors import InputError
+from fca.plot import require_matplotlib
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fca.separator import Separation, Separator
+
+Settings = dict[str, Any]
+
+Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="IN...",
+        help="Audio files, folders (searched with their subfolders), quoted patterns such as "
+        "'rec/*.wav', or A.wav,B.wav,... for a recording with one file per microphone.",
+        show_default=False,
+    ),
+]
+Out = Annotated[
+    Path,
+    typer.Option("--out", "-o", help="Folder for the results, one subfolder per recording."),
+]
+FilePerChannel = Annotated[
+    bool,
+    typer.Option(
+        "--file-per-channel",
+        help="Each file is one microphone: names that differ only in the number at their end "
+        "(X.CH1.wav, X.CH2.wav; X-1.wav, X-2.wav) form one recording.",
+    ),
+]
+ReferenceChannel = Annotated[
+    int,
+    typer.Option(help="Microphone, from 0, whose view of the talkers is written."),
+]
+Iterations = Annotated[
+    int | None,
+    typer.Option("--iterations", "-i", help="Iterations.", show_default="the method's"),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+Seed = Annotated[int, typer.Option(help="Seed of all random numbers.")]
+Format = Annotated[
+    Literal["wav", "flac"],
+    typer.Option(
+        "--format", "-f", help="32-bit float WAV, or 24-bit FLAC (WAV where FLAC would clip)."
+    ),
+]
+Plot = Annotated[bool, typer.Option("--plot", help="Draw the spectrograms and activities (PNG).")]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print what was done to standard output, a JSON line each."),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Do again what is already there.")]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a command.
+
+    Attributes
+    ----------
+    kind : str
+        What its records are called.
+    inputs, out, file_per_channel, audio_format, plot, as_json, overwrite
+        What the user asked for.
+    """
+
+    kind: str
+    inputs: list[str]
+    out: Path
+    file_per_channel: bool
+    audio_format: str
+    plot: bool
+    as_json: bool
+    overwrite: bool
+
+    def run(
+        self,
+        build: Callable[..., Separator],
+        options: Settings,
+        signals: Callable[[Separation], dict[str, Tensor]],
+        written: Mapping[str, bool],
+        device: str,
+    ) -> None:
+        """Work through the recordings, one line each, and exit with the status of the run.
+
+        Parameters
+        ----------
+        build : callable
+            Makes the separator from ``options``; those that are None are left out.
+        signals : callable
+            What is written of a result: names and waveforms.
+        written : mapping
+            The choices that ``signals`` depends on.
+        device : str
+            Where it is computed, which the results do not depend on.
+        """
+        from fca.cli.inputs import collect
+        from fca.cli.report import Report
+        from fca.cli.results import Results
+
+        try:
+            recordings, problems = collect(self.inputs, self.out, self.file_per_channel)
+            separator = _build(build, device=device, **options)
+            if self.plot:
+                require_matplotlib()
+        except InputError as error:
+            raise typer.BadParameter(str(error)) from None
+        row = separator.method
+        settings = {**options, "method": row.name, "n_iter": row.n_iter, **written}
+        results = Results(
+            self.kind,
+            self.out,
+            settings,
+            signals,
+            f".{self.audio_format}",
+            self.plot,
+            self.overwrite,
+        )
+        with Report(self.as_json, len(recordings)) as report:
+            for what, why in problems:
+                report.fail(what, why)
+            for recording in recordings:
+                report.run(recording, partial(results.make, recording, separator, report.advance))
+        raise typer.Exit(1 if report.n_failed else 0)
+
+
+def parse_options(texts: list[str]) -> Settings:
+    """Options NAME=VALUE, with values as in JSON and otherwise as they stand."""
+    options = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--option")
+        try:
+            options[name] = json.loads(value)
+        except json.JSONDecodeError:
+            options[name] = value
+    return options
+
+
+def _build(build: Callable[..., Separator], **options: Any) -> Separator:
+    try:
+        return build(**{name: value for name, value in options.items() if value is not None})
+    except TypeError as error:
+        raise InputError(str(error)) from None

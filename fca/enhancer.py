@@ -1,0 +1,188 @@
+"""Speech enhancement: one talker out of noise, with the speech prior and one microphone or more.
+
+The model is that of Bando et al. (2018): the talker's PSD is decoded from latent vectors, the
+noise's is factorised, and both are fitted to the recording itself. With several microphones their
+covariances are jointly diagonalisable, as in FastMNMF-DP (Sekiguchi et al. 2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fca.errors import InputError
+from fca.frontend import SAMPLE_RATE
+from fca.inference.iterate import Callback
+from fca.methods import Method
+from fca.prior import SpeechPrior
+from fca.separator import Separation, Separator, Signal
+
+VAE_NMF = Method(
+    "vae-nmf",
+    "jointly diagonal, shared gains",
+    "vae, nmf",
+    "ip",
+    "Bando, Mimura, Itoyama, Yoshii & Kawahara 2018",
+    start="noise floor",
+    fits="sources + noise",
+    min_channels=1,
+)
+DEFAULT_PRIOR = "speech-prior"
+INFERENCES: dict[str, dict[str, Any]] = {
+    "encode": {"n_iter": 2},
+    "gradient": {"n_iter": 10, "n_steps": 4, "rate": 0.1},
+    "sample": {"n_iter": 50, "n_steps": 1, "rate": 0.02},
+}
+"""How z is inferred, and the settings that do best on validation speech."""
+DEFAULT_INFERENCE = "gradient"
+
+
+class Enhancement(Separation):
+    """What :func:`enhance` returns: a separation into one talker and the rest."""
+
+    @property
+    def speech(self) -> Tensor:
+        """Talker at the reference channel, (..., samples)."""
+        return self.sources[..., 0, :]
+
+    @property
+    def noise(self) -> Tensor:
+        """What the talker leaves of the recording there, (..., samples)."""
+        return self.residual
+
+
+class Enhancer(Separator):
+    """Takes one talker out of noise.
+
+    Parameters
+    ----------
+    inference : {"encode", "gradient", "sample"}
+        How the latent vectors are found: by the encoder, by gradient steps, or by Metropolis
+        sampling as in the paper.
+    prior : SpeechPrior, str or path
+        What describes speech: a prior, or the name, folder or hub id of one. The STFT is its own.
+    reference_channel : int
+        Microphone (from 0) at which the speech is returned.
+    n_iter : int, optional
+        Iterations; by default what suits the inference.
+    seed : int
+        Of all random numbers.
+    device : str
+        "auto" takes a GPU where there is one.
+    dtype : torch.dtype
+        torch.float32 or torch.float64.
+    **options
+        As of :class:`~fca.separator.Separator`: n_bases of the noise, n_steps and rate of the
+        inference, start, update.
+
+    Raises
+    ------
+    InputError
+        For options that do not exist or make no sense together, or a prior that cannot be had.
+    """
+
+    def __init__(
+        self,
+        inference: str = DEFAULT_INFERENCE,
+        prior: SpeechPrior | str | Path = DEFAULT_PRIOR,
+        *,
+        reference_channel: int = 0,
+        n_iter: int | None = None,
+        seed: int = 0,
+        device: str = "auto",
+        dtype: torch.dtype = torch.float32,
+        **options: Any,
+    ) -> None:
+        if inference not in INFERENCES:
+            known = ", ".join(INFERENCES)
+            raise InputError(f"unknown inference {inference!r}; choose from {known}")
+        speech = prior if isinstance(prior, SpeechPrior) else SpeechPrior.from_pretrained(prior)
+        if speech.config.sample_rate != SAMPLE_RATE:
+            raise InputError(f"the prior is for {speech.config.sample_rate} Hz, not {SAMPLE_RATE}")
+        super().__init__(
+            VAE_NMF,
+            1,
+            reference_channel=reference_channel,
+            n_fft=speech.config.n_fft,
+            hop=speech.config.hop,
+            seed=seed,
+            device=device,
+            dtype=dtype,
+            prior=speech,
+            inference=inference,
+            **{**INFERENCES[inference], **_given(n_iter=n_iter), **options},
+        )
+
+    def __call__(
+        self,
+        mixture: Signal,
+        sample_rate: int | None = None,
+        callbacks: Sequence[Callback] = (),
+    ) -> Enhancement:
+        """Enhance one recording, or several of equal length.
+
+        Parameters
+        ----------
+        mixture : Tensor, array or path
+            (channels, samples) or (batch, channels, samples), one channel or more.
+        sample_rate : int
+            In Hz; may be left out for files, or if it is 16000.
+        callbacks : sequence of Callback
+            Told the progress after every iteration.
+
+        Raises
+        ------
+        InputError
+            For a recording that cannot be enhanced; one line says why.
+        """
+        return Enhancement(**vars(super().__call__(mixture, sample_rate, callbacks)))
+
+
+def enhance(
+    mixture: Signal,
+    sample_rate: int | None = None,
+    *,
+    inference: str = DEFAULT_INFERENCE,
+    callbacks: Sequence[Callback] = (),
+    **options: Any,
+) -> Enhancement:
+    """Take one talker out of noise in one call; see :class:`Enhancer` for the options.
+
+    Parameters
+    ----------
+    mixture : Tensor, array or path
+        (channels, samples) or (batch, channels, samples), one channel or more.
+    sample_rate : int
+        In Hz; may be left out for files, or if it is 16000.
+    inference : {"encode", "gradient", "sample"}
+        How the latent vectors of the prior are found.
+    callbacks : sequence of Callback
+        Told the progress after every iteration.
+
+    Returns
+    -------
+    Enhancement
+        ``speech`` and ``noise`` at the reference channel; they sum to the recording.
+
+    Raises
+    ------
+    InputError
+        For options or recordings that cannot be used; one line says why.
+
+    Examples
+    --------
+    >>> import fca
+    >>> result = fca.enhance("noisy.wav")  # doctest: +SKIP
+    >>> result.speech.shape  # doctest: +SKIP
+    torch.Size([64000])
+    """
+    return Enhancer(inference, **options)(mixture, sample_rate, callbacks)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """Options that are not None."""
+    return {name: value for name, value in options.items() if value is not None}
