@@ -86,8 +86,6 @@ def prepare(waves: Tensor, rate: int, stft: STFT, min_channels: int = 2) -> tupl
 def check(waves: Tensor, rate: int, n_fft: int, min_channels: int = 2) -> None:
     """Raise :class:`InputError` unless ``waves`` (B, M, samples) can be separated."""
     n_channels, length = waves.shape[1:]
-    if n_channels < 1:
-        raise InputError("the recording has no channels")
     if n_channels < min_channels:
         raise InputError("separation needs at least two microphones, the recording has one channel")
     if n_channels > MAX_CHANNELS:
