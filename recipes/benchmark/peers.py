@@ -1,6 +1,7 @@
 """Other toolkits' separation behind one call: spectra in, spectra at the first microphone out.
 
-All models are fitted with as many sources as microphones and the loudest are kept. The libraries'
+All models are fitted with as many sources as microphones (mask clustering: talkers and background)
+and the loudest are kept. The libraries'
 loss recording, which nothing here reads, is switched off. The settings that separate best on the
 validation set stand in `config.yaml`.
 """
@@ -36,11 +37,13 @@ class Peer:
     name : toolkit and algorithm
     counterpart : the row of :data:`fca.methods.METHODS` that does the same
     run : (spectrum (M, F, T), n_iter, seed, options) to (sources, F, T) at the first microphone
+    told_sources : whether `run` also wants the number of talkers as `n_sources`
     """
 
     name: str
     counterpart: str
     run: Run
+    told_sources: bool = False
 
     def separate(
         self,
@@ -57,6 +60,8 @@ class Peer:
         stft = STFT(n_fft, hop)
         spectrum = stft.analyse(torch.from_numpy(np.asarray(mixture, dtype=float))).numpy()
         scale = np.sqrt(np.mean(np.abs(spectrum) ** 2))  # their floors are absolute
+        if self.told_sources:
+            options["n_sources"] = n_sources
         outputs = scale * self.run(spectrum / scale, n_iter, seed, **options)
         power = np.sum(np.abs(outputs) ** 2, axis=(1, 2))
         loudest = outputs[np.argsort(power)[::-1][:n_sources]]
@@ -77,13 +82,12 @@ def pra_auxiva(
     seed: int,
     *,
     model: str = "gauss",
-    n_src: int | None = None,
     dtype: str = "complex128",
 ) -> Spectrum:
-    """Ono 2011, or OverIVA with fewer sources; scaled to the first microphone by least squares."""
+    """Ono 2011, scaled to the first microphone by least squares."""
     del seed
     data = _pra(spectrum, dtype)
-    result: Spectrum = pra.bss.auxiva(data, n_src=n_src, n_iter=n_iter, model=model)
+    result: Spectrum = pra.bss.auxiva(data, n_iter=n_iter, model=model)
     return result.transpose(2, 1, 0)
 
 
@@ -111,7 +115,6 @@ def pra_fastmnmf(
     *,
     variant: int = 1,
     n_components: int = 8,
-    n_src: int | None = None,
     start_iter: int = 0,
     dtype: str = "complex128",
 ) -> Spectrum:
@@ -120,9 +123,7 @@ def pra_fastmnmf(
     run = pra.bss.fastmnmf if variant == 1 else pra.bss.fastmnmf2
     start = _pra_start(data, start_iter)
     with _seeded(seed):
-        result: Spectrum = run(
-            data, n_src=n_src, n_iter=n_iter, n_components=n_components, W0=start
-        )
+        result: Spectrum = run(data, n_iter=n_iter, n_components=n_components, W0=start)
     return result.transpose(2, 1, 0)
 
 
@@ -225,11 +226,14 @@ def ssspy_mnmf(spectrum: Spectrum, n_iter: int, seed: int, *, n_basis: int = 8) 
 
 
 def ssspy_cacgmm(
-    spectrum: Spectrum, n_iter: int, seed: int, *, n_classes: int | None = None
+    spectrum: Spectrum, n_iter: int, seed: int, *, n_sources: int, background: int = 1
 ) -> Spectrum:
-    """Ito et al. 2016: masks aligned over frequencies, applied to the first microphone."""
+    """Ito et al. 2016: masks aligned over frequencies, applied to the first microphone.
+
+    One class per talker and `background` more.
+    """
     rng = np.random.default_rng(seed)
-    method = ssspy.bss.cacgmm.CACGMM(n_sources=n_classes, record_loss=False, rng=rng)
+    method = ssspy.bss.cacgmm.CACGMM(n_sources=n_sources + background, record_loss=False, rng=rng)
     return _ssspy(method, spectrum, n_iter)
 
 
@@ -248,6 +252,6 @@ _ROWS = [
     Peer("ssspy ILRMA", "ilrma", ssspy_ilrma),
     Peer("ssspy FastMNMF", "fastmnmf1", ssspy_fastmnmf),
     Peer("ssspy MNMF", "mnmf", ssspy_mnmf),
-    Peer("ssspy cACGMM", "cacgmm", ssspy_cacgmm),
+    Peer("ssspy cACGMM", "cacgmm", ssspy_cacgmm, told_sources=True),
 ]
 PEERS: dict[str, Peer] = {row.name: row for row in _ROWS}
