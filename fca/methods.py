@@ -43,7 +43,7 @@ SOURCES: dict[str, Callable[..., SourceModel]] = {
 SPATIAL_MODELS = ("rank-1", "jointly diagonal", "jointly diagonal, shared gains", "full rank")
 
 
-_CHOICES = ("start", "update", "fits", "align", "dof")
+_CHOICES = ("spatial", "source", "start", "update", "fits", "align", "dof")
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,10 @@ class Method:
             For an option that neither has.
         """
         choices = {key: options.pop(key) for key in _CHOICES if key in options}
-        known = inspect.signature(SOURCES[self.source]).parameters
+        source = choices.get("source", self.source)
+        if source not in SOURCES:
+            raise InputError(f"unknown source model {source!r}; choose from {', '.join(SOURCES)}")
+        known = inspect.signature(SOURCES[source]).parameters
         unknown = sorted(set(options) - set(known))
         if unknown:
             raise InputError(
@@ -134,7 +137,8 @@ class Method:
             if n_iter < 1:
                 raise InputError(f"at least one iteration is needed, got n_iter={n_iter}")
             choices["n_iter"] = n_iter
-        return dataclasses.replace(self, **choices, options={**self.options, **options})
+        inherited = {key: value for key, value in self.options.items() if key in known}
+        return dataclasses.replace(self, **choices, options={**inherited, **options})
 
     def n_fitted(self, n_sources: int, n_channels: int) -> int:
         """Number of sources that the model has when ``n_sources`` are wanted."""

@@ -14,14 +14,14 @@ class Free(SourceModel):
 
     Parameters
     ----------
-    update : {"em", "mu"}
+    inference : {"em", "mu"}
         EM as in the papers, or the faster multiplicative update.
     """
 
-    def __init__(self, update: str = "em") -> None:
-        if update not in ("em", "mu"):
-            raise InputError(f"unknown update {update!r} of a free PSD: choose em or mu")
-        self._em = update == "em"
+    def __init__(self, inference: str = "em") -> None:
+        if inference not in ("em", "mu"):
+            raise InputError(f"unknown update {inference!r} of a free PSD: choose em or mu")
+        self._em = inference == "em"
 
     def initialise(self, power: Tensor, generator: torch.Generator) -> None:
         self._psd = floored(power)

@@ -25,7 +25,7 @@ class VAE(SourceModel):
     ----------
     prior : SpeechPrior or str
         The decoder and encoder, or what :meth:`SpeechPrior.from_pretrained` takes.
-    update : {"encode", "gradient", "sample"}
+    inference : {"encode", "gradient", "sample"}
         "encode" takes z from the encoder, applied to :func:`observed_power`. It is an amortised,
         approximate M-step: the cost may rise. "gradient" descends on
         the majoriser of the cost in z, and never raises it. "sample" draws z by Metropolis
@@ -38,7 +38,7 @@ class VAE(SourceModel):
     Raises
     ------
     InputError
-        For an unknown update, or a prior without Gaussian latents unless z is encoded.
+        For an unknown inference, or a prior without Gaussian latents unless z is encoded.
     """
 
     at_microphone = True
@@ -48,18 +48,18 @@ class VAE(SourceModel):
     def __init__(
         self,
         prior: SpeechPrior | str = "speech-prior",
-        update: str = "encode",
+        inference: str = "encode",
         n_steps: int = 10,
         rate: float = 0.05,
     ) -> None:
-        if update not in UPDATES:
-            raise InputError(f"unknown update {update!r} of a VAE: choose {', '.join(UPDATES)}")
+        if inference not in UPDATES:
+            raise InputError(f"unknown update {inference!r} of a VAE: choose {', '.join(UPDATES)}")
         if n_steps < 1:
             raise InputError(f"at least one step is needed, got n_steps={n_steps}")
         self.prior = SpeechPrior.from_pretrained(prior) if isinstance(prior, str) else prior
-        if update != "encode" and self.prior.config.latent != "gaussian":
-            raise InputError(f"{update} needs Gaussian latents, not {self.prior.config.latent}")
-        self._update = update
+        if inference != "encode" and self.prior.config.latent != "gaussian":
+            raise InputError(f"{inference} needs Gaussian latents, not {self.prior.config.latent}")
+        self._update = inference
         self.n_steps, self.rate = n_steps, rate
 
     def initialise(self, power: Tensor, generator: torch.Generator) -> None:
