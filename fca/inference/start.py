@@ -77,6 +77,10 @@ class Start:
         return scm + DIFFUSE * power[..., None, None] * eye
 
 
+CONDITION = 30.0
+"""Diagonal load of covariances that are factorised, in units of rounding."""
+
+
 StartMethod = Callable[[Tensor, int, torch.Generator], Start]
 
 
@@ -119,14 +123,14 @@ def clustering(
     masks = classes.masks
     outer = pack_outer(mixture)
     target = weighted_covariance(outer, masks[:, :, :n_sources])
-    covariance = weighted_covariance(outer, torch.ones_like(masks[:, :, :1]))
+    noise = regularise(weighted_covariance(outer, 1 - masks[:, :, :n_sources]), CONDITION)
+    covariance = weighted_covariance(outer, torch.ones_like(masks[:, :, :1]))[:, :, 0]
     rows = [
-        _max_snr(target[:, :, n], regularise(covariance[:, :, 0] - target[:, :, n]))
-        for n in range(min(n_sources, mixture.shape[2]))
+        _max_snr(target[:, :, n], noise[:, :, n]) for n in range(min(n_sources, mixture.shape[2]))
     ]
     eye = identity(mixture, n_sources, generator).demixing
     stacked = torch.cat([torch.stack(rows, dim=2), eye[:, :, len(rows) :]], dim=2)
-    demixing = orthogonal_background(stacked, regularise(covariance[:, :, 0]), len(rows))
+    demixing = orthogonal_background(stacked, regularise(covariance, CONDITION), len(rows))
     output = (demixing @ mixture).abs().square()
     repeat = torch.arange(n_sources, device=output.device) % mixture.shape[2]
     return Start(demixing, masks[:, :, :n_sources] * output[:, :, repeat])
