@@ -293,8 +293,12 @@ def _load(mixture: Signal, sample_rate: int | None) -> tuple[Tensor, int]:
         if sample_rate not in (None, rate):
             raise InputError(f"{mixture} has {rate} Hz, but sample_rate={sample_rate} was given")
         return torch.from_numpy(waveform), rate
-    waves = torch.as_tensor(mixture)
-    if waves.ndim not in (2, 3):
+    try:
+        waves = torch.as_tensor(mixture)
+    except (TypeError, ValueError, RuntimeError):
+        kind = type(mixture).__name__
+        raise InputError(f"expected an array, a tensor or a path, got {kind}") from None
+    if waves.ndim not in (2, 3) or waves.numel() == 0:
         raise InputError(
             f"expected (channels, samples) or (batch, channels, samples), got {tuple(waves.shape)}"
         )
