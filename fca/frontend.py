@@ -39,6 +39,8 @@ class Frontend:
         Channels of the recordings, dead ones included.
     alive : tuple of int
         The channels that models see.
+    active : Tensor
+        Which frames models see: those that are not digital silence in all recordings, (T,).
     gain : Tensor
         Amplitude by which each recording was divided, (B, 1, 1).
     """
@@ -48,12 +50,15 @@ class Frontend:
     length: int
     n_channels: int
     alive: tuple[int, ...]
+    active: Tensor
     gain: Tensor
 
     def synthesise(self, spectrum: Tensor) -> Tensor:
         """Waveforms (B, N, C, samples) of source images (B, F, N, C, T)."""
         length = _working_length(self.length, self.rate)
-        signal = self.stft.synthesise(spectrum.permute(0, 2, 3, 1, 4), length)
+        whole = spectrum.new_zeros(*spectrum.shape[:-1], len(self.active))
+        whole = whole.index_copy(-1, self.active.nonzero()[:, 0], spectrum)
+        signal = self.stft.synthesise(whole.permute(0, 2, 3, 1, 4), length)
         return change_rate(signal * self.gain[:, None], SAMPLE_RATE, self.rate, self.length)
 
     def with_dead_channels(self, images: Tensor) -> Tensor:
@@ -77,9 +82,12 @@ def prepare(waves: Tensor, rate: int, stft: STFT, min_channels: int = 2) -> tupl
     alive = live_channels(signal, min_channels)
     signal = signal[:, list(alive)]
     gain = _root_mean_square(signal)
-    spectrum = stft.analyse(signal / gain).transpose(1, 2).contiguous()
+    active = active_frames(signal, stft)
+    spectrum = stft.analyse(signal / gain).transpose(1, 2)[..., active].contiguous()
     power = spectrum.detach().abs().square().mean((1, 2, 3), keepdim=True).sqrt()
-    frontend = Frontend(stft, rate, waves.shape[-1], waves.shape[1], alive, gain * power[..., 0])
+    frontend = Frontend(
+        stft, rate, waves.shape[-1], waves.shape[1], alive, active, gain * power[..., 0]
+    )
     return spectrum / power, frontend
 
 
@@ -124,6 +132,20 @@ def live_channels(signal: Tensor, min_channels: int = 2) -> tuple[int, ...]:
     if len(channels) < min_channels:
         raise InputError(f"only channel {channels[0]} carries a signal; separation needs two")
     return channels
+
+
+def active_frames(signal: Tensor, stft: STFT) -> Tensor:
+    """Frames (T,) in which some recording of (B, M, samples) is not constant.
+
+    Digital silence says nothing about the sources, and where it prevails it would let the scale
+    of a demixing matrix grow without bound.
+    """
+    step = signal.detach().diff(dim=-1).abs().amax((0, 1))
+    moving = (step > _DEAD * step.max()).to(signal.dtype)
+    half = stft.n_fft // 2
+    padded = torch.nn.functional.pad(moving, (half, half + 1))
+    frames: Tensor = padded.unfold(0, stft.n_fft, stft.hop).amax(-1) > 0
+    return frames
 
 
 def change_rate(signal: Tensor, rate: int, new_rate: int, length: int) -> Tensor:
