@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
@@ -51,7 +53,7 @@ def test_em_lowers_the_cost_between_alignments() -> None:
         model.step()
         costs.append(float(model.cost()))
     # The small diagonal load of the covariances is not part of the cost.
-    assert all(after <= before + 1e-4 for before, after in zip(costs, costs[1:], strict=False))
+    assert all(after <= before + 1e-4 for before, after in itertools.pairwise(costs))
     assert costs[-1] < costs[0] - 0.01
 
 

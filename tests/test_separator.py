@@ -1,0 +1,206 @@
+"""Recordings in, talkers out: shape, scale, sums, batches, gradients and quality."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import MixtureMaker
+
+import fca
+from fca.frontend import change_rate
+from fca.inference import EarlyStop, Progress
+from fca.methods import METHODS
+from fca.metrics import evaluate
+from fca.simulate import Mixture
+
+RATE = 16000
+FAST: dict[str, Any] = {"n_fft": 512, "n_iter": 5}
+each_method = pytest.mark.parametrize("method", METHODS)
+DETERMINISTIC = ("auxiva", "fdica", "fastfca", "fca")
+"""Methods that draw no random numbers that matter: these can be compared across batch sizes."""
+
+
+@pytest.fixture(scope="module")
+def short(make_mixture: MixtureMaker) -> np.ndarray:
+    """Two talkers, three microphones, 1 s, 30 dB above noise."""
+    return make_mixture(2, 3, seconds=1.0, snr_db=30).mixture
+
+
+def improvement(mixture: Mixture, sources: torch.Tensor) -> float:
+    """Mean SDR improvement over the talkers, dB."""
+    scores = evaluate(
+        mixture.images[:, 0], sources.numpy(), mixture=mixture.mixture[0], metrics=("sdr",)
+    )
+    return float(np.mean(scores.improvement["sdr"]))
+
+
+@each_method
+def test_estimates_have_the_form_of_the_recording(short: np.ndarray, method: str) -> None:
+    result = fca.separate(short, RATE, method=method, reference_channel=1, **FAST)
+    assert result.sources.shape == (2, short.shape[1])
+    assert result.sources.dtype == torch.float32
+    assert torch.isfinite(result.sources).all()
+    total = result.sources.sum(0) + result.residual
+    np.testing.assert_allclose(total.numpy(), short[1], atol=1e-6)
+    images = result.images()
+    assert images.shape == (2, 3, short.shape[1])
+    torch.testing.assert_close(images[:, 1], result.sources, rtol=1e-4, atol=1e-6)
+    # Loudest first, and neither louder than the recording.
+    power = result.sources.square().mean(-1)
+    assert power[0] >= power[1]
+    assert power[0] < 1.5 * np.mean(short[1] ** 2)
+    assert result.method.name == method
+    assert (result.sample_rate, result.reference_channel) == (RATE, 1)
+    assert result.cost[-1][0] == FAST["n_iter"]
+    assert result.seconds > 0
+
+
+@pytest.mark.parametrize("method", ["auxiva", "fastmnmf1", "fastmnmf2", "fastfca", "mnmf", "fca"])
+def test_estimates_sum_to_the_mixture(short: np.ndarray, method: str) -> None:
+    """With as many sources as the model has, nothing is left over but the mean."""
+    result = fca.separate(short, RATE, method=method, n_sources=3, dtype=torch.float64, **FAST)
+    residual = result.residual - result.residual.mean()
+    # Full-rank models leave the sensor noise, 60 dB below the recording.
+    limit = 1e-2 if method in ("mnmf", "fca") else 1e-9
+    assert residual.norm() < limit * np.linalg.norm(short[0])
+
+
+@pytest.mark.parametrize("method", DETERMINISTIC)
+def test_a_batch_is_separated_as_each_alone(make_mixture: MixtureMaker, method: str) -> None:
+    """Random starts (NMF, clustering) are drawn for the batch as a whole, so they differ."""
+    waves = np.stack([make_mixture(seconds=1.0, seed=seed).mixture for seed in (0, 1)])
+    options = {"method": method, "dtype": torch.float64, **FAST}
+    together = fca.separate(waves, RATE, **options)
+    assert together.sources.shape == (2, 2, waves.shape[-1])
+    assert together.images().shape == (2, 2, 2, waves.shape[-1])
+    for b in (0, 1):
+        alone = fca.separate(waves[b], RATE, **options)
+        torch.testing.assert_close(together.sources[b], alone.sources, rtol=1e-6, atol=1e-8)
+        torch.testing.assert_close(together.residual[b], alone.residual, rtol=1e-6, atol=1e-8)
+        torch.testing.assert_close(together.images()[b], alone.images(), rtol=1e-6, atol=1e-8)
+
+
+@each_method
+def test_a_seed_gives_the_same_samples(short: np.ndarray, method: str) -> None:
+    first, second = (fca.separate(short, RATE, method=method, **FAST) for _ in range(2))
+    assert torch.equal(first.sources, second.sources)
+    assert first.cost == second.cost
+
+
+@pytest.mark.parametrize("method", ["auxiva", "fastmnmf2", "mnmf", "fca"])
+def test_single_precision_is_enough(short: np.ndarray, method: str) -> None:
+    single, double = (
+        fca.separate(short, RATE, method=method, dtype=dtype, **FAST).sources.double()
+        for dtype in (torch.float32, torch.float64)
+    )
+    # 40 dB below the source, far below the errors of separation. (Random factors are drawn in the
+    # precision asked for, but from the same uniform numbers only in part: NMF starts differ.)
+    if method in ("auxiva", "fca"):
+        assert (single - double).norm() < 1e-2 * double.norm()
+    assert torch.isfinite(single).all()
+
+
+@pytest.mark.parametrize("gain", [1e-6, 1e-3, 1e6])
+@pytest.mark.parametrize("method", ["auxiva", "fastmnmf2", "mnmf", "cacgmm"])
+def test_gain_passes_through(short: np.ndarray, method: str, gain: float) -> None:
+    options = {"method": method, "dtype": torch.float64, **FAST}
+    plain = fca.separate(short, RATE, **options).sources
+    scaled = fca.separate(gain * short, RATE, **options).sources
+    torch.testing.assert_close(scaled / gain, plain, rtol=1e-5, atol=1e-7)
+
+
+def test_single_precision_takes_extreme_gains(short: np.ndarray) -> None:
+    for gain in (1e-6, 1e6):
+        result = fca.separate((gain * short).astype(np.float32), RATE, **FAST)
+        level = result.sources.square().mean().sqrt() / gain
+        plain = fca.separate(short.astype(np.float32), RATE, **FAST).sources
+        torch.testing.assert_close(level, plain.square().mean().sqrt(), rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize("method", ["auxiva", "fastmnmf2", "fca"])
+def test_gradients_reach_the_waveform(short: np.ndarray, method: str) -> None:
+    wave = torch.from_numpy(short[:, :4000]).requires_grad_()
+    result = fca.separate(wave, RATE, method=method, n_fft=256, n_iter=2, dtype=torch.float64)
+    assert result.sources.requires_grad
+    (gradient,) = torch.autograd.grad(result.sources[0].square().sum(), wave)
+    assert gradient.shape == wave.shape
+    assert torch.isfinite(gradient).all()
+    assert torch.all(gradient.abs().amax(-1) > 0)
+
+
+def test_no_graph_is_kept_unless_asked(short: np.ndarray) -> None:
+    result = fca.separate(torch.from_numpy(short), RATE, **FAST)
+    assert not result.sources.requires_grad
+    assert not result.images().requires_grad
+
+
+@pytest.mark.parametrize("rate", [8000, 44100])
+def test_other_rates_come_back_at_their_length(short: np.ndarray, rate: int) -> None:
+    length = short.shape[1] * rate // RATE - 3
+    wave = change_rate(torch.from_numpy(short), RATE, rate, length)
+    result = fca.separate(wave, rate, n_sources=3, **FAST)
+    assert result.sample_rate == rate
+    assert result.sources.shape == (3, length)
+    # Resampling there and back limits how well the sources sum up.
+    assert result.residual.norm() < 0.05 * wave[0].norm()
+
+
+def test_files_are_read(short: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "mixture.wav"
+    soundfile.write(path, short.T, RATE, subtype="DOUBLE")
+    for given in (path, str(path)):
+        result = fca.separate(given, **FAST)
+        expected = fca.separate(short.astype(np.float32), RATE, **FAST)
+        torch.testing.assert_close(result.sources, expected.sources)
+    with pytest.raises(fca.InputError, match="has 16000 Hz, but sample_rate=8000 was given"):
+        fca.separate(path, 8000)
+
+
+def test_callbacks_follow_and_stop_the_fit(short: np.ndarray) -> None:
+    seen: list[Progress] = []
+
+    def stop_at_three(progress: Progress) -> bool:
+        seen.append(progress)
+        return progress.iteration == 3
+
+    result = fca.separate(short, RATE, callbacks=[stop_at_three], **FAST)
+    assert [progress.iteration for progress in seen] == [1, 2, 3]
+    assert torch.isfinite(result.sources).all()
+    patient = fca.separate(short, RATE, method="auxiva", n_fft=512, callbacks=[EarlyStop(1e9)])
+    assert patient.cost[-1][0] < METHODS["auxiva"].n_iter
+
+
+def test_of_several_starts_the_best_is_kept(short: np.ndarray) -> None:
+    options = {"method": "fastmnmf2", "start": "identity", **FAST}
+    costs = [fca.separate(short, RATE, seed=seed, **options).cost[-1][1] for seed in (0, 1, 2)]
+    best = fca.separate(short, RATE, n_starts=3, **options)
+    assert best.cost[-1][1] == pytest.approx(min(costs))
+
+
+def test_separators_can_be_used_again(short: np.ndarray) -> None:
+    separator = fca.Separator("auxiva", n_sources=2, **FAST)
+    first, second = separator(short, RATE), separator(short[:, ::-1].copy(), RATE)
+    assert not torch.equal(first.sources, second.sources)
+    torch.testing.assert_close(separator(short, RATE).sources, first.sources, rtol=0, atol=0)
+
+
+# At n_fft=2048 all methods improve by 9 to 14 dB on this mixture and on two other draws of it, and
+# the SDR of a mixture of equally loud talkers is 0 dB. Floors are half to two thirds of that: a
+# defect in a spatial or source model costs more, another seed or library version less.
+FLOOR = {"fastmnmf2": 9.0, "ilrma": 8.0}
+
+
+@each_method
+def test_two_talkers_are_separated(two_talker_mixture: Mixture, method: str) -> None:
+    result = fca.separate(two_talker_mixture.mixture, RATE, method=method, n_fft=2048)
+    assert improvement(two_talker_mixture, result.sources) > FLOOR.get(method, 6.0)
+
+
+def test_the_default_separates_two_talkers(two_talker_mixture: Mixture) -> None:
+    result = fca.separate(two_talker_mixture.mixture, RATE)
+    assert improvement(two_talker_mixture, result.sources) > FLOOR["fastmnmf2"]

@@ -1,0 +1,125 @@
+"""Starts: consistent first estimates, in every form that models take them."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+from toy import complex_normal, random_mixture, random_psd, seeded
+
+from fca.inference.start import DIFFUSE, LEAKAGE, STARTS, Start
+from fca.spatial import FullRank, JointlyDiagonal
+
+each_start = pytest.mark.parametrize("name", STARTS)
+each_size = pytest.mark.parametrize(("n_sources", "n_channels"), [(2, 2), (1, 3), (2, 3), (3, 2)])
+
+
+def independent(n_sources: int = 2, n_channels: int = 2, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Mixture of sources with activities of their own, and the mixing matrices (F, M, N)."""
+    rng = seeded(seed)
+    psd = random_psd((1, 1, n_sources, 200), rng).square().expand(-1, 16, -1, -1)
+    sources = psd.sqrt() * complex_normal((1, 16, n_sources, 200), rng, torch.float64)
+    mixing = complex_normal((1, 16, n_channels, n_sources), rng, torch.float64)
+    noise = 0.01 * complex_normal((1, 16, n_channels, 200), rng, torch.float64)
+    return mixing @ sources + noise, mixing
+
+
+@each_start
+@each_size
+def test_starts_have_their_shapes(name: str, n_sources: int, n_channels: int) -> None:
+    if name == "noise floor" and n_sources != 2:
+        pytest.skip("for one talker in noise only")
+    mixture = random_mixture(6, n_channels, 40, batch=2, dtype=torch.float32)
+    start = STARTS[name](mixture, n_sources, seeded())
+    assert start.demixing.shape == (2, 6, n_channels, n_channels)
+    assert start.power.shape == (2, 6, n_sources, 40)
+    assert start.demixing.dtype == mixture.dtype
+    assert start.power.dtype == torch.float32
+    assert torch.all(start.power >= 0)
+    assert torch.linalg.slogdet(start.demixing).logabsdet.isfinite().all()
+    assert start.gains().shape == (2, 6, n_sources, n_channels)
+    assert start.gains(shared=True).shape == (2, 1, n_sources, n_channels)
+    assert torch.all(torch.linalg.eigvalsh(start.scm()) > 0)
+
+
+@each_start
+def test_a_seed_decides_a_start(name: str) -> None:
+    mixture = random_mixture(6, 3, 40)
+    first, second = (STARTS[name](mixture, 2, seeded(4)) for _ in range(2))
+    assert torch.equal(first.demixing, second.demixing)
+    assert torch.equal(first.power, second.power)
+
+
+def test_identity_shares_the_power_of_the_mixture() -> None:
+    mixture = random_mixture(6, 3, 400)
+    start = STARTS["identity"](mixture, 2, seeded())
+    assert torch.equal(start.demixing, torch.eye(3).expand(1, 6, 3, 3).to(mixture))
+    expected = mixture.abs().square().mean()
+    # Random factors in (0.5, 1.5), of mean one.
+    torch.testing.assert_close(start.power.sum(2).mean(), expected, rtol=0.1, atol=0)
+
+
+@pytest.mark.parametrize("name", ["iva", "iva-laplace", "clustering"])
+def test_informed_starts_separate_by_themselves(name: str) -> None:
+    mixture, mixing = independent()
+    start = STARTS[name](mixture, 2, seeded())
+    total = (start.demixing @ mixing).abs().square()
+    # Every row of Q passes one source, the same at each frequency. Ten dB of rejection is what a
+    # first estimate should give; the identity has none on average.
+    best = max(
+        float((total[..., [0, 1], order] / total[..., [0, 1], order[::-1]]).log10().mean())
+        for order in ([0, 1], [1, 0])
+    )
+    assert 10 * best > 10
+
+
+def test_iva_gives_the_loudest_outputs() -> None:
+    mixture, mixing = independent(3, 3)
+    weak = torch.linalg.inv(mixing) @ mixture
+    weak[:, :, 1] *= 0.03
+    start = STARTS["iva"](mixing @ weak, 2, seeded())
+    total = (start.demixing @ mixing)[:, :, :2].abs().square()
+    rejected = total[..., 1] / total.sum(-1)
+    assert rejected.median() < 0.1, "the weak source is left out"
+
+
+def test_rows_are_shared_when_sources_outnumber_them() -> None:
+    start = STARTS["iva"](random_mixture(6, 2, 40), 3, seeded())
+    torch.testing.assert_close(start.power[:, :, 2], start.power[:, :, 0])
+
+
+def test_gains_say_who_owns_a_component() -> None:
+    power = torch.ones(1, 2, 2, 5)
+    start = Start(torch.eye(3).expand(1, 2, 3, 3).to(torch.complex64), power)
+    expected = torch.tensor([[1, LEAKAGE, 1], [LEAKAGE, 1, LEAKAGE]])
+    torch.testing.assert_close(start.gains()[0, 1], expected)
+
+
+def test_full_rank_and_jointly_diagonal_starts_are_the_same_model() -> None:
+    """Up to the diffuse sound that keeps full-rank covariances well conditioned."""
+    mixture = random_mixture(6, 3, 40)
+    start = STARTS["iva"](mixture, 2, seeded())
+    joint = JointlyDiagonal(mixture, start.demixing, start.gains())
+    full = FullRank(mixture, start.scm())
+    difference = (joint.scm() - full.scm()).diagonal(dim1=-2, dim2=-1).real
+    torch.testing.assert_close(
+        -difference, (DIFFUSE * joint.scale())[..., None].expand_as(difference)
+    )
+
+
+@each_start
+def test_starts_at_microphones_are_the_same_model(name: str) -> None:
+    """Rows of Q are scaled and powers with them: ``λ_n a_n a_nᴴ`` stays."""
+    mixture = random_mixture(6, 3, 40)
+    start = STARTS[name](mixture, 2, seeded())
+    moved = start.at_microphones()
+    for n, rows in itertools.product(range(2), (start, moved)):
+        column = torch.linalg.inv(rows.demixing)[..., n]
+        image = rows.power[:, :, n, None] * column.abs().square()[..., None]
+        if rows is start:
+            expected = image
+    torch.testing.assert_close(image, expected)
+    column = torch.linalg.inv(moved.demixing).abs().square().mean(2)
+    torch.testing.assert_close(column, torch.ones_like(column))
