@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from fca import pretrained
 from fca.errors import InputError
 from fca.prior import PriorConfig, SpeechPrior
 from fca.prior.latents import LATENTS
 from fca.prior.model import gaussian_nll, itakura_saito
 from fca.prior.networks import FrameNetwork, shift
+from fca.stft import STFT
 
 SMALL = {"n_fft": 64, "hop": 16, "latent_dim": 4, "width": 24, "encoder_dilations": (1, 2)}
 
@@ -195,3 +197,51 @@ def test_hub_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
     with pytest.raises(InputError, match="pip install huggingface_hub"):
         SpeechPrior.from_pretrained("someone/some-prior")
+
+
+@pytest.fixture(scope="module")
+def shipped() -> SpeechPrior:
+    return SpeechPrior.from_pretrained("speech-prior")
+
+
+@pytest.fixture(scope="module")
+def speech_power(shipped: SpeechPrior, speech: np.ndarray) -> torch.Tensor:
+    stft = STFT(shipped.config.n_fft, shipped.config.hop)
+    return stft.analyse(torch.from_numpy(speech)).abs().square()
+
+
+def test_shipped_prior_is_small_and_named() -> None:
+    assert "speech-prior" in pretrained.names()
+    folder = pretrained.resolve("speech-prior")
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 10e6
+    assert (folder / "README.md").is_file()
+
+
+def test_shipped_prior_describes_unseen_speech(
+    shipped: SpeechPrior, speech_power: torch.Tensor
+) -> None:
+    """The divergence of unseen speech, as in the results, far below that from a stationary PSD."""
+    code = shipped.encode(speech_power)
+    power = speech_power / code.gain
+    floor = shipped.config.floor
+    divergence = itakura_saito(power, shipped.decode(code.z), floor).mean()
+    stationary = itakura_saito(power, power.mean(-1, keepdim=True) + floor, floor).mean()
+    assert 0.3 < float(divergence) < 0.9
+    assert float(stationary) > float(divergence) + 1
+
+
+def test_shipped_prior_prefers_speech_to_its_scrambled_frequencies(
+    shipped: SpeechPrior, speech_power: torch.Tensor
+) -> None:
+    order = torch.randperm(shipped.config.n_freq, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        of_speech = shipped.elbo(speech_power, sample=False).per_bin
+        scrambled = shipped.elbo(speech_power[:, order], sample=False).per_bin
+    assert bool((of_speech > scrambled + 1).all())
+
+
+def test_shipped_prior_is_equivariant_to_level(
+    shipped: SpeechPrior, speech_power: torch.Tensor
+) -> None:
+    base = shipped.reconstruct(speech_power)
+    assert torch.equal(shipped.reconstruct(speech_power * 2.0**-30), base * 2.0**-30)

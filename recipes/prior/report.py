@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.prior.ablate import decibels, table
-from recipes.prior.evaluate import N_ITER
+from recipes.prior.evaluate import N_FULL_RANK, N_ITER
 
 HERE = Path(__file__).parent
 
@@ -28,7 +28,8 @@ not among them for everything below.
 * **Ceiling**: SDR improvement (dB, mean over mixtures with its 95 % interval) of the multichannel
   Wiener filter with {n_iter} iterations of the spatial parameters when the PSD of each talker is
   decode(encode(|true image|²)), power averaged over the microphones; beside it with the true
-  powers, and with NMF fitted to them. No method can know these powers: this is the best that
+  powers, and with NMF fitted to them. Full-rank filters on the first {few} mixtures of each
+  condition. No method can know these powers: this is the best that
   inference with the prior could reach, not a result of separation.
 """
 
@@ -56,7 +57,7 @@ def report(folder: Path) -> str:
     ablation = json.loads((folder / "ablation.json").read_text())
     test = json.loads((folder / "test.json").read_text())
     parts = [
-        INTRODUCTION.format(n_iter=N_ITER),
+        INTRODUCTION.format(n_iter=N_ITER, few=N_FULL_RANK),
         "## The prior that ships, on test speakers\n",
         shipped(test),
         "## Ablation, on validation speakers\n",

@@ -65,7 +65,8 @@ class Training:
     Attributes
     ----------
     steps, steps_per_epoch : all, and between validations
-    hidden_rate : learning rate of Muon, for the matrices inside the residual blocks
+    hidden_rate : learning rate of Muon, for the matrices inside the residual blocks; None gives
+        them to AdamW, too
     learning_rate : of AdamW, for everything else
     warmup, weight_decay, clip : both rates rise linearly over `warmup` steps and decay as a cosine
     beta : weight of the divergence; 1 is the ELBO
@@ -76,7 +77,7 @@ class Training:
 
     steps: int = 5000
     steps_per_epoch: int = 250
-    hidden_rate: float = 0.02
+    hidden_rate: float | None = 0.02
     learning_rate: float = 1e-3
     warmup: int = 50
     weight_decay: float = 1e-4
@@ -145,18 +146,19 @@ class Task(lightning.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         options = self.options
-        optimizer = muon(
-            self.prior,
-            ContextBlock,
-            options.hidden_rate,
-            options.learning_rate,
-            options.weight_decay,
-        )
+        optimizer = self._optimizer()
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, options.rate_at)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        options = self.options
+        rate, decay = options.learning_rate, options.weight_decay
+        if options.hidden_rate is None:
+            return torch.optim.AdamW(self.prior.parameters(), rate, weight_decay=decay)
+        return muon(self.prior, ContextBlock, options.hidden_rate, rate, decay)
 
 
 class Speech(lightning.LightningDataModule):
