@@ -19,7 +19,6 @@ FAST: dict[str, Any] = {"n_fft": 512, "n_iter": 5}
 METHODS_TRIED = ("auxiva", "overiva", "fastmnmf2", "mnmf", "fca", "cacgmm")
 """One method of every kind."""
 each_kind = pytest.mark.parametrize("method", METHODS_TRIED)
-rng = np.random.default_rng(0)
 
 
 @pytest.fixture(scope="module")

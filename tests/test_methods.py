@@ -63,7 +63,7 @@ def test_rows_are_what_they_say(name: str) -> None:
 @pytest.mark.parametrize(("n_sources", "n_channels"), [(1, 2), (2, 2), (2, 3), (3, 2)])
 def test_every_row_fits_any_allowed_size(name: str, n_sources: int, n_channels: int) -> None:
     row = METHODS[name].with_options(n_iter=4)
-    mixture = random_mixture(6, n_channels, 40, batch=2, dtype=torch.float32)
+    mixture = random_mixture(6, n_channels, 40, batch=2, dtype=torch.float64)
     if row.spatial == "rank-1" and n_sources > n_channels:
         with pytest.raises(InputError, match="at most as many sources as microphones"):
             row.build(mixture, n_sources, seeded())
@@ -108,7 +108,11 @@ def test_options_of_the_row_are_kept_unless_changed() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("auxiva", {"n_bases": 3}, "auxiva has no option 'n_bases'; it has start, update"),
+        (
+            "auxiva",
+            {"n_bases": 3},
+            "auxiva has no option 'n_bases'; it has spatial, source, start, update",
+        ),
         ("ilrma", {"n_basis": 3}, "ilrma has no option 'n_basis'; it has .*n_bases"),
         ("ilrma", {"n_iter": 0}, "at least one iteration is needed, got n_iter=0"),
     ],
