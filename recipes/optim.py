@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.optim import AdamW, Optimizer
 
+from fca.errors import InputError
+
 
 class Together(Optimizer):
     """Several optimisers of different parameters that act, and are stored, as one."""
@@ -53,9 +55,14 @@ def muon(
         Modules whose matrices map hidden channels to hidden channels.
     rate, other_rate, decay : float
         Learning rates of Muon and of AdamW, weight decay of both.
+
+    Raises
+    ------
+    InputError
+        If torch is too old to have Muon.
     """
     if not hasattr(torch.optim, "Muon"):
-        raise RuntimeError("training needs torch.optim.Muon: install torch 2.9 or later")
+        raise InputError("Muon needs torch 2.9 or later; training.hidden_rate=null does without")
     inside = [p for m in network.modules() if isinstance(m, hidden) for p in m.parameters()]
     matrices = [p for p in inside if p.ndim == 2]
     taken = {id(p) for p in matrices}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -16,9 +17,10 @@ import yaml
 from fca import audio
 from fca.errors import InputError
 from fca.prior import SpeechPrior
+from fca.prior.networks import ContextBlock, FrameNetwork
 from fca.simulate import Mixture
 from fca.stft import STFT
-from recipes import config
+from recipes import config, optim
 from recipes.benchmark.data import Item
 from recipes.prior import data, evaluate, report, train
 from recipes.prior.data import Augmentation, Corpus, Excerpts
@@ -187,6 +189,36 @@ def test_schedules() -> None:
     rates = [options.rate_at(step) for step in range(101)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[100] == pytest.approx(0.0)
+
+
+def test_optimisers_share_the_parameters_and_restore() -> None:
+    torch.manual_seed(0)
+    network = FrameNetwork(3, 8, 2, (1, 2))
+    frames = torch.randn(1, 20, 3)
+
+    def steps(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+        for _ in range(2):
+            optimizer.zero_grad()
+            network(frames).square().mean().backward()
+            optimizer.step()
+        return [p.detach().clone() for p in network.parameters()]
+
+    first = optim.muon(network, ContextBlock, 0.02, 1e-3, 0.0)
+    held = [p for group in first.param_groups for p in group["params"]]
+    assert {id(p) for p in held} == {id(p) for p in network.parameters()}
+    assert len(held) == len(list(network.parameters()))
+    assert [p.shape for p in first.parts[0].param_groups[0]["params"]] == [(8, 24), (8, 8)] * 2
+    steps(first)
+    weights, state = copy.deepcopy((network.state_dict(), first.state_dict()))
+    expected = steps(first)
+    network.load_state_dict(weights)
+    second = optim.muon(network, ContextBlock, 0.5, 0.5, 0.0)
+    second.load_state_dict(state)
+    assert all(torch.equal(a, b) for a, b in zip(steps(second), expected, strict=True))
+    for group in second.param_groups:
+        group["lr"] = 0.0
+    frozen = steps(second)
+    assert all(torch.equal(a, b) for a, b in zip(frozen, expected, strict=True))
 
 
 def test_audio_of_any_rate_is_read(tmp_path: Path) -> None:
