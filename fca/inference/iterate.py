@@ -74,11 +74,11 @@ def iterate(
     Raises
     ------
     InputError
-        If the cost is no longer finite.
+        If the cost is no longer finite, or a matrix can no longer be inverted.
     """
     trace = [(0, _finite_cost(model, 0))]
     for iteration in range(1, n_iter + 1):
-        model.step()
+        _step(model, iteration)
         cost = None
         if iteration % monitor_every == 0 or iteration == n_iter:
             cost = _finite_cost(model, iteration)
@@ -88,6 +88,15 @@ def iterate(
         if any(stop):
             break
     return trace
+
+
+def _step(model: Fittable, iteration: int) -> None:
+    try:
+        model.step()
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+        raise InputError(
+            f"singular matrices in iteration {iteration}: the model diverged"
+        ) from None
 
 
 def _finite_cost(model: Fittable, iteration: int) -> float:

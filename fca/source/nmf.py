@@ -57,6 +57,6 @@ def _by_source(statistics: Statistics) -> tuple[Tensor, Tensor]:
 
 
 def _uniform(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
-    """Random factors in (0.1, 1), drawn on the CPU so that a seed means the same on any device."""
-    values = torch.rand(shape, dtype=like.dtype, generator=generator)
-    return (0.1 + 0.9 * values).to(like.device)
+    """Random factors in (0.1, 1); a seed means the same on any device and in any precision."""
+    values = torch.rand(shape, dtype=torch.float64, generator=generator)
+    return (0.1 + 0.9 * values).to(like)

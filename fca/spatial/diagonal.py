@@ -26,6 +26,9 @@ from fca.spatial.base import (
 )
 from fca.spatial.demixing import DEMIXING_UPDATES, orthogonal_background
 
+LOAD = 4.0
+"""Diagonal load of covariances in units of rounding: identical channels are told apart by it."""
+
 
 class Diagonal(SpatialModel):
     """Common basis Q, its outputs ``x̃ = |Qx|²`` and its updates.
@@ -84,7 +87,7 @@ class Diagonal(SpatialModel):
 
     def _update_demixing(self, weight: Tensor) -> None:
         """One pass over the rows of Q with frame weights (B, F, K, T), K rows updated."""
-        covariance = regularise(weighted_covariance(self.outer, weight))
+        covariance = regularise(weighted_covariance(self.outer, weight), LOAD)
         self._set_demixing(self._step(self.demixing, covariance, self._refresh))
 
     def _refresh(self, demixing: Tensor) -> Tensor:
@@ -154,7 +157,7 @@ class Rank1(Diagonal):
 
     @functools.cached_property
     def _mixture_covariance(self) -> Tensor:
-        return regularise(self.mixture @ self.mixture.mH / self.mixture.shape[-1])
+        return regularise(self.mixture @ self.mixture.mH / self.mixture.shape[-1], LOAD)
 
     def _refresh(self, demixing: Tensor) -> Tensor:
         if self.n_sources == demixing.shape[-1]:
