@@ -162,9 +162,13 @@ def noise_floor(mixture: Tensor, n_sources: int, generator: torch.Generator) -> 
 
 
 def _floor(power: Tensor) -> Tensor:
-    """Level (B, F, 1) of stationary noise in powers (B, F, T): a low quantile, made unbiased."""
+    """Level (B, F, 1) of stationary noise in powers (B, F, T), from a low quantile.
+
+    It comes out 4 dB too high on purpose, as in spectral subtraction (Berouti et al. 1979): what
+    is left of the noise would be taken for speech, and stay.
+    """
     smooth = avg_pool1d(power, 5, stride=1, padding=2, count_include_pad=False)
-    return 1.5 * smooth.quantile(0.3, dim=-1, keepdim=True)
+    return 4.0 * smooth.quantile(0.3, dim=-1, keepdim=True)
 
 
 def _diagonalise(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,9 +21,13 @@ from numpy.typing import NDArray
 
 from fca.enhancer import DEFAULT_INFERENCE, DEFAULT_PRIOR, INFERENCES, VAE_NMF, Enhancer
 from fca.errors import InputError
+from fca.frontend import prepare
+from fca.inference.start import STARTS
 from fca.metrics import evaluate, summarise
 from fca.prior import SpeechPrior
 from fca.separator import Separator
+from fca.spatial import JointlyDiagonal
+from fca.stft import STFT
 from recipes.benchmark.common import describe, markdown, surroundings, write_json, write_text
 from recipes.enhancement.data import HELD_OUT, SAMPLE_RATE, SNRS_DB, Noisy, Recipe
 
@@ -59,6 +64,22 @@ def separator(model: Separator) -> Enhance:
     return enhance
 
 
+def noise_floor(stft: STFT) -> Enhance:
+    """Wiener filter of the start from which ours iterate."""
+
+    def enhance(noisy: Array) -> Array:
+        waves = torch.from_numpy(noisy.astype(np.float32))[None]
+        spectrum, frontend = prepare(waves, SAMPLE_RATE, stft, min_channels=1)
+        start = STARTS[VAE_NMF.start](spectrum, 2, torch.Generator())
+        spatial = JointlyDiagonal(spectrum, start.demixing, start.gains())
+        speech: Array = frontend.synthesise(spatial.images(start.power, slice(0, 1)))[
+            0, 0, 0
+        ].numpy()
+        return speech
+
+    return enhance
+
+
 def competitors(prior: str, seed: int) -> dict[str, Enhance]:
     """All that the table compares."""
     speech = SpeechPrior.from_pretrained(prior)
@@ -68,6 +89,7 @@ def competitors(prior: str, seed: int) -> dict[str, Enhance]:
         "unprocessed": unprocessed,
         "noisereduce, stationary": spectral_gating(True),
         "noisereduce, non-stationary": spectral_gating(False),
+        "start of ours alone": noise_floor(STFT(**window)),
         "NMF without the prior": separator(Separator(nmf, 1, n_iter=10, seed=seed, **window)),
     }
     for name in INFERENCES:
@@ -144,7 +166,9 @@ def main(
     except InputError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
-    facts = surroundings() | {
+    facts = surroundings()
+    facts["versions"] |= {name: version(name) for name in ("noisereduce", "pesq", "pystoi")}
+    facts |= {
         "seed": seed,
         "threads": threads,
         "channels": channels,
