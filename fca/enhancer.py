@@ -60,7 +60,7 @@ class Enhancement(Separation):
 
 
 class Enhancer(Separator):
-    """Takes one talker out of noise.
+    """Takes one talker out of noise, in recordings of one channel or more.
 
     Parameters
     ----------
@@ -127,22 +127,6 @@ class Enhancer(Separator):
         sample_rate: int | None = None,
         callbacks: Sequence[Callback] = (),
     ) -> Enhancement:
-        """Enhance one recording, or several of equal length.
-
-        Parameters
-        ----------
-        mixture : Tensor, array or path
-            (channels, samples) or (batch, channels, samples), one channel or more.
-        sample_rate : int
-            In Hz; may be left out for files, or if it is 16000.
-        callbacks : sequence of Callback
-            Told the progress after every iteration.
-
-        Raises
-        ------
-        InputError
-            For a recording that cannot be enhanced; one line says why.
-        """
         return Enhancement(**vars(super().__call__(mixture, sample_rate, callbacks)))
 
 
