@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +15,8 @@ from typer.testing import CliRunner, Result
 import fca
 from fca import audio
 from fca.cli import app
-from fca.enhancer import INFERENCES, Enhancer
+from fca.cli.enhance import enhance
+from fca.enhancer import DEFAULT_INFERENCE, DEFAULT_PRIOR, INFERENCES, Enhancer
 from fca.errors import InputError
 from fca.inference.start import STARTS
 from fca.metrics import si_sdr
@@ -206,6 +208,12 @@ def test_command_writes_speech_noise_and_a_record(
     other = run(*arguments, "--inference", "gradient")
     assert other.exit_code == 1
     assert "results of other settings" in other.stderr
+
+
+def test_command_and_library_have_the_same_defaults() -> None:
+    parameters = inspect.signature(enhance).parameters
+    assert parameters["inference"].default == DEFAULT_INFERENCE
+    assert parameters["prior"].default == DEFAULT_PRIOR
 
 
 def test_command_says_what_is_wrong(tmp_path: Path, speech: np.ndarray, toy: str) -> None:

@@ -29,16 +29,12 @@ if TYPE_CHECKING:
     from fca.separator import Separation
 
 Inference = Annotated[
-    Literal["encode", "gradient", "sample"] | None,
+    Literal["encode", "gradient", "sample"],
     typer.Option(
-        help="How the speech prior is fitted: by its encoder, by gradient steps or by sampling.",
-        show_default="the best",
+        help="How the speech prior is fitted: by its encoder, by gradient steps or by sampling."
     ),
 ]
-Prior = Annotated[
-    str | None,
-    typer.Option(help="Name, folder or hub id of a speech prior.", show_default="the shipped one"),
-]
+Prior = Annotated[str, typer.Option(help="Name, folder or hub id of a speech prior.")]
 Options = Annotated[
     list[str] | None,
     typer.Option(
@@ -56,8 +52,8 @@ def enhance(
     inputs: Inputs,
     out: Out,
     file_per_channel: FilePerChannel = False,
-    inference: Inference = None,
-    prior: Prior = None,
+    inference: Inference = "gradient",
+    prior: Prior = "speech-prior",
     reference_channel: ReferenceChannel = 0,
     iterations: Iterations = None,
     option: Options = None,
