@@ -99,9 +99,9 @@ class Method:
     @property
     def inference(self) -> str:
         """How the parameters are found, in the words of the table."""
-        names = {"ip": "IP", "ip2": "IP2", "iss": "ISS", "em": "EM", "mu": "MU"}
-        multiplicative = self.source == "nmf" and self.update != "mu"
-        return names[self.update] + (" + MU" if multiplicative else "")
+        spatial = {"ip": "IP", "ip2": "IP2", "iss": "ISS", "em": "EM", "mu": "MU"}[self.update]
+        source = {"nmf": "MU", "vae": self.options.get("inference", "encode")}.get(self.source)
+        return spatial if source in (None, spatial) else f"{spatial} + {source}"
 
     @property
     def likelihood(self) -> Likelihood:
@@ -229,6 +229,37 @@ _ROWS = [
     Method("mnmf", "full rank", "nmf", "mu", "Sawada et al. 2013", n_iter=30),
     Method("fastfca", "jointly diagonal", "free", "ip", "Ito, Araki & Nakatani 2018"),
     Method("fca", "full rank", "free", "em", "Duong, Vincent & Gribonval 2010", n_iter=30),
+    Method(
+        "mvae",
+        "rank-1",
+        "vae",
+        "ip",
+        "Kameoka et al. 2019",
+        n_iter=20,
+        fits="channels",
+        n_fft=2048,
+        options={"inference": "gradient"},
+    ),
+    Method(
+        "mnmf-dp",
+        "full rank",
+        "vae",
+        "mu",
+        "Sekiguchi et al. 2018",
+        n_iter=20,
+        n_fft=2048,
+        options={"inference": "gradient"},
+    ),
+    Method(
+        "fastmnmf-dp",
+        "jointly diagonal",
+        "vae",
+        "ip",
+        "Sekiguchi et al. 2019",
+        n_iter=20,
+        n_fft=2048,
+        options={"inference": "gradient"},
+    ),
     Method(
         "cacgmm",
         "cACGMM",

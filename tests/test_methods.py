@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from toy import random_mixture, seeded
+from toy import CLASSICAL, random_mixture, seeded
 
 from fca.clustering import CACGMM
 from fca.errors import InputError
@@ -28,7 +28,7 @@ COMPOSITIONS = {
     "fastfca": (JointlyDiagonal, "free", "IP"),
     "fca": (FullRank, "free", "EM"),
 }
-each_method = pytest.mark.parametrize("name", METHODS)
+each_method = pytest.mark.parametrize("name", CLASSICAL)
 
 
 def test_the_classical_family_is_complete() -> None:
@@ -152,3 +152,11 @@ def test_clustering_has_a_class_for_the_noise() -> None:
     model = METHODS["cacgmm"].build(random_mixture(), 2, seeded())
     assert isinstance(model, CACGMM)
     assert model.masks.shape[2] == 3
+
+
+@pytest.mark.parametrize("name", ["mvae", "fastmnmf-dp", "mnmf-dp"])
+def test_methods_with_the_shipped_prior_lower_their_cost(name: str) -> None:
+    row = METHODS[name].with_options(n_iter=2, n_steps=2)
+    mixture = random_mixture(row.n_fft // 2 + 1, 2, 24, dtype=torch.float32)
+    trace = iterate(row.build(mixture, 2, seeded()), row.n_iter, monitor_every=1)
+    assert trace[-1][1] < trace[0][1]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from fca.likelihood import Likelihood
+from fca.methods import METHODS
 from fca.model import Model
 from fca.source import NMF, Fixed, Free, Gauss, Laplace, SourceModel, Stack, Stationary, Student
 from fca.spatial import FullRank, JointlyDiagonal, Rank1, SpatialModel
@@ -34,6 +35,9 @@ SOURCES = (
     "stack",
 )
 each_spatial = pytest.mark.parametrize("name", SPATIAL)
+CLASSICAL = [row.name for row in METHODS.values() if row.source != "vae"]
+"""Methods that run with any window; those with the speech prior need the prior's."""
+
 each_update = pytest.mark.parametrize(("name", "update"), SPATIAL_UPDATES)
 each_source = pytest.mark.parametrize("kind", SOURCES)
 
