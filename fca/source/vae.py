@@ -15,7 +15,7 @@ from fca.prior import SpeechPrior
 from fca.source.base import Evaluate, SourceModel, floored
 from fca.spatial.base import Statistics
 
-UPDATES = ("encode", "gradient", "sample")
+UPDATES = ("encode", "encode moment", "gradient", "sample")
 
 
 class VAE(SourceModel):
@@ -25,11 +25,12 @@ class VAE(SourceModel):
     ----------
     prior : SpeechPrior or str
         The decoder and encoder, or what :meth:`SpeechPrior.from_pretrained` takes.
-    inference : {"encode", "gradient", "sample"}
-        "encode" takes z from the encoder, applied to :func:`observed_power`. It is an amortised,
-        approximate M-step: the cost may rise. "gradient" descends on
-        the majoriser of the cost in z, and never raises it. "sample" draws z by Metropolis
-        sampling (Bando et al. 2018).
+    inference : {"encode", "encode moment", "gradient", "sample"}
+        "encode" takes z from the encoder, applied to :func:`observed_power`, and "encode moment"
+        from the posterior second moment, power of the Wiener estimate plus its variance. Both are
+        amortised, approximate M-steps: the cost may rise. "gradient" descends on the majoriser of
+        the cost in z, and never raises it. "sample" draws z by Metropolis sampling (Bando et al.
+        2018).
     n_steps : int
         Gradient steps, or sweeps of the sampler, per update.
     rate : float
@@ -57,7 +58,7 @@ class VAE(SourceModel):
         if n_steps < 1:
             raise InputError(f"at least one step is needed, got n_steps={n_steps}")
         self.prior = SpeechPrior.from_pretrained(prior) if isinstance(prior, str) else prior
-        if inference != "encode" and self.prior.config.latent != "gaussian":
+        if not inference.startswith("encode") and self.prior.config.latent != "gaussian":
             raise InputError(f"{inference} needs Gaussian latents, not {self.prior.config.latent}")
         self._update = inference
         self.n_steps, self.rate = n_steps, rate
@@ -73,6 +74,8 @@ class VAE(SourceModel):
     def update(self, evaluate: Evaluate) -> None:
         if self._update == "encode":
             self._encode(observed_power(evaluate(self.psd())))
+        elif self._update == "encode moment":
+            self._encode(evaluate(self.psd()).posterior_power)
         elif self._update == "gradient":
             self._descend(evaluate(self.psd()))
         else:
