@@ -47,10 +47,11 @@ class Noisy:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a set consists of: ``rounds`` recordings of each kind of noise at each SNR.
+    """What a set consists of.
 
     Attributes
     ----------
+    rounds, held_out_rounds : recordings of each kind of noise at each SNR
     speech, noise : folders
     channels : microphones; one is without a room, more are in a random one with diffuse noise
     part : "tune" or "test"
@@ -62,15 +63,17 @@ class Recipe:
     part: str = "test"
     seconds: float = 5.0
     rounds: int = 1
+    held_out_rounds: int = 1
     seed: int = 0
     held_out: str = HELD_OUT
 
     def __iter__(self) -> Iterator[Noisy]:
         corpus = Corpus(self.speech, SAMPLE_RATE)
-        cells = product(range(self.rounds), self._kinds(), enumerate(SNRS_DB))
-        for round_, (number, path), (level, snr_db) in cells:
-            rng = np.random.default_rng([self.seed, round_, number, level])
-            yield self._draw(corpus, path, snr_db, rng)
+        for (number, path), (level, snr_db) in product(self._kinds(), enumerate(SNRS_DB)):
+            rounds = self.held_out_rounds if path.stem == self.held_out else self.rounds
+            for round_ in range(rounds):
+                rng = np.random.default_rng([self.seed, round_, number, level])
+                yield self._draw(corpus, path, snr_db, rng)
 
     def _kinds(self) -> list[tuple[int, Path]]:
         """Noise files with their numbers in the folder."""
