@@ -20,10 +20,8 @@ def noisy_speech(
 
     Parameters
     ----------
-    prior, n_steps, rate
+    prior, inference, n_steps, rate
         As in :class:`VAE`.
-    inference : {"encode", "gradient", "sample"}
-        ``update`` of :class:`VAE`.
     n_bases, warmup
         As in :class:`NMF`, of the noise.
 
