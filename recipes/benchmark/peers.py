@@ -1,9 +1,8 @@
 """Other toolkits' separation behind one call: spectra in, spectra at the first microphone out.
 
 All models are fitted with as many sources as microphones (mask clustering: talkers and background)
-and the loudest are kept. The libraries'
-loss recording, which nothing here reads, is switched off. The settings that separate best on the
-validation set stand in `config.yaml`.
+and the loudest are kept. The libraries' recording of the loss, which nothing here reads, is
+switched off. The settings that separate best on the validation set stand in `config.yaml`.
 """
 
 from __future__ import annotations
@@ -102,7 +101,7 @@ def pra_ilrma(
 ) -> Spectrum:
     """Kitamura et al. 2016; `start_iter` sweeps of AuxIVA first."""
     data = _pra(spectrum, dtype)
-    start = _pra_start(data, start_iter)
+    start = _pra_start(spectrum, data, start_iter)
     with _seeded(seed):
         result: Spectrum = pra.bss.ilrma(data, n_iter=n_iter, n_components=n_components, W0=start)
     return result.transpose(2, 1, 0)
@@ -113,17 +112,26 @@ def pra_fastmnmf(
     n_iter: int,
     seed: int,
     *,
+    n_sources: int,
+    fits: str = "channels",
     variant: int = 1,
     n_components: int = 8,
     start_iter: int = 0,
     dtype: str = "complex128",
 ) -> Spectrum:
-    """Sekiguchi et al. 2019 (variant 1) and 2020 (2); `start_iter` sweeps of AuxIVA first."""
+    """Sekiguchi et al. 2019 (variant 1) and 2020 (2); `start_iter` sweeps of AuxIVA first.
+
+    `fits` says whether as many sources are modelled as there are "channels" or "talkers"; the
+    latter start from the loudest outputs of AuxIVA.
+    """
     data = _pra(spectrum, dtype)
     run = pra.bss.fastmnmf if variant == 1 else pra.bss.fastmnmf2
-    start = _pra_start(data, start_iter)
+    start = _pra_start(spectrum, data, start_iter)
+    n_src = n_sources if fits == "talkers" else len(spectrum)
     with _seeded(seed):
-        result: Spectrum = run(data, n_iter=n_iter, n_components=n_components, W0=start)
+        result: Spectrum = run(
+            data, n_src=n_src, n_iter=n_iter, n_components=n_components, W0=start
+        )
     return result.transpose(2, 1, 0)
 
 
@@ -132,12 +140,20 @@ def pra_fastmnmf2(spectrum: Spectrum, n_iter: int, seed: int, **options: Any) ->
     return pra_fastmnmf(spectrum, n_iter, seed, variant=2, **options)
 
 
-def _pra_start(data: Spectrum, n_iter: int) -> Spectrum | None:
-    """Demixing matrices (F, M, M) of AuxIVA, or none for the library's identity."""
+def _pra_start(spectrum: Spectrum, data: Spectrum, n_iter: int) -> Spectrum | None:
+    """Demixing matrices (F, M, M) of AuxIVA, the loudest output first; none for the identity."""
     if n_iter == 0:
         return None
     filters: Spectrum = pra.bss.auxiva(data, n_iter=n_iter, model="gauss", return_filters=True)[1]
-    return filters
+    return _loudest_first(filters, spectrum)
+
+
+def _loudest_first(filters: Spectrum, spectrum: Spectrum) -> Spectrum:
+    """Demixing matrices (F, M, M), rows sorted by the outputs' power at the first microphone."""
+    outputs = filters @ spectrum.transpose(1, 0, 2)
+    images = np.linalg.inv(filters)[:, 0, :, None] * outputs
+    order = np.argsort(np.sum(np.abs(images) ** 2, axis=(0, 2)))[::-1]
+    return np.ascontiguousarray(filters[:, order])
 
 
 class _seeded:
@@ -172,8 +188,10 @@ def ssspy_ilrma(
     algorithm: str = "IP",
     n_basis: int = 2,
     dof: float | None = None,
+    start_iter: int = 0,
 ) -> Spectrum:
-    """Gauss-ILRMA, or t-ILRMA with degrees of freedom; scaled by projection back."""
+    """Gauss-ILRMA, or t-ILRMA with degrees of freedom; `start_iter` sweeps of AuxIVA first."""
+    start = _ssspy_start(spectrum, start_iter)
     common = {
         "n_basis": n_basis,
         "spatial_algorithm": algorithm,
@@ -181,8 +199,8 @@ def ssspy_ilrma(
         "rng": np.random.default_rng(seed),
     }
     if dof is None:
-        return _ssspy(ssspy.bss.ilrma.GaussILRMA(**common), spectrum, n_iter)
-    return _ssspy(ssspy.bss.ilrma.TILRMA(dof=dof, **common), spectrum, n_iter)
+        return _ssspy(ssspy.bss.ilrma.GaussILRMA(**common), spectrum, n_iter, **start)
+    return _ssspy(ssspy.bss.ilrma.TILRMA(dof=dof, **common), spectrum, n_iter, **start)
 
 
 def ssspy_fdica(spectrum: Spectrum, n_iter: int, seed: int, *, algorithm: str = "IP") -> Spectrum:
@@ -197,24 +215,29 @@ def ssspy_fastmnmf(
     n_iter: int,
     seed: int,
     *,
+    n_sources: int,
+    fits: str = "channels",
     n_basis: int = 8,
     algorithm: str = "IP",
     start_iter: int = 0,
 ) -> Spectrum:
     """FastMNMF1; with `start_iter`, its diagonaliser and gains start from AuxIVA's outputs."""
+    n_fitted = n_sources if fits == "talkers" else len(spectrum)
     method = ssspy.bss.mnmf.FastGaussMNMF(
         n_basis=n_basis,
+        n_sources=n_fitted,
         diagonalizer_algorithm=algorithm,
         record_loss=False,
         rng=np.random.default_rng(seed),
     )
     start = {}
     if start_iter:
-        iva = ssspy.bss.iva.AuxGaussIVA(record_loss=False, scale_restoration=False)
-        _ssspy(iva, spectrum, start_iter)
         channels, frequencies, _ = spectrum.shape
-        gains = np.tile(0.05 + 0.95 * np.eye(channels), (frequencies, 1, 1))
-        start = {"diagonalizer": iva.demix_filter, "spatial": gains}
+        owner = np.arange(channels) % n_fitted
+        gains = np.where(owner == np.arange(n_fitted)[:, None], 1, 0.05)
+        gains = np.tile(gains, (frequencies, 1, 1))
+        diagonalizer = _ssspy_start(spectrum, start_iter)["demix_filter"]
+        start = {"diagonalizer": diagonalizer, "spatial": gains}
     return _ssspy(method, spectrum, n_iter, **start)
 
 
@@ -237,6 +260,15 @@ def ssspy_cacgmm(
     return _ssspy(method, spectrum, n_iter)
 
 
+def _ssspy_start(spectrum: Spectrum, n_iter: int) -> dict[str, Spectrum]:
+    """Demixing matrices of AuxIVA, the loudest output first, as the argument of a run."""
+    if n_iter == 0:
+        return {}
+    iva = ssspy.bss.iva.AuxGaussIVA(record_loss=False, scale_restoration=False)
+    _ssspy(iva, spectrum, n_iter)
+    return {"demix_filter": _loudest_first(iva.demix_filter, spectrum)}
+
+
 def _ssspy(method: Any, spectrum: Spectrum, n_iter: int, **start: Any) -> Spectrum:
     result: Spectrum = method(spectrum, n_iter=n_iter, initial_call=False, **start)
     return result
@@ -245,12 +277,12 @@ def _ssspy(method: Any, spectrum: Spectrum, n_iter: int, **start: Any) -> Spectr
 _ROWS = [
     Peer("pyroomacoustics auxiva", "auxiva", pra_auxiva),
     Peer("pyroomacoustics ilrma", "ilrma", pra_ilrma),
-    Peer("pyroomacoustics fastmnmf", "fastmnmf1", pra_fastmnmf),
-    Peer("pyroomacoustics fastmnmf2", "fastmnmf2", pra_fastmnmf2),
+    Peer("pyroomacoustics fastmnmf", "fastmnmf1", pra_fastmnmf, told_sources=True),
+    Peer("pyroomacoustics fastmnmf2", "fastmnmf2", pra_fastmnmf2, told_sources=True),
     Peer("ssspy FDICA", "fdica", ssspy_fdica),
     Peer("ssspy AuxIVA", "auxiva", ssspy_auxiva),
     Peer("ssspy ILRMA", "ilrma", ssspy_ilrma),
-    Peer("ssspy FastMNMF", "fastmnmf1", ssspy_fastmnmf),
+    Peer("ssspy FastMNMF", "fastmnmf1", ssspy_fastmnmf, told_sources=True),
     Peer("ssspy MNMF", "mnmf", ssspy_mnmf),
     Peer("ssspy cACGMM", "cacgmm", ssspy_cacgmm, told_sources=True),
 ]

@@ -46,11 +46,15 @@ METRICS = {"sdr": "SDRi", "sir": "SIRi", "si_sdr": "SI-SDRi"}
 def score(entry: Entry, item: Item, seed: int) -> Settings:
     """Separate one mixture and score it against the reverberant images at channel 0.
 
-    A source that came out NaN or infinite counts as silent.
+    A source that came out NaN or infinite counts as silent, as do all of a run that broke off on
+    a singular matrix.
     """
     mixture, references = item.read("mixture"), item.references()
     began = time.perf_counter()
-    estimates = entry.separate(mixture, item.sample_rate, item.n_talkers, seed)
+    try:
+        estimates = entry.separate(mixture, item.sample_rate, item.n_talkers, seed)
+    except np.linalg.LinAlgError:
+        estimates = np.zeros_like(references)
     seconds = time.perf_counter() - began
     finite = np.isfinite(estimates).all(axis=-1, keepdims=True)
     estimates = np.where(finite, estimates, 0)
