@@ -83,10 +83,13 @@ def test_set_says_what_it_lacks(corpora: data.Corpora, tmp_path: Path) -> None:
 def test_quality_table_of_a_method_and_a_peer(built: Path, tmp_path: Path) -> None:
     pytest.importorskip("fast_bss_eval")
     pytest.importorskip("ssspy")
-    chosen = common.settings("quality", None, True, ["variants.auxiva.n_iter=5"])
     names = ["auxiva", "pyroomacoustics auxiva"]
+    short = "{n_iter: 5, n_fft: 512, hop: 128}"
+    overrides = [f"quality.variants.{names[0]}={short}", f"quality.peers.{names[1]}={short}"]
+    chosen = common.settings("quality", None, True, overrides)
     competitors = common.entries(chosen, names)
     assert [entry.name for entry in competitors] == names
+    assert all(entry.options["n_iter"] == 5 for entry in competitors)
     items = data.load(built)[2:]
     log = common.Log(tmp_path / "scores.jsonl")
     rows = [
