@@ -76,9 +76,9 @@ def pack_outer(x: Tensor) -> Tensor:
     real, imag = x.real, x.imag
     re_r, im_r = real[..., rows, :], imag[..., rows, :]
     re_c, im_c = real[..., cols, :], imag[..., cols, :]
-    return torch.cat(
-        [real**2 + imag**2, re_r * re_c + im_r * im_c, im_r * re_c - re_r * im_c], dim=-2
-    )
+    power = real.square() + imag.square()
+    upper = (re_r * re_c).addcmul(im_r, im_c), (im_r * re_c).addcmul(re_r, im_c, value=-1)
+    return torch.cat([power, *upper], dim=-2)
 
 
 def weighted_covariance(outer: Tensor, weight: Tensor) -> Tensor:

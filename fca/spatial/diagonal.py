@@ -8,7 +8,6 @@ identity they are the rank-1 models of IVA and ILRMA, Q being the demixing matri
 from __future__ import annotations
 
 import functools
-from abc import abstractmethod
 
 import torch
 from torch import Tensor
@@ -64,11 +63,6 @@ class Diagonal(SpatialModel):
         self._step = DEMIXING_UPDATES[update]
         self._set_demixing(demixing)
 
-    def images(self, psd: Tensor, channels: slice = slice(None)) -> Tensor:
-        """``x̂_n = Q⁻¹ diag(λ_n g_n / ỹ) Q x``; see :meth:`SpatialModel.images`."""
-        filtered = self._wiener_gains(psd) * self.outputs[:, :, None]
-        return self.mixing[:, :, None, channels] @ filtered
-
     @functools.cached_property
     def outer(self) -> Tensor:
         """Packed x xᴴ, (B, F, M², T); computed on the first update of Q."""
@@ -92,10 +86,6 @@ class Diagonal(SpatialModel):
 
     def _refresh(self, demixing: Tensor) -> Tensor:
         return demixing
-
-    @abstractmethod
-    def _wiener_gains(self, psd: Tensor) -> Tensor:
-        """``λ_n g_n / ỹ`` in the domain of Q, (B, F, N, M, T)."""
 
 
 class Rank1(Diagonal):
@@ -147,13 +137,14 @@ class Rank1(Diagonal):
         rows = self.demixing[:, :, : self.n_sources] / factor.sqrt()[..., None]
         self._set_demixing(torch.cat([rows, self.demixing[:, :, self.n_sources :]], dim=2))
 
+    def images(self, psd: Tensor, channels: slice = slice(None)) -> Tensor:
+        """``x̂_n = a_n q_nᴴ x``: the Wiener filter of a rank-1 model does not depend on λ."""
+        columns = self.mixing[:, :, channels, : self.n_sources].mT
+        return columns[..., None] * self.outputs[:, :, : self.n_sources, None]
+
     def scm(self) -> Tensor:
         columns = self.mixing[..., : self.n_sources].mT
         return columns[..., :, None] * columns[..., None, :].conj()
-
-    def _wiener_gains(self, psd: Tensor) -> Tensor:
-        eye = torch.eye(self.mixture.shape[2], dtype=psd.dtype, device=psd.device)
-        return eye[: self.n_sources, :, None].expand(*psd.shape[:2], -1, -1, -1)
 
     @functools.cached_property
     def _mixture_covariance(self) -> Tensor:
@@ -237,13 +228,19 @@ class JointlyDiagonal(Diagonal):
     def rescale(self, factor: Tensor) -> None:
         self.gains = (self.gains * factor[..., None]).clamp_min(FLOOR)
 
+    def images(self, psd: Tensor, channels: slice = slice(None)) -> Tensor:
+        """``x̂_n = Q⁻¹ diag(λ_n g_n / ỹ) Q x``; see :meth:`SpatialModel.images`."""
+        mixing = self.mixing[:, :, channels]
+        whitened = self.outputs / self._variance(psd)
+        images = [
+            (mixing * self.gains[:, :, n : n + 1]) @ whitened * psd[:, :, n : n + 1]
+            for n in range(self.n_sources)
+        ]
+        return torch.stack(images, dim=2)
+
     def scm(self) -> Tensor:
         mixing = self.mixing[:, :, None]
         return (mixing * self.gains[..., None, :]) @ mixing.mH
-
-    def _wiener_gains(self, psd: Tensor) -> Tensor:
-        joint = psd[:, :, :, None] * self.gains[..., None]
-        return joint / self._variance(psd)[:, :, None]
 
     def _variance(self, psd: Tensor) -> Tensor:
         """``ỹ_ftm = Σ_n λ_nft g_nfm``, (B, F, M, T)."""
