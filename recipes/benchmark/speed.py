@@ -81,7 +81,7 @@ def sample(channels: int, seconds: float) -> Waveform:
 
 
 def measure(entry: Entry, size: Size, timeout: float) -> Cost | None:
-    """Cost of one separation in a process of its own; None if it takes longer than `timeout`."""
+    """Cost of one separation in a process of its own; None if it breaks off or outlasts `timeout`."""
     task = json.dumps({"entry": asdict(entry), "size": asdict(size)})
     command = [sys.executable, "-m", "recipes.benchmark.speed", "--worker", task]
     environment = thread_environment(size.threads)
@@ -90,6 +90,8 @@ def measure(entry: Entry, size: Size, timeout: float) -> Cost | None:
             command, env=environment, capture_output=True, text=True, timeout=timeout
         )
     except subprocess.TimeoutExpired:
+        return None
+    if done.returncode != 0 and "LinAlgError" in done.stderr:
         return None
     if done.returncode != 0:
         raise InputError(f"{entry.name} failed: {(done.stderr.splitlines() or ['?'])[-1]}")
