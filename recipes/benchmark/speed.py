@@ -81,7 +81,7 @@ def sample(channels: int, seconds: float) -> Waveform:
 
 
 def measure(entry: Entry, size: Size, timeout: float) -> Cost | None:
-    """Cost of one separation in a process of its own; None if it breaks off or outlasts `timeout`."""
+    """Cost of one separation in its own process; None if it breaks off or outlasts `timeout`."""
     task = json.dumps({"entry": asdict(entry), "size": asdict(size)})
     command = [sys.executable, "-m", "recipes.benchmark.speed", "--worker", task]
     environment = thread_environment(size.threads)
