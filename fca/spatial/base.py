@@ -84,7 +84,6 @@ class ObservedStatistics(Statistics):
     def __init__(self, psd: Tensor, power: Tensor) -> None:
         object.__setattr__(self, "psd", psd)
         object.__setattr__(self, "rank", 1)
-        object.__setattr__(self, "bin_nll", self._observed_nll)
         object.__setattr__(self, "_power", power)
 
     @functools.cached_property
@@ -99,7 +98,7 @@ class ObservedStatistics(Statistics):
     def posterior_power(self) -> Tensor:
         return self._power
 
-    def _observed_nll(self) -> Tensor:
+    def bin_nll(self) -> Tensor:
         return (self._power * self.trace + self.psd.log()).sum(2)
 
 
