@@ -210,7 +210,7 @@ def _line(row: Settings) -> list[str]:
 
 
 def _cell(cost: dict[str, float] | None) -> str:
-    return f"{cost['seconds']:.2f} s, {cost['memory']:.0f} MB" if cost else "time-out"
+    return f"{cost['seconds']:.2f} s, {cost['memory']:.0f} MB" if cost else "no result"
 
 
 def main(
