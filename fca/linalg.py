@@ -211,6 +211,21 @@ def hermitian_power(matrix: Tensor, exponent: float) -> Tensor:
     return result
 
 
+def generalised_eigh(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Solutions of ``a v = μ b v`` for Hermitian a and positive definite b, (..., M, M).
+
+    Returns
+    -------
+    values : Tensor
+        μ, ascending, (..., M).
+    vectors : Tensor
+        Columns v with ``vᴴ b v = 1``, (..., M, M).
+    """
+    inverse_factor = torch.linalg.inv(torch.linalg.cholesky(b))
+    values, vectors = torch.linalg.eigh(hermitise(inverse_factor @ a @ inverse_factor.mH))
+    return values, inverse_factor.mH @ vectors
+
+
 def riccati(b: Tensor, c: Tensor) -> Tensor:
     """Positive definite H that solves ``H B H = C`` (Sawada et al. 2013, eq. 40).
 

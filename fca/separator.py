@@ -302,8 +302,6 @@ def _load(mixture: Signal, sample_rate: int | None) -> tuple[Tensor, int]:
         raise InputError(
             f"expected (channels, samples) or (batch, channels, samples), got {tuple(waves.shape)}"
         )
-    if not waves.numel():
-        raise InputError(f"the recording is empty: {tuple(waves.shape)}")
     if not waves.is_floating_point():
         raise InputError(f"expected floating-point samples, got {waves.dtype}")
     return waves, sample_rate or SAMPLE_RATE

@@ -16,7 +16,7 @@ from torch.nn.functional import avg_pool1d
 from fca.clustering import CACGMM
 from fca.errors import InputError
 from fca.inference.iterate import iterate
-from fca.linalg import hermitise, pack_outer, regularise, weighted_covariance
+from fca.linalg import generalised_eigh, hermitise, pack_outer, regularise, weighted_covariance
 from fca.model import Model
 from fca.source import Gauss, Laplace, SourceModel
 from fca.spatial import Rank1
@@ -173,9 +173,8 @@ def _floor(power: Tensor) -> Tensor:
 
 def _diagonalise(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """Q (B, F, M, M) and gains (B, F, 2, M) of two covariances, columns of Q⁻¹ of unit power."""
-    inverse_factor = torch.linalg.inv(torch.linalg.cholesky(second))
-    values, vectors = torch.linalg.eigh(hermitise(inverse_factor @ first @ inverse_factor.mH))
-    demixing = vectors.mH @ inverse_factor
+    values, vectors = generalised_eigh(first, second)
+    demixing = vectors.mH
     column = column_power(torch.linalg.inv(demixing))
     gains = torch.stack([values * column, column], dim=2).clamp_min(FLOOR)
     gains = gains / gains.sum(-1, keepdim=True)
@@ -199,10 +198,8 @@ def _take_rows(values: Tensor, order: Tensor) -> Tensor:
 
 def _max_snr(target: Tensor, noise: Tensor) -> Tensor:
     """Row qᴴ of the principal generalised eigenvector, scaled to unit noise output."""
-    inverse_factor = torch.linalg.inv(torch.linalg.cholesky(noise))
-    _, vectors = torch.linalg.eigh(inverse_factor @ target @ inverse_factor.mH)
-    result: Tensor = (inverse_factor.mH @ vectors[..., -1:]).mH[..., 0, :]
-    return result
+    _, vectors = generalised_eigh(target, noise)
+    return vectors[..., -1].conj()
 
 
 STARTS: dict[str, StartMethod] = {

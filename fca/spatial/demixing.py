@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from fca.linalg import hermitise, rounding_load
+from fca.linalg import generalised_eigh, hermitise, rounding_load
 
 Refresh = Callable[[Tensor], Tensor]
 DemixingUpdate = Callable[[Tensor, Tensor, Refresh], Tensor]
@@ -101,7 +101,7 @@ def _pair_of_rows(demixing: Tensor, covariance: Tensor, pair: list[int]) -> Tens
     p_second = torch.linalg.solve(demixing @ second, units)
     u_first = hermitise(p_first.mH @ first @ p_first)
     u_second = hermitise(p_second.mH @ second @ p_second)
-    vectors = _generalised_eigenvectors(u_second, u_first)
+    _, vectors = generalised_eigh(u_second, u_first)
     rows = []
     for basis, projected, vector in (
         (p_first, u_first, vectors[..., :1]),
@@ -110,14 +110,6 @@ def _pair_of_rows(demixing: Tensor, covariance: Tensor, pair: list[int]) -> Tens
         scaled = vector / _quadratic_form(vector, projected).sqrt()
         rows.append((basis @ scaled).mH)
     return torch.cat(rows, dim=2)
-
-
-def _generalised_eigenvectors(a: Tensor, b: Tensor) -> Tensor:
-    """Vectors r of ``a r = μ b r`` for 2 x 2 Hermitian a, b, the smallest μ first."""
-    inverse_factor = torch.linalg.inv(torch.linalg.cholesky(b))
-    _, vectors = torch.linalg.eigh(hermitise(inverse_factor @ a @ inverse_factor.mH))
-    result: Tensor = inverse_factor.mH @ vectors
-    return result
 
 
 def _unit_columns(demixing: Tensor, columns: list[int]) -> Tensor:

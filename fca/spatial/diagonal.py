@@ -61,7 +61,7 @@ class Diagonal(SpatialModel):
         self.n_sources = n_sources
         self.likelihood: Likelihood = likelihood or Gaussian()
         self._step = DEMIXING_UPDATES[update]
-        self._set_demixing(demixing)
+        self._set_demixing(self._refresh(demixing))
 
     @functools.cached_property
     def outer(self) -> Tensor:
@@ -110,7 +110,6 @@ class Rank1(Diagonal):
     ) -> None:
         check_rank1(n_sources, mixture.shape[2])
         super().__init__(mixture, demixing, n_sources, update, likelihood)
-        self._set_demixing(self._refresh(demixing))
 
     def statistics(self, psd: Tensor) -> Statistics:
         power = self.power[:, :, : self.n_sources]
