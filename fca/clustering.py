@@ -8,6 +8,7 @@ from torch import Tensor
 from fca.beamforming import apply, mvdr
 from fca.errors import InputError
 from fca.linalg import (
+    abs2,
     apply_packed,
     inverse_and_logdet,
     pack,
@@ -46,7 +47,7 @@ class CACGMM:
         if n_classes < 1:
             raise InputError(f"clustering needs at least one class, got {n_classes}")
         self.mixture = mixture
-        power = mixture.abs().square().sum(2, keepdim=True)
+        power = abs2(mixture).sum(2, keepdim=True)
         self._direction = mixture / power.sqrt().clamp_min(_TINY)
         self._outer = pack_outer(self._direction)
         self._posterior = _initial_masks(mixture, n_classes, generator)

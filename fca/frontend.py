@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fca.audio import fit_length, resample
 from fca.errors import InputError
+from fca.linalg import abs2
 from fca.stft import STFT
 
 SAMPLE_RATE = 16000
@@ -56,8 +57,10 @@ class Frontend:
     def synthesise(self, spectrum: Tensor) -> Tensor:
         """Waveforms (B, N, C, samples) of source images (B, F, N, C, T)."""
         length = _working_length(self.length, self.rate)
-        whole = spectrum.new_zeros(*spectrum.shape[:-1], len(self.active))
-        whole = whole.index_copy(-1, self.active.nonzero()[:, 0], spectrum)
+        whole = spectrum
+        if not self.active.all():
+            whole = spectrum.new_zeros(*spectrum.shape[:-1], len(self.active))
+            whole = whole.index_copy(-1, self.active.nonzero()[:, 0], spectrum)
         signal = self.stft.synthesise(whole.permute(0, 2, 3, 1, 4), length)
         return change_rate(signal * self.gain[:, None], SAMPLE_RATE, self.rate, self.length)
 
@@ -83,8 +86,9 @@ def prepare(waves: Tensor, rate: int, stft: STFT, min_channels: int = 2) -> tupl
     signal = signal[:, list(alive)]
     gain = _root_mean_square(signal)
     active = active_frames(signal, stft)
-    spectrum = stft.analyse(signal / gain).transpose(1, 2)[..., active].contiguous()
-    power = spectrum.detach().abs().square().mean((1, 2, 3), keepdim=True).sqrt()
+    spectrum = stft.analyse(signal / gain).transpose(1, 2)
+    spectrum = spectrum.contiguous() if active.all() else spectrum[..., active].contiguous()
+    power = abs2(spectrum.detach()).mean((1, 2, 3), keepdim=True).sqrt()
     frontend = Frontend(
         stft, rate, waves.shape[-1], waves.shape[1], alive, active, gain * power[..., 0]
     )

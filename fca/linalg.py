@@ -13,6 +13,12 @@ import torch
 from torch import Tensor
 
 
+def abs2(value: Tensor) -> Tensor:
+    """``|x|²`` of complex values, without the root that ``abs()`` takes first."""
+    real, imag = value.real, value.imag
+    return real.square().addcmul(imag, imag)
+
+
 def hermitise(matrix: Tensor) -> Tensor:
     """Hermitian part of ``matrix`` (..., M, M): removes the asymmetry that rounding leaves."""
     return 0.5 * (matrix + matrix.mH)
@@ -27,6 +33,12 @@ def regularise(matrix: Tensor, strength: float = 1.0) -> Tensor:
     eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
     result: Tensor = matrix + load[..., None, None] * eye
     return result
+
+
+def real_form(matrix: Tensor) -> Tensor:
+    """``[[Re, −Im], [Im, Re]]`` of complex (..., M, N), (..., 2M, 2N): its real representation."""
+    top = torch.cat([matrix.real, -matrix.imag], dim=-1)
+    return torch.cat([top, torch.cat([matrix.imag, matrix.real], dim=-1)], dim=-2)
 
 
 def rounding_load(matrix: Tensor) -> Tensor:
@@ -54,13 +66,18 @@ def pack(matrix: Tensor) -> Tensor:
 def unpack(packed: Tensor) -> Tensor:
     """Inverse of :func:`pack`: real (..., M²) to Hermitian (..., M, M)."""
     size = round(packed.shape[-1] ** 0.5)
-    rows, cols = _upper(size, packed.device)
-    n_upper = len(rows)
-    diagonal, real, imag = torch.split(packed, [size, n_upper, n_upper], dim=-1)
-    upper = torch.complex(real, imag)
-    triangle = upper.new_zeros(*packed.shape[:-1], size, size)
-    triangle[..., rows, cols] = upper
-    return triangle + triangle.mH + torch.diag_embed(diagonal.to(upper.dtype))
+    real, imag, sign = _places(size, packed.device)
+    return torch.complex(packed[..., real], packed[..., imag] * sign)
+
+
+@functools.lru_cache(maxsize=64)
+def _places(size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Where the real and imaginary part of each entry (M, M) are packed, and the latter's sign."""
+    rows, cols = _upper(size, device)
+    real = torch.diag(torch.arange(size, device=device))
+    real[rows, cols] = real[cols, rows] = size + torch.arange(len(rows), device=device)
+    sign = torch.ones_like(real).triu(1) - torch.ones_like(real).tril(-1)
+    return real, real + len(rows) * sign.abs(), sign
 
 
 def pack_dual(matrix: Tensor) -> Tensor:
@@ -76,9 +93,8 @@ def pack_outer(x: Tensor) -> Tensor:
     real, imag = x.real, x.imag
     re_r, im_r = real[..., rows, :], imag[..., rows, :]
     re_c, im_c = real[..., cols, :], imag[..., cols, :]
-    power = real.square() + imag.square()
     upper = (re_r * re_c).addcmul(im_r, im_c), (im_r * re_c).addcmul(re_r, im_c, value=-1)
-    return torch.cat([power, *upper], dim=-2)
+    return torch.cat([abs2(x), *upper], dim=-2)
 
 
 def weighted_covariance(outer: Tensor, weight: Tensor) -> Tensor:
@@ -96,7 +112,7 @@ def weighted_covariance(outer: Tensor, weight: Tensor) -> Tensor:
     Tensor
         Hermitian matrices (..., K, M, M).
     """
-    return unpack(weight @ outer.mT / outer.shape[-1])
+    return unpack((outer @ weight.mT).mT / outer.shape[-1])
 
 
 def inverse_and_logdet(packed: Tensor) -> tuple[Tensor, Tensor]:
@@ -143,7 +159,7 @@ def _cholesky(packed: Tensor, size: int) -> tuple[_Triangle, Tensor]:
     for j in range(size):
         pivot = diagonal[..., j, :]
         for k in range(j):
-            pivot = pivot - _abs2(lower[j, k])
+            pivot = pivot - abs2(lower[j, k])
         pivot = torch.maximum(pivot, floor[..., j, :]).sqrt()
         logdet = logdet + 2 * pivot.log()
         lower[j, j] = pivot
@@ -170,7 +186,7 @@ def _invert_triangular(lower: _Triangle, size: int) -> _Triangle:
 def _gram(inverse: _Triangle, size: int) -> Tensor:
     """Packed VᴴV of a lower triangular V."""
     diagonal = [
-        sum((_abs2(inverse[k, i]) for k in range(i + 1, size)), inverse[i, i] ** 2)
+        sum((abs2(inverse[k, i]) for k in range(i + 1, size)), inverse[i, i] ** 2)
         for i in range(size)
     ]
     upper = []
@@ -182,10 +198,6 @@ def _gram(inverse: _Triangle, size: int) -> Tensor:
             upper.append(entry)
     parts = diagonal + [u.real for u in upper] + [u.imag for u in upper]
     return torch.stack(parts, dim=-2)
-
-
-def _abs2(value: Tensor) -> Tensor:
-    return value.real**2 + value.imag**2
 
 
 def apply_packed(packed: Tensor, x: Tensor) -> Tensor:

@@ -41,8 +41,7 @@ SOURCES: dict[str, Callable[..., SourceModel]] = {
     "vae, nmf": noisy_speech,
 }
 SPATIAL_MODELS = ("rank-1", "jointly diagonal", "jointly diagonal, shared gains", "full rank")
-
-
+FITS = ("sources", "sources + 1", "sources + noise", "channels")
 _CHOICES = ("spatial", "source", "start", "update", "fits", "align", "dof")
 
 
@@ -69,9 +68,9 @@ class Method:
         Default start, a key of :data:`~fca.inference.start.STARTS`.
     n_fft : int
         Default window in samples at 16 kHz; the shift is a quarter of it.
-    fits : {"sources", "sources + 1", "sources + noise", "channels"}
-        How many sources are fitted: those asked for, one more for the background, or at least as
-        many as microphones. The loudest are kept, but never the last of "sources + noise".
+    fits : str
+        One of :data:`FITS`, how many sources are fitted: those asked for, one more for the
+        background, or at least as many as microphones. The loudest are kept, but never the last of "sources + noise".
     min_channels : int
         Microphones that are needed.
     align : bool
@@ -95,6 +94,10 @@ class Method:
     dof: float | None = None
     n_fft: int = 4096
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.fits not in FITS:
+            raise InputError(f"cannot fit {self.fits!r}; choose from {', '.join(FITS)}")
 
     @property
     def inference(self) -> str:

@@ -17,6 +17,7 @@ from fca import audio
 from fca.errors import InputError
 from fca.frontend import SAMPLE_RATE, Frontend, prepare
 from fca.inference.iterate import Callback, iterate
+from fca.linalg import abs2
 from fca.methods import DEFAULT_METHOD, Method, get_method
 from fca.model import Fittable
 from fca.permutation import align, reorder
@@ -230,7 +231,7 @@ class _Renderer:
     @functools.cached_property
     def _order(self) -> Tensor:
         """Model source of each returned source, (B, F, N)."""
-        power = self._at_reference.detach().abs().square().mean(3)
+        power = abs2(self._at_reference.detach()).mean(3)
         batch, n_freq, n_fitted, _ = power.shape
         order = torch.arange(n_fitted, device=power.device).expand(batch, n_freq, -1)
         if self.method.align:

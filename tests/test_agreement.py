@@ -46,8 +46,7 @@ class Given(NMF):
 
     def __init__(self, bases: np.ndarray, activations: np.ndarray) -> None:
         super().__init__(bases.shape[-1])
-        self._w = torch.from_numpy(bases.copy())[None]
-        self._h = torch.from_numpy(activations.copy())[None]
+        self._set(torch.from_numpy(bases.copy())[None], torch.from_numpy(activations.copy())[None])
 
 
 class Simultaneous(Given):
@@ -55,8 +54,8 @@ class Simultaneous(Given):
 
     def update(self, evaluate: Evaluate) -> None:
         quadratic, trace = _by_source(evaluate(self.psd()))
-        self._w = floored(self._w * (quadratic @ self._h.mT / (trace @ self._h.mT)).sqrt())
-        self._h = floored(self._h * (self._w.mT @ quadratic / (self._w.mT @ trace)).sqrt())
+        w = floored(self._w * (quadratic @ self._h.mT / (trace @ self._h.mT)).sqrt())
+        self._set(w, floored(self._h * (w.mT @ quadratic / (w.mT @ trace)).sqrt()))
 
 
 def factors(mixture: Tensor, low: float = 0.1) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,14 @@ from torch.nn.functional import avg_pool1d
 from fca.clustering import CACGMM
 from fca.errors import InputError
 from fca.inference.iterate import iterate
-from fca.linalg import generalised_eigh, hermitise, pack_outer, regularise, weighted_covariance
+from fca.linalg import (
+    abs2,
+    generalised_eigh,
+    hermitise,
+    pack_outer,
+    regularise,
+    weighted_covariance,
+)
 from fca.model import Model
 from fca.source import Gauss, Laplace, SourceModel
 from fca.spatial import Rank1
@@ -88,7 +95,7 @@ def identity(mixture: Tensor, n_sources: int, generator: torch.Generator) -> Sta
     """Q = I and powers without information: the textbook start."""
     batch, n_freq, n_channels, n_frames = mixture.shape
     eye = torch.eye(n_channels, dtype=mixture.dtype, device=mixture.device)
-    power = mixture.abs().square().mean(2, keepdim=True)
+    power = abs2(mixture).mean(2, keepdim=True)
     factor = 0.5 + torch.rand((batch, 1, n_sources, n_frames), generator=generator)
     return Start(eye.expand(batch, n_freq, -1, -1), power * factor.to(power) / n_sources)
 
@@ -131,7 +138,7 @@ def clustering(
     eye = identity(mixture, n_sources, generator).demixing
     stacked = torch.cat([torch.stack(rows, dim=2), eye[:, :, len(rows) :]], dim=2)
     demixing = orthogonal_background(stacked, regularise(covariance, CONDITION), len(rows))
-    output = (demixing @ mixture).abs().square()
+    output = abs2(demixing @ mixture)
     repeat = torch.arange(n_sources, device=output.device) % mixture.shape[2]
     return Start(demixing, masks[:, :, :n_sources] * output[:, :, repeat])
 
@@ -149,7 +156,7 @@ def noise_floor(mixture: Tensor, n_sources: int, generator: torch.Generator) -> 
     """
     if n_sources != 2:
         raise InputError(f"start 'noise floor' is for speech and noise, not {n_sources} sources")
-    power = mixture.abs().square().mean(2)
+    power = abs2(mixture).mean(2)
     noise = _floor(power).expand_as(power)
     speech = torch.maximum(power - noise, LEAKAGE * power)
     powers = torch.stack([speech, noise], dim=2)

@@ -30,25 +30,32 @@ class NMF(SourceModel):
 
     def initialise(self, power: Tensor, generator: torch.Generator) -> None:
         batch, n_freq, n_sources, n_frames = power.shape
-        self._w = _uniform((batch, n_sources, n_freq, self.n_bases), power, generator)
-        self._h = _uniform((batch, n_sources, self.n_bases, n_frames), power, generator)
-        self._w = self._w * power.mean(-1).mT[..., None] / self.n_bases
+        w = _uniform((batch, n_sources, n_freq, self.n_bases), power, generator)
+        h = _uniform((batch, n_sources, self.n_bases, n_frames), power, generator)
+        self._set(w * power.mean(-1).mT[..., None] / self.n_bases, h)
         target = floored(power)
         for _ in range(self.warmup):
             self.update(lambda psd: ObservedStatistics(psd, target))
 
     def psd(self) -> Tensor:
-        return floored((self._w @ self._h).transpose(1, 2))
+        return self._psd
 
     def update(self, evaluate: Evaluate) -> None:
-        quadratic, trace = _by_source(evaluate(self.psd()))
-        self._w = floored(self._w * (quadratic @ self._h.mT / (trace @ self._h.mT)).sqrt())
-        quadratic, trace = _by_source(evaluate(self.psd()))
-        self._h = floored(self._h * (self._w.mT @ quadratic / (self._w.mT @ trace)).sqrt())
+        w, h = self._w, self._h
+        quadratic, trace = _by_source(evaluate(self._psd))
+        self._set(floored(w * (quadratic @ h.mT / (trace @ h.mT)).sqrt()), h)
+        w = self._w
+        quadratic, trace = _by_source(evaluate(self._psd))
+        self._set(w, floored(h * (w.mT @ quadratic / (w.mT @ trace)).sqrt()))
 
     def absorb(self, factor: Tensor) -> Tensor:
-        self._w = self._w * factor.mT[..., None]
+        self._set(self._w * factor.mT[..., None], self._h)
         return factor
+
+    def _set(self, w: Tensor, h: Tensor) -> None:
+        """Replace the factors (B, N, F, K) and (B, N, K, T), and their product λ."""
+        self._w, self._h = w, h
+        self._psd = floored((w @ h).transpose(1, 2))
 
 
 def _by_source(statistics: Statistics) -> tuple[Tensor, Tensor]:

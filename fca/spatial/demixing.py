@@ -23,11 +23,12 @@ DemixingUpdate = Callable[[Tensor, Tensor, Refresh], Tensor]
 
 def ip(demixing: Tensor, covariance: Tensor, refresh: Refresh) -> Tensor:
     """Iterative projection (Ono 2011, eqs. 13-14), one row after the other."""
+    load = rounding_load(covariance)
     for m in range(covariance.shape[2]):
         v = covariance[:, :, m]
         unit = _unit_columns(demixing, [m])
         row = torch.linalg.solve(demixing @ v, unit)
-        row = row / _quadratic_form(row, v).sqrt()
+        row = row * _quadratic_form(row, v, load[:, :, m]).rsqrt()
         demixing = refresh(_replace_rows(demixing, [m], row.mH))
     return demixing
 
@@ -49,11 +50,11 @@ def iss(demixing: Tensor, covariance: Tensor, refresh: Refresh) -> Tensor:
     The sums over frames of the paper are written as quadratic forms of V:
     ``Σ_t y_m y_k* / ỹ_m = T · q_mᴴ V_m q_k``.
     """
-    n_rows = covariance.shape[2]
+    n_rows, load = covariance.shape[2], rounding_load(covariance)
     for k in range(n_rows):
         steer = demixing[:, :, k].conj()[:, :, None, :, None]
         covariance_steer = (covariance @ steer)[..., 0]
-        power = _quadratic_form(steer, covariance)[..., 0, 0]
+        power = _quadratic_form(steer, covariance, load)[..., 0, 0]
         cross = (demixing[:, :, :n_rows] * covariance_steer).sum(-1)
         step = cross / power
         own = 1 - power[:, :, k].rsqrt()
@@ -107,7 +108,7 @@ def _pair_of_rows(demixing: Tensor, covariance: Tensor, pair: list[int]) -> Tens
         (p_first, u_first, vectors[..., :1]),
         (p_second, u_second, vectors[..., 1:]),
     ):
-        scaled = vector / _quadratic_form(vector, projected).sqrt()
+        scaled = vector * _quadratic_form(vector, projected, rounding_load(projected)).rsqrt()
         rows.append((basis @ scaled).mH)
     return torch.cat(rows, dim=2)
 
@@ -117,14 +118,14 @@ def _unit_columns(demixing: Tensor, columns: list[int]) -> Tensor:
     return eye[:, columns].expand(*demixing.shape[:2], -1, -1)
 
 
-def _quadratic_form(vector: Tensor, matrix: Tensor) -> Tensor:
-    """``vᴴ A v`` of column vectors (..., M, 1) as real (..., 1, 1), A regularised.
+def _quadratic_form(vector: Tensor, matrix: Tensor, load: Tensor) -> Tensor:
+    """``vᴴ A v`` of column vectors (..., M, 1) as real (..., 1, 1), A regularised by ``load``.
 
     Bounded below as exact arithmetic would: rounding can turn a tiny value negative.
     """
-    bound = rounding_load(matrix)[..., None, None] * vector.abs().square().sum(-2, keepdim=True)
-    value: Tensor = (vector.mH @ matrix @ vector).real
-    return torch.maximum(value, bound)
+    adjoint = vector.mH
+    bound = load[..., None, None] * (adjoint @ vector).real
+    return torch.maximum((adjoint @ (matrix @ vector)).real, bound)
 
 
 def _replace_rows(matrix: Tensor, rows: list[int], values: Tensor) -> Tensor:

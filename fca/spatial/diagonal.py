@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fca.errors import InputError
 from fca.likelihood import Gaussian, Likelihood
-from fca.linalg import pack_outer, regularise, weighted_covariance
+from fca.linalg import pack_outer, real_form, regularise, weighted_covariance
 from fca.spatial.base import (
     FLOOR,
     ObservedStatistics,
@@ -61,6 +61,7 @@ class Diagonal(SpatialModel):
         self.n_sources = n_sources
         self.likelihood: Likelihood = likelihood or Gaussian()
         self._step = DEMIXING_UPDATES[update]
+        self._stacked = torch.cat([mixture.real, mixture.imag], dim=2)
         self._set_demixing(self._refresh(demixing))
 
     @functools.cached_property
@@ -74,10 +75,17 @@ class Diagonal(SpatialModel):
         result: Tensor = torch.linalg.inv(self.demixing)
         return result
 
+    @property
+    def outputs(self) -> Tensor:
+        """Q x, complex (B, F, M, T)."""
+        result: Tensor = self.demixing @ self.mixture
+        return result
+
     def _set_demixing(self, demixing: Tensor) -> None:
+        """Replace Q and x̃ = |Qx|²; a real product, whose squares are read in order, is faster."""
         self.demixing = demixing
-        self.outputs = demixing @ self.mixture
-        self.power = self.outputs.real.square() + self.outputs.imag.square()
+        real, imag = (real_form(demixing) @ self._stacked).chunk(2, dim=2)
+        self.power = real.square().addcmul(imag, imag)
 
     def _update_demixing(self, weight: Tensor) -> None:
         """One pass over the rows of Q with frame weights (B, F, K, T), K rows updated."""
@@ -198,6 +206,7 @@ class JointlyDiagonal(Diagonal):
     ) -> None:
         super().__init__(mixture, demixing, gains.shape[2], update, likelihood)
         self.gains = gains
+        self._known: tuple[Tensor, Tensor, Tensor] | None = None
 
     def statistics(self, psd: Tensor) -> Statistics:
         weighted, precision = self._weights(psd)
@@ -215,9 +224,9 @@ class JointlyDiagonal(Diagonal):
         self._update_demixing(self._row_weights(psd))
 
     def bin_nll(self, psd: Tensor) -> Tensor:
-        variance = self._variance(psd)
-        energy = self.likelihood.energy((self.power / variance).sum(2), self.power.shape[2])
-        return energy + variance.log().sum(2) - 2 * log_abs_det(self.demixing)[..., None]
+        precision = self._precision(psd)
+        energy = self.likelihood.energy((self.power * precision).sum(2), self.power.shape[2])
+        return energy - precision.log().sum(2) - 2 * log_abs_det(self.demixing)[..., None]
 
     def scale(self) -> Tensor:
         trace = column_power(self.mixing)[:, :, None] @ self.gains.mT
@@ -230,7 +239,7 @@ class JointlyDiagonal(Diagonal):
     def images(self, psd: Tensor, channels: slice = slice(None)) -> Tensor:
         """``x̂_n = Q⁻¹ diag(λ_n g_n / ỹ) Q x``; see :meth:`SpatialModel.images`."""
         mixing = self.mixing[:, :, channels]
-        whitened = self.outputs / self._variance(psd)
+        whitened = self.outputs * self._precision(psd)
         images = [
             (mixing * self.gains[:, :, n : n + 1]) @ whitened * psd[:, :, n : n + 1]
             for n in range(self.n_sources)
@@ -241,13 +250,15 @@ class JointlyDiagonal(Diagonal):
         mixing = self.mixing[:, :, None]
         return (mixing * self.gains[..., None, :]) @ mixing.mH
 
-    def _variance(self, psd: Tensor) -> Tensor:
-        """``ỹ_ftm = Σ_n λ_nft g_nfm``, (B, F, M, T)."""
-        return self.gains.mT @ psd
+    def _precision(self, psd: Tensor) -> Tensor:
+        """``1/ỹ`` with ``ỹ_ftm = Σ_n λ_nft g_nfm``, (B, F, M, T); kept until λ or g is replaced."""
+        if self._known is None or self._known[0] is not psd or self._known[1] is not self.gains:
+            self._known = psd, self.gains, (self.gains.mT @ psd).reciprocal()
+        return self._known[2]
 
     def _weights(self, psd: Tensor) -> tuple[Tensor, Tensor]:
         """``x̃/ỹ²`` and ``1/ỹ``, (B, F, M, T), the former weighted by the likelihood."""
-        precision = self._variance(psd).reciprocal()
+        precision = self._precision(psd)
         energy = self.power * precision
         if self.likelihood.heavy_tailed:
             energy = energy * self._frame_weight(energy)
@@ -255,7 +266,7 @@ class JointlyDiagonal(Diagonal):
 
     def _row_weights(self, psd: Tensor) -> Tensor:
         """``1/ỹ``, (B, F, M, T), weighted by the likelihood: the weights of Q's covariances."""
-        precision = self._variance(psd).reciprocal()
+        precision = self._precision(psd)
         if self.likelihood.heavy_tailed:
             precision = precision * self._frame_weight(self.power * precision)
         return precision
