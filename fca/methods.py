@@ -70,7 +70,8 @@ class Method:
         Default window in samples at 16 kHz; the shift is a quarter of it.
     fits : str
         One of :data:`FITS`, how many sources are fitted: those asked for, one more for the
-        background, or at least as many as microphones. The loudest are kept, but never the last of "sources + noise".
+        background, or at least as many as microphones. The loudest are kept, but never the last of
+        "sources + noise".
     min_channels : int
         Microphones that are needed.
     align : bool
