@@ -27,6 +27,7 @@ from fca.source import (
     Student,
     noisy_speech,
 )
+from fca.source.neural import Neural, load_weights
 from fca.spatial import FullRank, JointlyDiagonal, Rank1, SpatialModel
 from fca.spatial.diagonal import check_rank1
 
@@ -39,6 +40,7 @@ SOURCES: dict[str, Callable[..., SourceModel]] = {
     "stationary": Stationary,
     "vae": VAE,
     "vae, nmf": noisy_speech,
+    "neural": Neural,
 }
 SPATIAL_MODELS = ("rank-1", "jointly diagonal", "jointly diagonal, shared gains", "full rank")
 FITS = ("sources", "sources + 1", "sources + noise", "channels")
@@ -65,7 +67,8 @@ class Method:
     n_iter : int
         Default number of iterations.
     start : str
-        Default start, a key of :data:`~fca.inference.start.STARTS`.
+        Default start, a key of :data:`~fca.inference.start.STARTS`, or "network" for source models
+        that infer it from the mixture.
     n_fft : int
         Default window in samples at 16 kHz; the shift is a quarter of it.
     fits : str
@@ -104,8 +107,14 @@ class Method:
     def inference(self) -> str:
         """How the parameters are found, in the words of the table."""
         spatial = {"ip": "IP", "ip2": "IP2", "iss": "ISS", "em": "EM", "mu": "MU"}[self.update]
-        source = {"nmf": "MU", "vae": self.options.get("inference", "encode")}.get(self.source)
+        choice = self.options.get("inference", "encode")
+        source = {"nmf": "MU", "vae": choice, "neural": "network"}.get(self.source)
         return spatial if source in (None, spatial) else f"{spatial} + {source}"
+
+    @property
+    def needs_weights(self) -> bool:
+        """Whether the method has a network of which the user has to give the weights."""
+        return self.source == "neural" and "weights" not in self.options
 
     @property
     def likelihood(self) -> Likelihood:
@@ -138,11 +147,15 @@ class Method:
                 f"{self.name} has no option {unknown[0]!r}; it has {', '.join([*_CHOICES, *known])}"
             )
         if n_iter is not None:
-            if n_iter < 1:
+            if n_iter < min(1, self.n_iter):
                 raise InputError(f"at least one iteration is needed, got n_iter={n_iter}")
             choices["n_iter"] = n_iter
         inherited = {key: value for key, value in self.options.items() if key in known}
-        return dataclasses.replace(self, **choices, options={**inherited, **options})
+        options = {**inherited, **options}
+        if source == "neural":  # read once, not for every recording
+            network = options["weights"] = load_weights(options.get("weights"))
+            choices["n_fft"] = network.config.n_fft
+        return dataclasses.replace(self, **choices, options=options)
 
     def n_fitted(self, n_sources: int, n_channels: int) -> int:
         """Number of sources that the model has when ``n_sources`` are wanted."""
@@ -170,17 +183,25 @@ class Method:
         n_fitted = self.n_fitted(n_sources, mixture.shape[2])
         if self.spatial == "cACGMM":
             return CACGMM(mixture, n_fitted, generator)
-        if self.start not in STARTS:
-            raise InputError(f"unknown start {self.start!r}; choose from {', '.join(STARTS)}")
         if self.spatial == "rank-1":
             check_rank1(n_fitted, mixture.shape[2])
-        start = STARTS[self.start](mixture, n_fitted, generator)
         source = SOURCES[self.source](**self.options)
+        start = self._start(source, mixture, n_fitted, generator)
         if source.at_microphone:
             start = start.at_microphones()
         spatial = self._spatial(mixture, start)
         source.initialise(start.power, generator)
         return Model(spatial, source)
+
+    def _start(
+        self, source: SourceModel, mixture: Tensor, n_fitted: int, generator: torch.Generator
+    ) -> Start:
+        if self.start == "network":
+            return source.start(mixture, n_fitted)
+        if self.start not in STARTS:
+            known = ", ".join([*STARTS, "network"])
+            raise InputError(f"unknown start {self.start!r}; choose from {known}")
+        return STARTS[self.start](mixture, n_fitted, generator)
 
     def _spatial(self, mixture: Tensor, start: Start) -> SpatialModel:
         if self.spatial == "rank-1":
@@ -263,6 +284,28 @@ _ROWS = [
         n_iter=20,
         n_fft=2048,
         options={"inference": "gradient"},
+    ),
+    Method(
+        "neural-fca",
+        "full rank",
+        "neural",
+        "em",
+        "Bando et al. 2021",
+        n_iter=5,
+        start="network",
+        fits="sources + 1",
+        n_fft=512,
+    ),
+    Method(
+        "neural-fastfca",
+        "jointly diagonal",
+        "neural",
+        "iss",
+        "Bando et al. 2023",
+        n_iter=0,
+        start="network",
+        fits="sources + 1",
+        n_fft=512,
     ),
     Method(
         "cacgmm",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
 
-from fca.source.base import SourceModel
+from fca.source.base import Evaluate, SourceModel
 from fca.spatial.base import SpatialModel
 
 
@@ -47,10 +49,15 @@ class Model:
 
     def step(self) -> None:
         """One iteration: the source model, then the spatial model. Never raises the cost."""
-        if self.source.at_microphone:
-            self.normalise()
-        self.source.update(self.spatial.statistics)
-        self.spatial.update(self.source.psd())
+        self._move(self.source.update)
+
+    def refine(self) -> None:
+        """Like :meth:`step` with :meth:`SourceModel.refine`: on the whole down, not always."""
+        self._move(self.source.refine)
+
+    def copy(self) -> Model:
+        """Model in the same state that moves on its own: updates replace tensors."""
+        return Model(copy.copy(self.spatial), copy.copy(self.source))
 
     def normalise(self) -> None:
         """Give the spatial covariances unit mean diagonal; λ then is the power at a microphone.
@@ -59,6 +66,12 @@ class Model:
         """
         absorbed = self.source.absorb(self.spatial.scale())
         self.spatial.rescale(absorbed.reciprocal())
+
+    def _move(self, update: Callable[[Evaluate], None]) -> None:
+        if self.source.at_microphone:
+            self.normalise()
+        update(self.spatial.statistics)
+        self.spatial.update(self.source.psd())
 
     def images(self, channels: slice = slice(None)) -> Tensor:
         """Source images by the multichannel Wiener filter, complex (B, F, N, C, T)."""

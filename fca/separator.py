@@ -17,9 +17,10 @@ from fca import audio
 from fca.errors import InputError
 from fca.frontend import SAMPLE_RATE, Frontend, prepare
 from fca.inference.iterate import Callback, iterate
+from fca.inference.refine import Refinement, check_refinable
 from fca.linalg import abs2
 from fca.methods import DEFAULT_METHOD, Method, get_method
-from fca.model import Fittable
+from fca.model import Fittable, Model
 from fca.permutation import align, reorder
 from fca.stft import STFT
 
@@ -83,6 +84,9 @@ class Separator:
         Iterations; the method's default if not given.
     n_starts : int
         Fits from as many random seeds, of which the one of lowest cost is kept.
+    n_refine : int
+        Steps of :class:`~fca.inference.refine.Refinement` afterwards, for methods with latent
+        vectors.
     n_fft : int, optional
         Window in samples at 16 kHz; the method's default if not given.
     hop : int, optional
@@ -111,6 +115,7 @@ class Separator:
         reference_channel: int = 0,
         n_iter: int | None = None,
         n_starts: int = 1,
+        n_refine: int = 0,
         n_fft: int | None = None,
         hop: int | None = None,
         seed: int = 0,
@@ -122,6 +127,9 @@ class Separator:
         self.method = row.with_options(n_iter=n_iter, **options)
         self.n_sources = _at_least_one("n_sources", n_sources)
         self.n_starts = _at_least_one("n_starts", n_starts)
+        if n_refine < 0:
+            raise InputError(f"n_refine cannot be negative, got {n_refine}")
+        self.n_refine = n_refine
         self.reference_channel = reference_channel
         window = n_fft or self.method.n_fft
         self.stft = STFT(window, window // 4 if hop is None else hop)
@@ -185,8 +193,22 @@ class Separator:
         for start in range(self.n_starts):
             generator = torch.Generator().manual_seed(self.seed + start)
             model = self.method.build(spectrum, self.n_sources, generator)
+            if self.n_refine:
+                check_refinable(model)
             fits.append((model, iterate(model, self.method.n_iter, callbacks)))
-        return min(fits, key=lambda fit: fit[1][-1][1])
+        model, trace = min(fits, key=lambda fit: fit[1][-1][1])
+        if self.n_refine and isinstance(model, Model):
+            return self._refine(model, trace, callbacks)
+        return model, trace
+
+    def _refine(
+        self, model: Model, trace: list[tuple[int, float]], callbacks: Sequence[Callback]
+    ) -> tuple[Model, list[tuple[int, float]]]:
+        """The model refined, the iterations counted on."""
+        refinement = Refinement(model)
+        steps = iterate(refinement, self.n_refine, callbacks)
+        done = trace[-1][0]
+        return refinement.best, trace + [(done + step, cost) for step, cost in steps[1:]]
 
     def _reference_index(self, frontend: Frontend) -> int:
         """Index of the reference channel among the live ones."""

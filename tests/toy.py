@@ -35,7 +35,7 @@ SOURCES = (
     "stack",
 )
 each_spatial = pytest.mark.parametrize("name", SPATIAL)
-CLASSICAL = [row.name for row in METHODS.values() if row.source != "vae"]
+CLASSICAL = [row.name for row in METHODS.values() if row.source not in ("vae", "neural")]
 """Methods that run with any window; those with the speech prior need the prior's."""
 
 each_update = pytest.mark.parametrize(("name", "update"), SPATIAL_UPDATES)

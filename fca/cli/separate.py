@@ -34,6 +34,13 @@ MethodName = Annotated[
     ),
 ]
 Sources = Annotated[int, typer.Option("--sources", "-n", help="Number of talkers.")]
+Weights = Annotated[
+    str | None,
+    typer.Option(help="Network of a neural method: a folder or a model's name."),
+]
+Refine = Annotated[
+    int, typer.Option(help="Steps of refinement on the recording, for methods with a speech model.")
+]
 Options = Annotated[
     list[str] | None,
     typer.Option(
@@ -61,6 +68,8 @@ def separate(
     sources: Sources = 2,
     reference_channel: ReferenceChannel = 0,
     iterations: Iterations = None,
+    weights: Weights = None,
+    refine: Refine = 0,
     option: Options = None,
     device: Device = "auto",
     seed: Seed = 0,
@@ -84,6 +93,8 @@ def separate(
         "reference_channel": reference_channel,
         "n_iter": iterations,
         "seed": seed,
+        "weights": weights,
+        "n_refine": refine,
         **parse_options(option or []),
     }
 

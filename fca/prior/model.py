@@ -183,9 +183,7 @@ class SpeechPrior(nn.Module):
 
     def decode(self, z: Tensor, gain: Tensor | None = None) -> Tensor:
         """PSD (..., F, T) of latent vectors ``z`` (..., D, T), times ``gain`` (..., 1, 1)."""
-        output = self.decoder(self.latent.embed(z.mT)).to(z.dtype)
-        log_psd = _LOG_RANGE * torch.tanh((output + _TYPICAL_LOG_POWER) / _LOG_RANGE)
-        psd = (log_psd.exp() + self.config.floor).mT
+        psd = decode(self.decoder, self.latent.embed(z.mT), self.config.floor)
         return psd if gain is None else psd * gain
 
     def reconstruct(self, power: Tensor) -> Tensor:
@@ -211,6 +209,13 @@ class SpeechPrior(nn.Module):
                 f"the prior needs powers (..., {self.config.n_freq}, frames) of its STFT "
                 f"(n_fft={self.config.n_fft}), got {tuple(power.shape)}"
             )
+
+
+def decode(network: nn.Module, embedded: Tensor, floor: float) -> Tensor:
+    """PSD (..., F, T) of embedded latent vectors (..., T, D), at least ``floor``."""
+    output = network(embedded).to(embedded.dtype)
+    log_psd = _LOG_RANGE * torch.tanh((output + _TYPICAL_LOG_POWER) / _LOG_RANGE)
+    return (log_psd.exp() + floor).mT
 
 
 def mean_power(power: Tensor) -> Tensor:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 
+from fca.errors import InputError
 from fca.spatial.base import FLOOR, Statistics
+
+if TYPE_CHECKING:
+    from fca.inference.start import Start
 
 Evaluate = Callable[[Tensor], Statistics]
 """Statistics of the mixture at given PSDs (B, F, N, T), under the current spatial model."""
@@ -26,6 +30,21 @@ class SourceModel(ABC):
     """Whether PSDs must be powers at a microphone: the spatial covariances are then normalised
     before every update, instead of sharing their scale with the PSDs as they like."""
 
+    @property
+    def refinable(self) -> bool:
+        """Whether :meth:`refine` does more than :meth:`update`."""
+        return False
+
+    def start(self, mixture: Tensor, n_sources: int) -> Start:
+        """Start of all parameters, from models that see the mixture (B, F, M, T) itself.
+
+        Raises
+        ------
+        InputError
+            From all others.
+        """
+        raise InputError("start 'network' is for source models with a network that sees mixtures")
+
     @abstractmethod
     def initialise(self, power: Tensor, generator: torch.Generator) -> None:
         """Set the parameters from first estimates of the source powers, (B, F, N, T)."""
@@ -41,6 +60,14 @@ class SourceModel(ABC):
         ``evaluate(psd)`` may be called after each block of parameters, so that every block moves on
         up-to-date statistics and the cost never rises.
         """
+
+    def refine(self, evaluate: Evaluate) -> None:
+        """One step towards a lower cost that, unlike :meth:`update`, may overshoot."""
+        self.update(evaluate)
+
+    def divergence(self) -> Tensor | float:
+        """``KL(q(Z | X) ‖ p(Z))`` of latent variables, summed over sources and frames, (B,)."""
+        return 0.0
 
     def penalty(self) -> Tensor | float:
         """Negative log-prior of the PSDs, summed over sources and bins, (B,)."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -28,6 +30,14 @@ class Stack(SourceModel):
         self.at_microphone = any(model.at_microphone for model, _ in parts)  # type: ignore[misc]
         self.n_sources = start
 
+    def __copy__(self) -> Stack:
+        """Parts are copied with their stack, so that each moves on its own."""
+        return Stack([(copy.copy(model), where.stop - where.start) for model, where in self._parts])
+
+    @property
+    def refinable(self) -> bool:
+        return any(model.refinable for model, _ in self._parts)
+
     def initialise(self, power: Tensor, generator: torch.Generator) -> None:
         if power.shape[2] != self.n_sources:
             raise InputError(f"{self.n_sources} stacked sources, {power.shape[2]} initial powers")
@@ -39,7 +49,14 @@ class Stack(SourceModel):
 
     def update(self, evaluate: Evaluate) -> None:
         for model, where in self._parts:
-            model.update(lambda psd, where=where: self._evaluate_part(evaluate, psd, where))  # type: ignore[misc]
+            model.update(self._part(evaluate, where))
+
+    def refine(self, evaluate: Evaluate) -> None:
+        for model, where in self._parts:
+            model.refine(self._part(evaluate, where))
+
+    def divergence(self) -> Tensor | float:
+        return sum((model.divergence() for model, _ in self._parts), 0.0)
 
     def penalty(self) -> Tensor | float:
         return sum((model.penalty() for model, _ in self._parts), 0.0)
@@ -48,8 +65,12 @@ class Stack(SourceModel):
         parts = [model.absorb(factor[:, :, where]) for model, where in self._parts]
         return torch.cat(parts, dim=2)
 
-    def _evaluate_part(self, evaluate: Evaluate, psd: Tensor, where: slice) -> Statistics:
+    def _part(self, evaluate: Evaluate, where: slice) -> Evaluate:
         """Statistics of one part with the PSDs of all others as they are now."""
-        whole = self.psd()
-        joined = torch.cat([whole[:, :, : where.start], psd, whole[:, :, where.stop :]], dim=2)
-        return evaluate(joined).select(where)
+
+        def evaluate_part(psd: Tensor) -> Statistics:
+            whole = self.psd()
+            joined = torch.cat([whole[:, :, : where.start], psd, whole[:, :, where.stop :]], dim=2)
+            return evaluate(joined).select(where)
+
+        return evaluate_part

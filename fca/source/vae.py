@@ -1,4 +1,4 @@
-"""Sources described by the speech prior: ``λ_nft = e_nf g_f(z_nt)`` with levels e.
+"""Sources described by the speech prior, its encoder or descent giving the latent vectors.
 
 With the three spatial models these are MVAE (rank-1; Kameoka et al. 2019), FastMNMF-DP (jointly
 diagonal; Sekiguchi et al. 2019) and full-rank FCA with a deep prior.
@@ -12,13 +12,14 @@ from torch.nn import functional
 
 from fca.errors import InputError
 from fca.prior import SpeechPrior
-from fca.source.base import Evaluate, SourceModel, floored
+from fca.source.base import Evaluate
+from fca.source.latent import Latent, energy
 from fca.spatial.base import Statistics
 
 UPDATES = ("encode", "encode moment", "gradient", "sample")
 
 
-class VAE(SourceModel):
+class VAE(Latent):
     """Decoded latent vectors z, one per source and frame, at the level of a microphone.
 
     Parameters
@@ -35,6 +36,8 @@ class VAE(SourceModel):
         Gradient steps, or sweeps of the sampler, per update.
     rate : float
         Size of the gradient steps (Adam), or standard deviation of the sampler's proposals.
+    stochastic : bool
+        Draw encoded z from their posterior, for training by the evidence lower bound.
 
     Raises
     ------
@@ -43,8 +46,6 @@ class VAE(SourceModel):
     """
 
     at_microphone = True
-    _z: Tensor
-    _level: Tensor
 
     def __init__(
         self,
@@ -52,24 +53,23 @@ class VAE(SourceModel):
         inference: str = "encode",
         n_steps: int = 10,
         rate: float = 0.05,
+        stochastic: bool = False,
     ) -> None:
         if inference not in UPDATES:
             raise InputError(f"unknown update {inference!r} of a VAE: choose {', '.join(UPDATES)}")
         if n_steps < 1:
             raise InputError(f"at least one step is needed, got n_steps={n_steps}")
         self.prior = SpeechPrior.from_pretrained(prior) if isinstance(prior, str) else prior
-        if not inference.startswith("encode") and self.prior.config.latent != "gaussian":
+        gaussian = self.prior.config.latent == "gaussian"
+        if not inference.startswith("encode") and not gaussian:
             raise InputError(f"{inference} needs Gaussian latents, not {self.prior.config.latent}")
+        super().__init__(self.prior, gaussian, n_steps, rate, stochastic)
         self._update = inference
-        self.n_steps, self.rate = n_steps, rate
 
     def initialise(self, power: Tensor, generator: torch.Generator) -> None:
         self.prior = self.prior.to(power.device, power.dtype)
         self._generator = generator
         self._encode(power)
-
-    def psd(self) -> Tensor:
-        return self._decode(self._z)
 
     def update(self, evaluate: Evaluate) -> None:
         if self._update == "encode":
@@ -81,14 +81,6 @@ class VAE(SourceModel):
         else:
             self._sample(evaluate)
 
-    def penalty(self) -> Tensor | float:
-        """``½ ‖z‖²`` for Gaussian latents; the other families are uniform."""
-        return _energy(self._z).sum((1, 2)) if self.prior.config.latent == "gaussian" else 0.0
-
-    def absorb(self, factor: Tensor) -> Tensor:
-        self._level = self._level * factor[..., None]
-        return factor
-
     def _encode(self, power: Tensor) -> None:
         """Latent vectors (B, N, D, T) and the likeliest level of each source from its power.
 
@@ -96,35 +88,9 @@ class VAE(SourceModel):
         decoded PSD is too large and would grow from round to round.
         """
         code = self.prior.encode(power.transpose(1, 2))
-        self._z, self._level = code.z, code.gain.transpose(1, 2)
+        self._infer(code.posterior)
+        self._level = code.gain.transpose(1, 2)
         self._level = self._level * (power / self.psd()).mean((1, 3), keepdim=True)
-
-    def _decode(self, z: Tensor) -> Tensor:
-        return floored(self._level * self.prior.decode(z).transpose(1, 2))
-
-    @torch.enable_grad()
-    def _descend(self, statistics: Statistics) -> None:
-        """Adam on the majoriser; a source for which it did not fall keeps its z."""
-        before = self._z.detach()
-        z = before.clone().requires_grad_()
-        optimizer = torch.optim.Adam([z], lr=self.rate)
-        for _ in range(self.n_steps):
-            (z.grad,) = torch.autograd.grad(self._majoriser(z, statistics).sum(), z)
-            optimizer.step()
-        with torch.no_grad():
-            fell = self._majoriser(z, statistics) < self._majoriser(before, statistics)
-        self._z = torch.where(fell[:, :, None, None], z.detach(), before)
-
-    def _majoriser(self, z: Tensor, statistics: Statistics) -> Tensor:
-        """``Σ_ft (λ₀² a / λ + b λ) + ½ ‖z‖²`` of each source, (B, N).
-
-        It touches the cost at the PSDs λ₀ of the statistics and lies above it elsewhere: the
-        quadratic form is convex in 1/λ and the log-determinant concave in λ (Févotte & Idier 2011;
-        Sawada et al. 2013, eq. 28).
-        """
-        psd = self._decode(z)
-        convex = statistics.quadratic.detach() * statistics.psd.detach().square() / psd
-        return (convex + statistics.trace.detach() * psd).sum((1, 3)) + _energy(z).sum(2)
 
     def _sample(self, evaluate: Evaluate) -> None:
         """Metropolis sweeps; frames beyond the reach of the decoder's context move at once."""
@@ -146,7 +112,7 @@ class VAE(SourceModel):
         self._z = before.clone()
         self._z[:, source] += self.rate * noise.to(before.device) * moving
         changed = evaluate(self.psd()).bin_nll().sum(1)
-        rise = _windowed(changed - nll, reach) + (_energy(self._z) - _energy(before))[:, source]
+        rise = _windowed(changed - nll, reach) + (energy(self._z) - energy(before))[:, source]
         chance = torch.rand(rise.shape, generator=self._generator, dtype=rise.dtype)
         accepted = moving & (chance.to(rise.device).log() < -rise)
         self._z[:, source] = torch.where(accepted[:, None], self._z[:, source], before[:, source])
@@ -161,11 +127,6 @@ def observed_power(statistics: Statistics) -> Tensor:
     on; repeated rounds from the second moment lose detail and drift.
     """
     return statistics.psd * statistics.multiplier.square()
-
-
-def _energy(z: Tensor) -> Tensor:
-    """−log of the standard Gaussian density of z (B, N, D, T) without constants, (B, N, T)."""
-    return 0.5 * z.square().sum(2)
 
 
 def _windowed(values: Tensor, reach: int) -> Tensor:

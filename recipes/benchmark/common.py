@@ -80,7 +80,10 @@ def entries(config: Mapping[str, Any], only: Sequence[str] = ()) -> list[Entry]:
     """
     from fca.methods import METHODS
 
-    ours: dict[str, Any] = {name: {} for name in METHODS if name not in config.get("leave_out", ())}
+    left_out = config.get("leave_out", ())
+    ours: dict[str, Any] = {
+        name: {} for name, row in METHODS.items() if name not in left_out and not row.needs_weights
+    }
     ours |= config.get("variants") or {}
     found = [
         Entry(name, options.pop("method", name), False, options)

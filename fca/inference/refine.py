@@ -1,0 +1,81 @@
+"""Refinement of a fitted model on its own recording, never to its disadvantage."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fca.errors import InputError
+from fca.model import Fittable, Model
+from fca.source.base import SourceModel
+from fca.spatial.base import SpatialModel
+
+
+class Refinement:
+    """A model whose latent vectors move by Adam, and the best that was met.
+
+    Each step moves z and then updates the spatial parameters (Bando et al. 2021, section III-D).
+    The cost is the negative evidence lower bound at the latent vectors; as Adam overshoots at
+    times, every recording keeps the parameters with which its cost was lowest. The loop that fits
+    models iterates it like any of them.
+
+    Parameters
+    ----------
+    model : Model
+        Where it begins; stays as it is.
+
+    Raises
+    ------
+    InputError
+        From :func:`check_refinable`.
+    """
+
+    def __init__(self, model: Model) -> None:
+        check_refinable(model)
+        self._model = model.copy()
+        self.best = model
+        self._cost = model.cost()
+
+    def cost(self) -> Tensor:
+        """Lowest cost so far, (B,)."""
+        return self._cost
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Move, and keep what became better."""
+        self._model = self._model.copy()
+        self._model.refine()
+        cost = self._model.cost()
+        better = cost < self._cost
+        self._cost = torch.where(better, cost, self._cost)
+        spatial = _choose(better, self._model.spatial, self.best.spatial)
+        self.best = Model(spatial, _choose(better, self._model.source, self.best.source))
+
+    def images(self, channels: slice = slice(None)) -> Tensor:
+        """Source images of the best, complex (B, F, N, C, T)."""
+        return self.best.images(channels)
+
+
+def check_refinable(model: Fittable) -> None:
+    """Raise :class:`InputError` unless gradients can move latent vectors of the model."""
+    if not (isinstance(model, Model) and model.source.refinable):
+        raise InputError("nothing to refine: the method has no Gaussian latent vectors")
+
+
+def _choose(better: Tensor, new: Any, old: Any) -> Any:
+    """``new`` with the state of ``old`` in those recordings that are not ``better``, (B,)."""
+    if new is old:
+        return old
+    if isinstance(new, Tensor) and isinstance(old, Tensor):
+        return torch.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+    if isinstance(new, list | tuple) and isinstance(old, list | tuple):
+        return type(new)(_choose(better, a, b) for a, b in zip(new, old, strict=True))
+    if isinstance(new, SpatialModel | SourceModel):
+        chosen = copy.copy(new)
+        for name, value in vars(new).items():
+            setattr(chosen, name, _choose(better, value, getattr(old, name, value)))
+        return chosen
+    return new

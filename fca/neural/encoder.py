@@ -1,0 +1,187 @@
+"""From a mixture to the posterior of its sources' latent vectors, and to the basis Q if wanted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from fca.linalg import pack_outer, regularise, weighted_covariance
+from fca.neural.blocks import BLOCKS
+from fca.spatial.base import FLOOR
+from fca.spatial.demixing import iss
+from fca.spatial.diagonal import LOAD
+
+_EPSILON = 1e-6
+_TYPICAL_LOG_POWER = -6.0
+_LOG_POWER_SPREAD = 4.0
+_LOG_WEIGHT_RANGE = 6.0
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What the encoder says of a mixture.
+
+    Attributes
+    ----------
+    raw : Tensor
+        Unconstrained parameters of the posteriors, (B, N, T, P).
+    log_level : Tensor
+        Logarithm of the sources' levels e, (B, 1, N, 1).
+    demixing : Tensor
+        Q, (B, F, M, M); the identity from encoders of full-rank models.
+    gains : Tensor
+        g, (B, F, N, M); ones from encoders of full-rank models.
+    """
+
+    raw: Tensor
+    log_level: Tensor
+    demixing: Tensor
+    gains: Tensor
+
+
+class Encoder(nn.Module):
+    """Blocks of layers over frames, with a sweep of ISS between every two of them for FastFCA.
+
+    The input is ``log |x₁|²`` and the phase differences of the other microphones to the first as
+    unit phasors (Bando et al. 2021). Between blocks, the encoder of a jointly diagonal model gives
+    weights in the place of ``1/ỹ`` to a sweep of iterative source steering, and sees the outputs
+    ``log |Qx|²`` of the basis that results (Bando et al. 2023). The last block gives the gains,
+    as weights of the mean output powers.
+
+    Parameters
+    ----------
+    n_freq, n_channels, n_sources : int
+        F, M and N, the background included.
+    n_parameters : int
+        P, numbers per posterior.
+    block : str
+        A key of :data:`fca.neural.blocks.BLOCKS`.
+    n_blocks, n_layers : int
+        Blocks and layers in each.
+    width, hidden : int
+        Channels between and inside blocks.
+    diagonal : bool
+        Whether Q and g are wanted.
+    levels : bool
+        Whether the sources' levels are; they are one otherwise.
+    """
+
+    def __init__(
+        self,
+        n_freq: int,
+        n_channels: int,
+        n_sources: int,
+        n_parameters: int,
+        *,
+        block: str,
+        n_blocks: int,
+        n_layers: int,
+        width: int,
+        hidden: int,
+        diagonal: bool,
+        levels: bool,
+    ) -> None:
+        super().__init__()
+        self.n_sources = n_sources
+        self.lean = False
+        self.enter = nn.Linear((2 * n_channels - 1) * n_freq, width)
+        self.blocks = nn.ModuleList(BLOCKS[block](width, hidden, n_layers) for _ in range(n_blocks))
+        self.posterior = nn.Linear(width, n_sources * n_parameters)
+        self.level = nn.Linear(width, n_sources) if levels else None
+        n_outputs = n_freq * n_channels
+        sweeps = n_blocks - 1 if diagonal else 0
+        self.weigh = nn.ModuleList(nn.Linear(width, n_outputs) for _ in range(sweeps))
+        self.see = nn.ModuleList(nn.Linear(n_outputs, width) for _ in range(sweeps))
+        self.gains = nn.Linear(width, n_outputs * n_sources) if diagonal else None
+
+    def forward(self, mixture: Tensor) -> Encoding:
+        """Encoding of mixtures X (B, F, M, T) of unit mean power.
+
+        With ``lean`` set, activations inside blocks are computed again on the way back.
+        """
+        hidden = self.enter(features(mixture))
+        eye = torch.eye(mixture.shape[2], dtype=mixture.dtype, device=mixture.device)
+        demixing = eye.expand(*mixture.shape[:2], -1, -1)
+        for k in range(len(self.blocks)):
+            if self.lean:
+                stage = checkpoint(self._stage, k, hidden, demixing, mixture, use_reentrant=False)
+            else:
+                stage = self._stage(k, hidden, demixing, mixture)
+            hidden, demixing = stage
+        raw = self.posterior(hidden).unflatten(-1, (self.n_sources, -1)).transpose(1, 2)
+        return Encoding(
+            raw, self._log_level(hidden), demixing, self._gains(hidden, demixing, mixture)
+        )
+
+    def _stage(
+        self, k: int, hidden: Tensor, demixing: Tensor, mixture: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """One block, and the sweep of ISS that follows it."""
+        hidden = self.blocks[k](hidden)
+        if k >= len(self.weigh):
+            return hidden, demixing
+        log_weight = _frequency_major(self.weigh[k](hidden), mixture.shape[2])
+        demixing = sweep(demixing, mixture, _bounded(log_weight).exp())
+        seen = _time_major(_standardised(_power(demixing @ mixture)))
+        return hidden + self.see[k](seen), demixing
+
+    def _log_level(self, hidden: Tensor) -> Tensor:
+        if self.level is None:
+            return hidden.new_zeros(len(hidden), 1, self.n_sources, 1)
+        return _bounded(self.level(hidden).mean(1))[:, None, :, None]
+
+    def _gains(self, hidden: Tensor, demixing: Tensor, mixture: Tensor) -> Tensor:
+        """``g_nfm ∝ Σ_t σ(·) |Qx|²``, of unit mean over m, (B, F, N, M)."""
+        batch, n_freq, n_channels, n_frames = mixture.shape
+        if self.gains is None:
+            return hidden.new_ones(batch, n_freq, self.n_sources, n_channels)
+        masks = self.gains(hidden).sigmoid().reshape(batch, n_frames, self.n_sources, n_freq, -1)
+        gains = torch.einsum("btnfm,bfmt->bfnm", masks, _power(demixing @ mixture))
+        return (gains / gains.mean(-1, keepdim=True)).clamp_min(FLOOR)
+
+
+def features(mixture: Tensor) -> Tensor:
+    """``log |x₁|²`` and phasors ``x_m x₁*/|x_m x₁*|`` of X (B, F, M, T), (B, T, (2M − 1) F)."""
+    first = mixture[:, :, :1]
+    product = mixture[:, :, 1:] * first.conj()
+    phasor = product / product.abs().clamp_min(_EPSILON)
+    parts = [_standardised(_power(first)), phasor.real, phasor.imag]
+    return torch.cat([_time_major(part) for part in parts], dim=-1)
+
+
+def sweep(demixing: Tensor, mixture: Tensor, weight: Tensor) -> Tensor:
+    """One sweep of ISS on Q with frame weights (B, F, M, T), then outputs scaled to unit power.
+
+    The scale of Q is that of the weights otherwise, which are the network's to choose.
+    """
+    covariance = regularise(weighted_covariance(pack_outer(mixture), weight), LOAD)
+    moved = iss(demixing, covariance, lambda rows: rows)
+    power = _power(moved @ mixture).mean((1, 2, 3), keepdim=True)
+    return moved / power.sqrt()
+
+
+def _power(values: Tensor) -> Tensor:
+    return values.real.square() + values.imag.square()
+
+
+def _standardised(power: Tensor) -> Tensor:
+    """Log-power of about zero mean and unit variance."""
+    return ((power + _EPSILON).log() - _TYPICAL_LOG_POWER) / _LOG_POWER_SPREAD
+
+
+def _bounded(values: Tensor) -> Tensor:
+    return _LOG_WEIGHT_RANGE * torch.tanh(values / _LOG_WEIGHT_RANGE)
+
+
+def _time_major(values: Tensor) -> Tensor:
+    """(B, F, M, T) to (B, T, F M)."""
+    return values.permute(0, 3, 1, 2).flatten(2)
+
+
+def _frequency_major(values: Tensor, n_channels: int) -> Tensor:
+    """(B, T, F M) to (B, F, M, T)."""
+    split = values.reshape(*values.shape[:2], -1, n_channels)
+    return split.permute(0, 2, 3, 1)

@@ -1,0 +1,122 @@
+"""Sources described by decoded latent vectors: ``λ_nft = e_nf g_f(z_nt)`` with levels e."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from fca.prior.latents import Posterior
+from fca.source.base import Evaluate, SourceModel, floored
+from fca.spatial.base import Statistics
+
+
+class Decoder(Protocol):
+    """What turns latent vectors into power spectral densities."""
+
+    def decode(self, z: Tensor) -> Tensor:
+        """PSD (..., F, T) of latent vectors ``z`` (..., D, T)."""
+
+
+class Latent(SourceModel):
+    """Latent vectors z, one per source and frame, and what all ways to infer them share.
+
+    A subclass sets the posterior by :meth:`_infer` and the levels.
+
+    Parameters
+    ----------
+    decoder : Decoder
+        g.
+    gaussian : bool
+        Whether z has a standard Gaussian prior; only then can it be moved by gradients.
+    n_steps, rate : int, float
+        Gradient steps per update and their size (Adam).
+    stochastic : bool
+        Draw z from its posterior instead of taking the mean, as the evidence lower bound asks
+        while networks are trained; from torch's global generator.
+    """
+
+    _z: Tensor
+    _level: Tensor
+    _posterior: Posterior
+
+    def __init__(
+        self, decoder: Decoder, gaussian: bool, n_steps: int, rate: float, stochastic: bool
+    ) -> None:
+        self._decoder, self._gaussian = decoder, gaussian
+        self.n_steps, self.rate, self.stochastic = n_steps, rate, stochastic
+        self._optimizer: torch.optim.Adam | None = None
+
+    @property
+    def refinable(self) -> bool:
+        return self._gaussian
+
+    def psd(self) -> Tensor:
+        return self._decode(self._z)
+
+    def penalty(self) -> Tensor | float:
+        """``½ ‖z‖²`` for Gaussian latents; the other families are uniform."""
+        return energy(self._z).sum((1, 2)) if self._gaussian else 0.0
+
+    def divergence(self) -> Tensor | float:
+        return self._posterior.kl().sum((1, 2))
+
+    def absorb(self, factor: Tensor) -> Tensor:
+        self._level = self._level * factor[..., None]
+        return factor
+
+    def refine(self, evaluate: Evaluate) -> None:
+        """One step of Adam on the cost in z; its moments are kept from step to step."""
+        if self._optimizer is None:
+            self._optimizer = self._adam(self._z)
+        (leaf,) = self._optimizer.param_groups[0]["params"]
+        leaf.data.copy_(self._z)  # the best so far, where it was taken up again
+        self._move(self._optimizer, evaluate(self.psd()))
+        self._z = leaf.detach().clone()
+
+    def _infer(self, posterior: Posterior) -> None:
+        """Take over a posterior of all sources, (B, N, T, D)."""
+        self._posterior = posterior
+        self._z = (posterior.sample() if self.stochastic else posterior.mean).mT
+
+    def _decode(self, z: Tensor) -> Tensor:
+        return floored(self._level * self._decoder.decode(z).transpose(1, 2))
+
+    def _descend(self, statistics: Statistics) -> None:
+        """Adam on the majoriser; a source for which it did not fall keeps its z."""
+        before = self._z.detach()
+        optimizer = self._adam(before)
+        for _ in range(self.n_steps):
+            z = self._move(optimizer, statistics)
+        with torch.no_grad():
+            fell = self._majoriser(z, statistics) < self._majoriser(before, statistics)
+        self._z = torch.where(fell[:, :, None, None], z.detach(), before)
+
+    def _adam(self, z: Tensor) -> torch.optim.Adam:
+        return torch.optim.Adam([z.detach().clone().requires_grad_()], lr=self.rate)
+
+    @torch.enable_grad()
+    def _move(self, optimizer: torch.optim.Adam, statistics: Statistics) -> Tensor:
+        """One step on the majoriser, whose gradient at the statistics is that of the cost."""
+        (z,) = optimizer.param_groups[0]["params"]
+        (z.grad,) = torch.autograd.grad(self._majoriser(z, statistics).sum(), z)
+        optimizer.step()
+        moved: Tensor = z
+        return moved
+
+    def _majoriser(self, z: Tensor, statistics: Statistics) -> Tensor:
+        """``Σ_ft (λ₀² a / λ + b λ) + ½ ‖z‖²`` of each source, (B, N).
+
+        It touches the cost at the PSDs λ₀ of the statistics and lies above it elsewhere: the
+        quadratic form is convex in 1/λ and the log-determinant concave in λ (Févotte & Idier 2011;
+        Sawada et al. 2013, eq. 28).
+        """
+        psd = self._decode(z)
+        convex = statistics.quadratic.detach() * statistics.psd.detach().square() / psd
+        return (convex + statistics.trace.detach() * psd).sum((1, 3)) + energy(z).sum(2)
+
+
+def energy(z: Tensor) -> Tensor:
+    """−log of the standard Gaussian density of z (B, N, D, T) without constants, (B, N, T)."""
+    return 0.5 * z.square().sum(2)

@@ -1,0 +1,140 @@
+"""Refinement on a recording: never to its disadvantage, for every model with latent vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from test_neural import network
+from torch import Tensor
+from toy import random_mixture, seeded
+
+from fca.errors import InputError
+from fca.inference import iterate
+from fca.inference.refine import Refinement
+from fca.methods import get_method
+from fca.model import Model
+from fca.prior import PriorConfig, SpeechPrior
+from fca.separator import Separator
+
+F, M, T = 17, 3, 24
+
+
+@pytest.fixture(scope="module")
+def prior() -> SpeechPrior:
+    torch.manual_seed(0)
+    model = SpeechPrior(PriorConfig(n_fft=32, hop=8, latent_dim=3, width=16))
+    with torch.no_grad():
+        model.decoder[-1].weight.mul_(20.0)
+    return model.eval().requires_grad_(False)
+
+
+def neural(name: str, mixture: Tensor, _: SpeechPrior) -> Model:
+    row = get_method(name).with_options(weights=network(name))
+    with torch.no_grad():
+        model = row.build(mixture, 2, seeded())
+        iterate(model, row.n_iter)
+    assert isinstance(model, Model)
+    return model
+
+
+def with_prior(name: str, mixture: Tensor, prior: SpeechPrior) -> Model:
+    row = get_method(name).with_options(prior=prior, start="identity")
+    model = row.build(mixture, 2, seeded())
+    assert isinstance(model, Model)
+    return model
+
+
+def stacked(name: str, mixture: Tensor, prior: SpeechPrior) -> Model:
+    row = get_method(name).with_options(source="vae, nmf", prior=prior, start="identity")
+    model = row.build(mixture, 2, seeded())
+    assert isinstance(model, Model)
+    return model
+
+
+CASES = [
+    (neural, "neural-fca"),
+    (neural, "neural-fastfca"),
+    (with_prior, "mvae"),
+    (with_prior, "fastmnmf-dp"),
+    (with_prior, "mnmf-dp"),
+    (stacked, "fastmnmf-dp"),
+]
+Maker = Callable[[str, Tensor, SpeechPrior], Model]
+
+
+@pytest.fixture
+def mixture() -> Tensor:
+    return random_mixture(F, M, T, batch=2, dtype=torch.float32)
+
+
+@pytest.mark.parametrize(("make", "name"), CASES)
+@pytest.mark.parametrize("rate", [0.05, 30.0])
+def test_no_recording_ends_worse_than_it_began(
+    make: Maker, name: str, rate: float, mixture: Tensor, prior: SpeechPrior
+) -> None:
+    """Whatever the step: at a rate of 30 Adam overshoots grossly."""
+    model = make(name, mixture, prior)
+    for part in [model.source, *(p for p, _ in getattr(model.source, "_parts", []))]:
+        part.rate = rate
+    before = model.cost()
+    refinement = Refinement(model)
+    costs = [before]
+    for _ in range(8):
+        refinement.step()
+        costs.append(refinement.cost())
+    trace = torch.stack(costs)
+    assert bool((trace.diff(dim=0) <= 0).all())
+    torch.testing.assert_close(refinement.best.cost(), trace[-1])
+    if rate < 1:
+        assert bool((trace[-1] < trace[0]).all())
+    assert torch.equal(model.cost(), before), "the model it began with stays"
+
+
+@pytest.mark.parametrize("name", ["neural-fca", "neural-fastfca"])
+def test_recordings_of_a_batch_do_not_meet(name: str, mixture: Tensor, prior: SpeechPrior) -> None:
+    def refined(part: Tensor) -> Tensor:
+        refinement = Refinement(neural(name, part, prior))
+        iterate(refinement, 3)
+        return refinement.images()
+
+    together = refined(mixture)
+    alone = torch.cat([refined(mixture[:1]), refined(mixture[1:])])
+    torch.testing.assert_close(together, alone, rtol=1e-3, atol=1e-3)
+
+
+def test_refining_goes_on_from_the_best(mixture: Tensor, prior: SpeechPrior) -> None:
+    refinement = Refinement(with_prior("fastmnmf-dp", mixture, prior))
+    iterate(refinement, 3)
+    again = Refinement(refinement.best)
+    iterate(again, 3)
+    assert bool((again.cost() <= refinement.cost()).all())
+
+
+def test_separator_counts_on_and_never_ends_higher() -> None:
+    wave = np.random.default_rng(0).standard_normal((M, 4000)).astype(np.float32)
+    plain, refined = (
+        Separator("neural-fca", weights=network(), n_refine=n)(wave, 16000) for n in (0, 6)
+    )
+    assert refined.cost[: len(plain.cost)] == plain.cost
+    assert refined.cost[-1][0] == plain.cost[-1][0] + 6
+    assert refined.cost[-1][1] <= plain.cost[-1][1]
+    assert not torch.equal(plain.sources, refined.sources)
+
+
+@pytest.mark.parametrize("method", ["fastmnmf2", "cacgmm"])
+def test_methods_without_latent_vectors_are_refused(method: str) -> None:
+    wave = np.random.default_rng(0).standard_normal((2, 8000)).astype(np.float32)
+    with pytest.raises(InputError, match="nothing to refine"):
+        Separator(method, n_refine=3)(wave, 16000)
+    with pytest.raises(InputError, match="cannot be negative"):
+        Separator(method, n_refine=-1)
+
+
+def test_other_latents_are_refused(mixture: Tensor) -> None:
+    prior = SpeechPrior(PriorConfig(n_fft=32, hop=8, latent="dirichlet", width=8))
+    row = get_method("fastmnmf-dp").with_options(prior=prior, inference="encode")
+    with pytest.raises(InputError, match="no Gaussian latent vectors"):
+        Refinement(row.build(mixture, 2, seeded()))
