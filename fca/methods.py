@@ -15,6 +15,7 @@ from fca.clustering import CACGMM
 from fca.errors import InputError
 from fca.inference.start import STARTS, Start
 from fca.likelihood import Gaussian, Likelihood, StudentT
+from fca.mixing import Mixing
 from fca.model import Fittable, Model
 from fca.source import (
     NMF,
@@ -30,6 +31,7 @@ from fca.source import (
 from fca.source.neural import Neural, load_weights
 from fca.spatial import FullRank, JointlyDiagonal, Rank1, SpatialModel
 from fca.spatial.diagonal import check_rank1
+from fca.spatial.observation import Observation
 
 SOURCES: dict[str, Callable[..., SourceModel]] = {
     "gauss": Gauss,
@@ -45,6 +47,7 @@ SOURCES: dict[str, Callable[..., SourceModel]] = {
 SPATIAL_MODELS = ("rank-1", "jointly diagonal", "jointly diagonal, shared gains", "full rank")
 FITS = ("sources", "sources + 1", "sources + noise", "channels")
 _CHOICES = ("spatial", "source", "start", "update", "fits", "align", "dof")
+_MIXING = tuple(choice.name for choice in dataclasses.fields(Mixing))
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,8 @@ class Method:
         Degrees of freedom of a Student's t likelihood; None for the Gaussian.
     options : mapping
         Arguments of the source model.
+    mixing : Mixing
+        How reverberation is modelled.
     """
 
     name: str
@@ -98,10 +103,13 @@ class Method:
     dof: float | None = None
     n_fft: int = 4096
     options: Mapping[str, Any] = field(default_factory=dict)
+    mixing: Mixing = field(default_factory=Mixing)
 
     def __post_init__(self) -> None:
         if self.fits not in FITS:
             raise InputError(f"cannot fit {self.fits!r}; choose from {', '.join(FITS)}")
+        if self.mixing.reverberation != "none" and self.spatial in ("full rank", "cACGMM"):
+            raise InputError(f"{self.name}: reverberation goes with a demixing matrix only")
 
     @property
     def inference(self) -> str:
@@ -137,15 +145,16 @@ class Method:
             For an option that neither has.
         """
         choices = {key: options.pop(key) for key in _CHOICES if key in options}
+        mixing = {key: options.pop(key) for key in _MIXING if key in options}
+        choices["mixing"] = dataclasses.replace(self.mixing, **mixing)
         source = choices.get("source", self.source)
         if source not in SOURCES:
             raise InputError(f"unknown source model {source!r}; choose from {', '.join(SOURCES)}")
         known = inspect.signature(SOURCES[source]).parameters
         unknown = sorted(set(options) - set(known))
         if unknown:
-            raise InputError(
-                f"{self.name} has no option {unknown[0]!r}; it has {', '.join([*_CHOICES, *known])}"
-            )
+            all_known = ", ".join([*_CHOICES, *_MIXING, *known])
+            raise InputError(f"{self.name} has no option {unknown[0]!r}; it has {all_known}")
         if n_iter is not None:
             if n_iter < min(1, self.n_iter):
                 raise InputError(f"at least one iteration is needed, got n_iter={n_iter}")
@@ -185,11 +194,12 @@ class Method:
             return CACGMM(mixture, n_fitted, generator)
         if self.spatial == "rank-1":
             check_rank1(n_fitted, mixture.shape[2])
+        observation = self.mixing.observe(mixture)
         source = SOURCES[self.source](**self.options)
-        start = self._start(source, mixture, n_fitted, generator)
+        start = self._start(source, observation.early(), n_fitted, generator)
         if source.at_microphone:
             start = start.at_microphones()
-        spatial = self._spatial(mixture, start)
+        spatial = self._spatial(observation, start)
         source.initialise(start.power, generator)
         return Model(spatial, source)
 
@@ -203,15 +213,16 @@ class Method:
             raise InputError(f"unknown start {self.start!r}; choose from {known}")
         return STARTS[self.start](mixture, n_fitted, generator)
 
-    def _spatial(self, mixture: Tensor, start: Start) -> SpatialModel:
-        if self.spatial == "rank-1":
-            n_sources = start.power.shape[2]
-            return Rank1(mixture, start.demixing, n_sources, self.update, self.likelihood)
+    def _spatial(self, observation: Observation, start: Start) -> SpatialModel:
+        mixture, demixing = observation.mixture, start.demixing
         if self.spatial == "full rank":
             return FullRank(mixture, start.scm(), self.update, self.likelihood)
+        inference = (self.update, self.likelihood, observation)
+        if self.spatial == "rank-1":
+            return Rank1(mixture, demixing, start.power.shape[2], *inference)
         if self.spatial in SPATIAL_MODELS:
             gains = start.gains(shared="shared" in self.spatial)
-            return JointlyDiagonal(mixture, start.demixing, gains, self.update, self.likelihood)
+            return JointlyDiagonal(mixture, demixing, gains, *inference)
         known = ", ".join(SPATIAL_MODELS)
         raise InputError(f"unknown spatial model {self.spatial!r}; choose from {known}")
 

@@ -117,6 +117,17 @@ class TestResults:
         assert records(result)[0]["settings"]["n_fft"] == 512
         assert records(result)[0]["settings"]["start"] == "identity"
 
+    def test_reverberation_is_taken_out(self, wav: Path, out: Path) -> None:
+        separate(wav, "-o", out / "reverberant", "-O", "n_fft=1024")
+        options = ["--reverberation", "ar", "-O", "n_fft=1024", "-O", "taps=2", "--json"]
+        result = separate(wav, "-o", out / "early", *options)
+        assert records(result)[0]["settings"]["reverberation"] == "ar"
+        reverberant, early = (
+            audio.read(out / kind / "talk" / "source1.wav")[0] for kind in ("reverberant", "early")
+        )
+        assert reverberant.shape == early.shape
+        assert np.linalg.norm(reverberant - early) > 0.01 * np.linalg.norm(reverberant)
+
     def test_same_seed_same_samples(self, wav: Path, out: Path) -> None:
         for folder in ("a", "b"):
             options = ["--method", "fastmnmf1", "-i", 2, "--seed", 3]

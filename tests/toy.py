@@ -11,6 +11,7 @@ from fca.methods import METHODS
 from fca.model import Model
 from fca.source import NMF, Fixed, Free, Gauss, Laplace, SourceModel, Stack, Stationary, Student
 from fca.spatial import FullRank, JointlyDiagonal, Rank1, SpatialModel
+from fca.spatial.observation import Observation
 
 DEMIXING = ("ip", "ip2", "iss")
 SPATIAL = {
@@ -100,6 +101,7 @@ def spatial_model(
     update: str | None = None,
     *,
     likelihood: Likelihood | None = None,
+    observation: Observation | None = None,
     seed: int = 1,
 ) -> SpatialModel:
     """Spatial model called ``name`` with random parameters."""
@@ -114,10 +116,10 @@ def spatial_model(
         (batch, n_freq, n_channels, n_channels), rng, dtype
     )
     if name in ("rank-1", "overdetermined"):
-        return Rank1(mixture, demixing, n_sources, update, likelihood)
+        return Rank1(mixture, demixing, n_sources, update, likelihood, observation)
     gains_freq = 1 if name == "shared gains" else n_freq
     gains = random_psd((batch, gains_freq, n_sources, n_channels), rng, dtype)
-    return JointlyDiagonal(mixture, demixing, gains, update, likelihood)
+    return JointlyDiagonal(mixture, demixing, gains, update, likelihood, observation)
 
 
 def source_model(kind: str, power: Tensor, seed: int = 2) -> SourceModel:

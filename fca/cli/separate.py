@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -41,6 +41,14 @@ Weights = Annotated[
 Refine = Annotated[
     int, typer.Option(help="Steps of refinement on the recording, for methods with a speech model.")
 ]
+Reverberation = Annotated[
+    Literal["none", "ar"] | None,
+    typer.Option(
+        help="How sound that outlasts the window is modelled, and taken out: predicted from past "
+        "frames (ar), at -O taps=5 -O delay=3; -O reverberant=true keeps it.",
+        show_default="none",
+    ),
+]
 Options = Annotated[
     list[str] | None,
     typer.Option(
@@ -70,6 +78,7 @@ def separate(
     iterations: Iterations = None,
     weights: Weights = None,
     refine: Refine = 0,
+    reverberation: Reverberation = None,
     option: Options = None,
     device: Device = "auto",
     seed: Seed = 0,
@@ -95,6 +104,7 @@ def separate(
         "seed": seed,
         "weights": weights,
         "n_refine": refine,
+        "reverberation": reverberation,
         **parse_options(option or []),
     }
 

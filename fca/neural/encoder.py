@@ -12,7 +12,7 @@ from fca.linalg import pack_outer, regularise, weighted_covariance
 from fca.neural.blocks import BLOCKS
 from fca.spatial.base import FLOOR
 from fca.spatial.demixing import iss
-from fca.spatial.diagonal import LOAD
+from fca.spatial.observation import LOAD
 
 _EPSILON = 1e-6
 _TYPICAL_LOG_POWER = -6.0

@@ -8,13 +8,14 @@ identity they are the rank-1 models of IVA and ILRMA, Q being the demixing matri
 from __future__ import annotations
 
 import functools
+from abc import abstractmethod
 
 import torch
 from torch import Tensor
 
 from fca.errors import InputError
 from fca.likelihood import Gaussian, Likelihood
-from fca.linalg import pack_outer, real_form, regularise, weighted_covariance
+from fca.linalg import real_form
 from fca.spatial.base import (
     FLOOR,
     ObservedStatistics,
@@ -24,9 +25,7 @@ from fca.spatial.base import (
     log_abs_det,
 )
 from fca.spatial.demixing import DEMIXING_UPDATES, orthogonal_background
-
-LOAD = 4.0
-"""Diagonal load of covariances in units of rounding: identical channels are told apart by it."""
+from fca.spatial.observation import Observation
 
 
 class Diagonal(SpatialModel):
@@ -44,6 +43,8 @@ class Diagonal(SpatialModel):
         How Q is updated.
     likelihood : Likelihood
         Gaussian unless given.
+    observation : Observation
+        What Q is applied to; the mixture itself unless given.
     """
 
     def __init__(
@@ -53,21 +54,19 @@ class Diagonal(SpatialModel):
         n_sources: int,
         update: str = "ip",
         likelihood: Likelihood | None = None,
+        observation: Observation | None = None,
     ) -> None:
         if update not in DEMIXING_UPDATES:
             known = ", ".join(DEMIXING_UPDATES)
             raise InputError(f"unknown update {update!r} of a demixing matrix; choose from {known}")
         self.mixture = mixture
+        self.observation = observation or Observation(mixture)
         self.n_sources = n_sources
         self.likelihood: Likelihood = likelihood or Gaussian()
         self._step = DEMIXING_UPDATES[update]
-        self._stacked = torch.cat([mixture.real, mixture.imag], dim=2)
+        frames = self.observation.frames
+        self._stacked = torch.cat([frames.real, frames.imag], dim=2)
         self._set_demixing(self._refresh(demixing))
-
-    @functools.cached_property
-    def outer(self) -> Tensor:
-        """Packed x xᴴ, (B, F, M², T); computed on the first update of Q."""
-        return pack_outer(self.mixture)
 
     @property
     def mixing(self) -> Tensor:
@@ -78,19 +77,28 @@ class Diagonal(SpatialModel):
     @property
     def outputs(self) -> Tensor:
         """Q x, complex (B, F, M, T)."""
-        result: Tensor = self.demixing @ self.mixture
+        result: Tensor = self.observation.rows(self.demixing) @ self.observation.frames
         return result
 
     def _set_demixing(self, demixing: Tensor) -> None:
         """Replace Q and x̃ = |Qx|²; a real product, whose squares are read in order, is faster."""
         self.demixing = demixing
-        real, imag = (real_form(demixing) @ self._stacked).chunk(2, dim=2)
+        rows = real_form(self.observation.rows(demixing))
+        real, imag = (rows @ self._stacked).chunk(2, dim=2)
         self.power = real.square().addcmul(imag, imag)
 
     def _update_demixing(self, weight: Tensor) -> None:
         """One pass over the rows of Q with frame weights (B, F, K, T), K rows updated."""
-        covariance = regularise(weighted_covariance(self.outer, weight), LOAD)
+        covariance = self.observation.adapt(weight)
         self._set_demixing(self._step(self.demixing, covariance, self._refresh))
+
+    def images(self, psd: Tensor, channels: slice = slice(None)) -> Tensor:
+        early = functools.partial(self.early_images, psd)
+        return self.observation.images(self.demixing, early, channels)
+
+    @abstractmethod
+    def early_images(self, psd: Tensor, channels: slice) -> Tensor:
+        """:meth:`images` of what the rows of Q pass: without late reverberation, if modelled."""
 
     def _refresh(self, demixing: Tensor) -> Tensor:
         return demixing
@@ -115,9 +123,10 @@ class Rank1(Diagonal):
         n_sources: int,
         update: str = "ip",
         likelihood: Likelihood | None = None,
+        observation: Observation | None = None,
     ) -> None:
         check_rank1(n_sources, mixture.shape[2])
-        super().__init__(mixture, demixing, n_sources, update, likelihood)
+        super().__init__(mixture, demixing, n_sources, update, likelihood, observation)
 
     def statistics(self, psd: Tensor) -> Statistics:
         power = self.power[:, :, : self.n_sources]
@@ -144,7 +153,7 @@ class Rank1(Diagonal):
         rows = self.demixing[:, :, : self.n_sources] / factor.sqrt()[..., None]
         self._set_demixing(torch.cat([rows, self.demixing[:, :, self.n_sources :]], dim=2))
 
-    def images(self, psd: Tensor, channels: slice = slice(None)) -> Tensor:
+    def early_images(self, psd: Tensor, channels: slice) -> Tensor:
         """``x̂_n = a_n q_nᴴ x``: the Wiener filter of a rank-1 model does not depend on λ."""
         columns = self.mixing[:, :, channels, : self.n_sources].mT
         return columns[..., None] * self.outputs[:, :, : self.n_sources, None]
@@ -155,7 +164,7 @@ class Rank1(Diagonal):
 
     @functools.cached_property
     def _mixture_covariance(self) -> Tensor:
-        return regularise(self.mixture @ self.mixture.mH / self.mixture.shape[-1], LOAD)
+        return self.observation.covariance(torch.ones_like(self.mixture.real[:, :, :1]))[:, :, 0]
 
     def _refresh(self, demixing: Tensor) -> Tensor:
         if self.n_sources == demixing.shape[-1]:
@@ -190,7 +199,7 @@ class JointlyDiagonal(Diagonal):
 
     Parameters
     ----------
-    mixture, demixing, n_sources, update, likelihood
+    mixture, demixing, n_sources, update, likelihood, observation
         As in :class:`Diagonal`.
     gains : Tensor
         Initial g, (B, F, N, M); (B, 1, N, M) shares them over frequency (FastMNMF2).
@@ -203,8 +212,9 @@ class JointlyDiagonal(Diagonal):
         gains: Tensor,
         update: str = "ip",
         likelihood: Likelihood | None = None,
+        observation: Observation | None = None,
     ) -> None:
-        super().__init__(mixture, demixing, gains.shape[2], update, likelihood)
+        super().__init__(mixture, demixing, gains.shape[2], update, likelihood, observation)
         self.gains = gains
         self._known: tuple[Tensor, Tensor, Tensor] | None = None
 
@@ -236,7 +246,7 @@ class JointlyDiagonal(Diagonal):
     def rescale(self, factor: Tensor) -> None:
         self.gains = (self.gains * factor[..., None]).clamp_min(FLOOR)
 
-    def images(self, psd: Tensor, channels: slice = slice(None)) -> Tensor:
+    def early_images(self, psd: Tensor, channels: slice) -> Tensor:
         """``x̂_n = Q⁻¹ diag(λ_n g_n / ỹ) Q x``; see :meth:`SpatialModel.images`."""
         mixing = self.mixing[:, :, channels]
         whitened = self.outputs * self._precision(psd)

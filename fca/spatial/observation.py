@@ -1,0 +1,67 @@
+"""What the rows of a demixing matrix are applied to."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from fca.linalg import pack_outer, regularise, weighted_covariance
+
+LOAD = 4.0
+"""Diagonal load of covariances in units of rounding: identical channels are told apart by it."""
+
+Images = Callable[[slice], Tensor]
+"""Source images (B, F, N, C, T) at a slice of the channels."""
+
+
+class Observation:
+    """The mixture as it is: rows of Q see one frame at a time.
+
+    Parameters
+    ----------
+    mixture : Tensor
+        X, complex (B, F, M, T).
+
+    Attributes
+    ----------
+    frames : Tensor
+        What the vectors of :meth:`rows` are multiplied with, (B, F, D, T); here D = M.
+    """
+
+    def __init__(self, mixture: Tensor) -> None:
+        self.mixture = mixture
+        self.frames = mixture
+
+    def rows(self, demixing: Tensor) -> Tensor:
+        """Rows (B, F, M, D) over :attr:`frames` of a demixing matrix Q (B, F, M, M)."""
+        return demixing
+
+    def early(self) -> Tensor:
+        """The mixture less what is predicted of it, (B, F, M, T)."""
+        return self.rows(identity(self.mixture)) @ self.frames
+
+    def covariance(self, weight: Tensor) -> Tensor:
+        """Covariances V (B, F, K, M, M) of the mixture with frame weights (B, F, K, T)."""
+        return regularise(weighted_covariance(self._outer, weight), LOAD)
+
+    def adapt(self, weight: Tensor) -> Tensor:
+        """:meth:`covariance` of the first K rows, to which all else is fitted on the way."""
+        return self.covariance(weight)
+
+    def images(self, demixing: Tensor, images: Images, channels: slice) -> Tensor:
+        """Images at the chosen channels, given those of what the rows of Q pass."""
+        return images(channels)
+
+    @functools.cached_property
+    def _outer(self) -> Tensor:
+        """Packed x xᴴ, (B, F, M², T)."""
+        return pack_outer(self.mixture)
+
+
+def identity(mixture: Tensor) -> Tensor:
+    """Q = I for mixtures (B, F, M, T), (B, F, M, M)."""
+    eye = torch.eye(mixture.shape[2], dtype=mixture.dtype, device=mixture.device)
+    return eye.expand(*mixture.shape[:2], -1, -1)

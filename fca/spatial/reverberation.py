@@ -1,0 +1,152 @@
+"""Autoregressive reverberation: late sound predicted from past frames of the mixture.
+
+The room lasts longer than a window: ``x_t = Σ_τ W_τ x_{t−τ} + d_t`` with early sound d that follows
+the instantaneous model, τ from a delay on, so that speech itself is not predicted (Nakatani et al.
+2010; Sekiguchi et al. 2022, AR-FastMNMF). Row m of the extended demixing matrix ``[Q, −QW]`` then
+sees only its own variance ỹ_m, and given Q its prediction is weighted least squares.
+
+That minimum can be put into the likelihood in closed form. With ``G_m = R_m⁻¹ P_m`` of the weighted
+covariances of past frames, ``d = x − G_mᴴ x̄`` has the weighted covariance
+``V_m − P_mᴴ R_m⁻¹ P_m``, and the updates of Q for these covariances update Q and all its filters at
+once (Ikeshita & Nakatani 2021). The determinant of the extended transform is that of Q, so nothing
+else in the model changes. Weights shared by all rows, of one source, are WPE.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from fca.errors import InputError
+from fca.linalg import hermitise, regularise
+from fca.spatial.base import FLOOR
+from fca.spatial.observation import Images, Observation
+
+CONDITION = 16.0
+"""Diagonal load of the covariances of past frames, in units of rounding."""
+
+
+class Prediction(Observation):
+    """The mixture less what its past predicts, with filters of its own for every row of Q.
+
+    Parameters
+    ----------
+    mixture : Tensor
+        X, complex (B, F, M, T).
+    taps, delay : int
+        L and the first τ: frames t−delay, ..., t−delay−L+1 predict frame t.
+    reverberant : bool
+        Give images with their late reverberation, instead of the early sound alone.
+
+    Raises
+    ------
+    InputError
+        If there is no tap or delay, or more coefficients than frames.
+    """
+
+    def __init__(
+        self, mixture: Tensor, taps: int = 3, delay: int = 3, reverberant: bool = False
+    ) -> None:
+        super().__init__(mixture)
+        if taps < 1 or delay < 1:
+            raise InputError(f"prediction needs taps and a delay of 1 or more: {taps}, {delay}")
+        n_channels, n_frames = mixture.shape[2:]
+        if n_frames <= taps * n_channels + delay:
+            raise InputError(
+                f"{n_frames} frames are too few to predict from {taps} taps of {n_channels} "
+                f"channels: use fewer taps or a shorter window"
+            )
+        self.taps, self.delay, self.reverberant = taps, delay, reverberant
+        past = [delayed(mixture, delay + tap) for tap in range(taps)]
+        self.frames = torch.cat([*past, mixture], dim=2)
+        shape = (*mixture.shape[:2], n_channels, taps * n_channels, n_channels)
+        self.filters = mixture.new_zeros(()).expand(shape)
+
+    def rows(self, demixing: Tensor) -> Tensor:
+        """``[−q_mᴴ G_mᴴ, q_mᴴ]``, (B, F, M, (L + 1) M): filters first, as the past is."""
+        return torch.cat([-self._filtered(demixing), demixing], dim=-1)
+
+    def covariance(self, weight: Tensor) -> Tensor:
+        """``V − Pᴴ R⁻¹ P``: covariances of the mixture less its best prediction."""
+        return self.predict(weight)[1]
+
+    def adapt(self, weight: Tensor) -> Tensor:
+        filters, covariance = self.predict(weight)
+        self.filters = torch.cat([filters, self.filters[:, :, weight.shape[2] :]], dim=2)
+        return covariance
+
+    def predict(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Filters of weighted least squares and the covariances of what they leave.
+
+        Parameters
+        ----------
+        weight : Tensor
+            (B, F, K, T).
+
+        Returns
+        -------
+        filters : Tensor
+            G, (B, F, K, L M, M).
+        covariance : Tensor
+            (B, F, K, M, M).
+        """
+        n_past = self.frames.shape[2] - self.mixture.shape[2]
+        factor = torch.linalg.cholesky(self._extended_covariance(weight))
+        past, cross = factor[..., :n_past, :n_past], factor[..., n_past:, :n_past]
+        own = factor[..., n_past:, n_past:]
+        filters = torch.linalg.solve_triangular(past.mH, cross.mH, upper=True)
+        return filters, hermitise(own @ own.mH)
+
+    def images(self, demixing: Tensor, images: Images, channels: slice) -> Tensor:
+        """Early images, or those of the sound of each source as it goes round in the room.
+
+        The latter are ``c_t = Σ_τ W_τ c_{t−τ} + d_t``, which over all sources sum to the mixture.
+        """
+        if not self.reverberant:
+            return images(channels)
+        prediction = torch.linalg.solve(demixing, self._filtered(demixing))
+        return _go_round(images(slice(None)), prediction, self.delay)[:, :, :, channels]
+
+    def _filtered(self, demixing: Tensor) -> Tensor:
+        """``q_mᴴ G_mᴴ`` of every row, (B, F, M, L M)."""
+        return (demixing[:, :, :, None] @ self.filters.mH)[:, :, :, 0]
+
+    def _extended_covariance(self, weight: Tensor) -> Tensor:
+        """Covariances (B, F, K, (L + 1) M, (L + 1) M) of past and present, one row at a time."""
+        adjoint = self.frames.mH / self.frames.shape[-1]
+        rows = [(self.frames * w[:, :, None]) @ adjoint for w in weight.unbind(2)]
+        return regularise(hermitise(torch.stack(rows, dim=2)), CONDITION)
+
+
+def wpe(prediction: Prediction, n_iter: int = 3) -> None:
+    """Fit the filters of all rows alike, in place: weighted prediction error.
+
+    One source from everywhere, H = I, whose free PSD is the mean power of the early sound over the
+    microphones (Nakatani et al. 2010; Yoshioka & Nakatani 2012).
+    """
+    for _ in range(n_iter):
+        power = prediction.early().abs().square().mean(2, keepdim=True)
+        filters, _ = prediction.predict(power.clamp_min(FLOOR).reciprocal())
+        prediction.filters = filters.expand_as(prediction.filters)
+
+
+def delayed(values: Tensor, n_frames: int) -> Tensor:
+    """``values`` (..., T) later by ``n_frames``, silent before."""
+    return pad(values, (n_frames, 0))[..., : values.shape[-1]]
+
+
+def _go_round(early: Tensor, prediction: Tensor, delay: int) -> Tensor:
+    """Recursion ``c_t = Σ_τ W_τ c_{t−τ} + d_t`` of images d (B, F, N, M, T).
+
+    ``prediction`` holds W side by side, the most recent first, (B, F, M, L M).
+    """
+    n_channels = early.shape[3]
+    filters = torch.tensor_split(prediction, prediction.shape[-1] // n_channels, dim=-1)
+    frames: list[Tensor] = []
+    for t, frame in enumerate(early.mT.unbind(3)):
+        for tap, w in enumerate(filters):
+            if t - delay - tap >= 0:
+                frame = frame + frames[t - delay - tap] @ w.mT
+        frames.append(frame)
+    return torch.stack(frames, dim=-1)
