@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fca.errors import InputError
     from fca.methods import METHODS, Method
     from fca.separator import Separation, Separator, separate
+    from fca.streaming import OnlineSeparator
 
 _HOME = {
     "Enhancement": "fca.enhancer",
@@ -26,6 +27,7 @@ _HOME = {
     "InputError": "fca.errors",
     "METHODS": "fca.methods",
     "Method": "fca.methods",
+    "OnlineSeparator": "fca.streaming",
     "Separation": "fca.separator",
     "Separator": "fca.separator",
     "enhance": "fca.enhancer",
@@ -37,6 +39,7 @@ __all__ = [
     "Enhancer",
     "InputError",
     "Method",
+    "OnlineSeparator",
     "Separation",
     "Separator",
     "enhance",

@@ -1,4 +1,4 @@
-"""The command line: ``fca separate``, ``fca enhance``, ``fca methods``.
+"""The command line: ``fca separate``, ``fca enhance``, ``fca stream``, ``fca methods``.
 
 Nothing heavy is imported before a command runs, so that ``fca --help`` answers at once.
 """
@@ -12,6 +12,7 @@ import typer
 from fca.cli.enhance import enhance
 from fca.cli.methods import methods
 from fca.cli.separate import separate
+from fca.cli.stream import stream
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 app.command()(separate)
 app.command()(enhance)
+app.command()(stream)
 app.command()(methods)
 
 

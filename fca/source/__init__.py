@@ -5,6 +5,7 @@ from fca.source.free import Fixed, Free, Stationary
 from fca.source.invariant import Gauss, Laplace, Student
 from fca.source.nmf import NMF
 from fca.source.noisy_speech import noisy_speech
+from fca.source.sliding import SlidingNMF
 from fca.source.stack import Stack
 from fca.source.vae import VAE
 
@@ -15,6 +16,7 @@ __all__ = [
     "Free",
     "Gauss",
     "Laplace",
+    "SlidingNMF",
     "SourceModel",
     "Stack",
     "Stationary",

@@ -1,0 +1,120 @@
+"""``fca stream``: raw samples on standard input, separated samples on standard output."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
+
+import typer
+
+from fca.cli.run import Seed, parse_options
+from fca.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from fca.streaming import OnlineSeparator
+
+Rate = Annotated[int, typer.Option("--rate", "-r", min=1, help="Samples per second.")]
+Channels = Annotated[int, typer.Option("--channels", "-c", help="Microphones, interleaved.")]
+Sources = Annotated[int, typer.Option("--sources", "-n", help="Number of talkers.")]
+PCM = Annotated[
+    Literal["s16le", "f32le"],
+    typer.Option("--format", "-f", help="16-bit integers or 32-bit floats, in and out."),
+]
+MethodName = Annotated[str, typer.Option("--method", "-m", help="fastmnmf1 or fastmnmf2.")]
+Window = Annotated[int | None, typer.Option(help="Window in samples.", show_default="128 ms")]
+Hop = Annotated[int | None, typer.Option(help="Shift in samples.", show_default="window / 4")]
+Block = Annotated[int, typer.Option(help="Shifts that are separated at once.")]
+Options = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option",
+        "-O",
+        metavar="NAME=VALUE",
+        help="Further option of fca.streaming.OnlineSeparator, such as memory=4; repeatable.",
+        show_default=False,
+    ),
+]
+
+
+def stream(
+    rate: Rate,
+    channels: Channels,
+    sources: Sources = 2,
+    pcm: PCM = "s16le",
+    method: MethodName = "fastmnmf2",
+    window: Window = None,
+    hop: Hop = None,
+    block: Block = 4,
+    option: Options = None,
+    seed: Seed = 0,
+) -> None:
+    """Separate raw PCM from standard input as it comes in, to standard output.
+
+    The talkers come out interleaved and delayed by the latency, which is said on standard error;
+    at the end of the input the rest follows. Together they are the first microphone.
+    """
+    from fca.streaming import OnlineSeparator
+
+    options = parse_options(option or [])
+    sizes = {"n_fft": window, "hop": hop, "block": block, "seed": seed}
+    try:
+        separator = OnlineSeparator(rate, channels, sources, method=method, **{**sizes, **options})
+    except (InputError, TypeError) as error:
+        raise typer.BadParameter(str(error)) from None
+    delay = f"{separator.latency} samples, {1000 * separator.latency / rate:.0f} ms"
+    typer.echo(f"latency: {delay}", err=True)
+    try:
+        _run(separator, pcm, sys.stdin.buffer, sys.stdout.buffer)
+    except InputError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    except BrokenPipeError:
+        sys.stderr.close()  # nobody listens any more; Python would complain at exit
+
+
+def _run(separator: OnlineSeparator, pcm: str, source: BinaryIO, sink: BinaryIO) -> None:
+    """Pass the stream on, block by block.
+
+    Raises
+    ------
+    InputError
+        If a sample is not finite, or the input ends within one; what came before is written.
+    """
+    frame = separator.n_channels * (2 if pcm == "s16le" else 4)
+    size = frame * separator.block * separator.stft.hop
+    problem = None
+    while content := source.read(size):
+        whole = len(content) - len(content) % frame
+        try:
+            sink.write(_encode(separator.push(_decode(content[:whole], pcm, frame)).numpy(), pcm))
+        except InputError as error:
+            problem = error
+            break
+        sink.flush()
+        if whole < len(content):
+            problem = InputError(f"the input ends within a sample: {len(content) - whole} bytes")
+    sink.write(_encode(separator.flush().numpy(), pcm))
+    sink.flush()
+    if problem:
+        raise problem
+
+
+def _decode(content: bytes, pcm: str, frame: int) -> NDArray[np.float32]:
+    """Samples (channels, samples) within ±1."""
+    import numpy as np
+
+    kind, full_scale = ("<i2", 32768) if pcm == "s16le" else ("<f4", 1)
+    samples = np.frombuffer(content, kind).astype(np.float32) / np.float32(full_scale)
+    return samples.reshape(-1, frame // int(kind[-1])).T
+
+
+def _encode(samples: NDArray[np.float32], pcm: str) -> bytes:
+    """Interleaved bytes of (sources, samples); 16 bits saturate."""
+    import numpy as np
+
+    if pcm == "s16le":
+        return np.rint(samples.T * 32768).clip(-32768, 32767).astype("<i2").tobytes()
+    return samples.T.astype("<f4").tobytes()

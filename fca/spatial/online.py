@@ -1,0 +1,108 @@
+"""A jointly diagonalisable model of the end of a stream, with statistics of what was before.
+
+The basis Q depends on the past through weighted covariances alone, and the gains through two sums
+over frames. Averaged recursively they stand for all frames that have left the window, the older
+the less (Taniguchi et al. 2014 for IVA; Lefèvre, Bach & Févotte 2011 for multiplicative updates).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from fca.linalg import regularise, weighted_covariance
+from fca.spatial.base import FLOOR
+from fca.spatial.diagonal import LOAD, JointlyDiagonal
+
+
+@dataclass(frozen=True)
+class Past:
+    """Means over frames that are no longer at hand, with weights that decay.
+
+    Attributes
+    ----------
+    frames : float
+        Sum of the weights: how many frames of today the past is worth.
+    covariance : Tensor
+        Weighted covariances V of the rows of Q, (B, F, M, M, M).
+    numerator, denominator : Tensor
+        The parts ``g²·x̃λ/ỹ²`` and ``λ/ỹ`` of the gains' update, (B, F or 1, N, M).
+    """
+
+    frames: float
+    covariance: Tensor
+    numerator: Tensor
+    denominator: Tensor
+
+    def decay(self, factor: float) -> Past:
+        """The same with weights multiplied by ``factor``."""
+        return replace(self, frames=factor * self.frames)
+
+    def join(self, other: Past) -> Past:
+        """Both together."""
+        return Past(
+            self.frames + other.frames,
+            self.extend(self.covariance, other.covariance, other.frames),
+            self.extend(self.numerator, other.numerator, other.frames),
+            self.extend(self.denominator, other.denominator, other.frames),
+        )
+
+    def extend(self, mean: Tensor, other: Tensor, frames: float) -> Tensor:
+        """Mean of the past and of ``frames`` more whose mean is ``other``."""
+        return mean + (other - mean) * (frames / (self.frames + frames))
+
+
+class OnlineJointlyDiagonal(JointlyDiagonal):
+    """:class:`~fca.spatial.JointlyDiagonal` of a window of a stream.
+
+    Parameters
+    ----------
+    mixture, demixing, gains, update
+        As of :class:`~fca.spatial.JointlyDiagonal`, for the window.
+    past : Past, optional
+        The frames before it.
+    """
+
+    def __init__(
+        self,
+        mixture: Tensor,
+        demixing: Tensor,
+        gains: Tensor,
+        update: str = "ip",
+        past: Past | None = None,
+    ) -> None:
+        super().__init__(mixture, demixing, gains, update)
+        self._past = past
+
+    def update(self, psd: Tensor) -> None:
+        """``g = √(Σ g²·x̃λ/ỹ² / Σ λ/ỹ)`` over all frames, then one pass over Q."""
+        numerator, denominator = self._gain_statistics(psd)
+        if self._past is not None:
+            numerator = self._past.extend(self._past.numerator, numerator, psd.shape[-1])
+            denominator = self._past.extend(self._past.denominator, denominator, psd.shape[-1])
+        self.gains = (numerator / denominator).sqrt().clamp_min(FLOOR)
+        self._update_demixing(self._row_weights(psd))
+
+    def leave(self, psd: Tensor, n_frames: int, keep: float) -> Past:
+        """The past with the first ``n_frames`` of the window, what it was so far times ``keep``."""
+        part = OnlineJointlyDiagonal(self.mixture[..., :n_frames], self.demixing, self.gains)
+        psd = psd[..., :n_frames]
+        covariance = weighted_covariance(part.outer, part._row_weights(psd))
+        gone = Past(n_frames, covariance, *part._gain_statistics(psd))
+        return gone if self._past is None else self._past.decay(keep).join(gone)
+
+    def _update_demixing(self, weight: Tensor) -> None:
+        covariance = weighted_covariance(self.outer, weight)
+        if self._past is not None:
+            covariance = self._past.extend(self._past.covariance, covariance, weight.shape[-1])
+        covariance = regularise(covariance, LOAD)
+        self._set_demixing(self._step(self.demixing, covariance, self._refresh))
+
+    def _gain_statistics(self, psd: Tensor) -> tuple[Tensor, Tensor]:
+        """Means over frames of ``g²·x̃λ/ỹ²`` and ``λ/ỹ``, (B, F or 1, N, M)."""
+        weighted, precision = self._weights(psd)
+        pair = psd @ weighted.mT / psd.shape[-1], psd @ precision.mT / psd.shape[-1]
+        if self.gains.shape[1] == 1:
+            pair = pair[0].mean(1, keepdim=True), pair[1].mean(1, keepdim=True)
+        return self.gains.square() * pair[0], pair[1]

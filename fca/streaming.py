@@ -1,0 +1,228 @@
+"""Separation of sound as it comes in: chunks of samples in, chunks of sources out."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from fca.errors import InputError
+from fca.frontend import MAX_CHANNELS
+from fca.inference.online import OnlineFit, Schedule
+from fca.methods import Method, get_method
+from fca.stft import STFT
+
+WINDOW_SECONDS = 0.128
+METHODS = ("fastmnmf1", "fastmnmf2")
+"""Rows of the table that can be fitted to a stream."""
+
+
+class OnlineSeparator:
+    """Separates a stream block by block, with parameters and statistics that are carried along.
+
+    FastMNMF on a sliding window of the last seconds, warm-started with every block, and recursively
+    averaged statistics of what was before it. Nothing is separated in the first two seconds of
+    sound; there all sources are equal.
+
+    Parameters
+    ----------
+    sample_rate : int
+        In Hz; the stream is not resampled.
+    n_channels : int
+        Microphones M.
+    n_sources : int
+        Talkers N.
+    reference_channel : int
+        Microphone (from 0) whose source images are returned.
+    method : str or Method
+        fastmnmf1 or fastmnmf2, or a row of your own of that kind.
+    n_fft : int, optional
+        Window in samples; the power of two next to 128 ms unless given.
+    hop : int, optional
+        Shift in samples, a divisor of the window; a quarter of it unless given.
+    block : int
+        Frames that are fitted and filtered at once.
+    window, first, memory : float
+        In seconds: how much is fitted again with every block, after how much the first fit is
+        made, and the time constant with which older sound is forgotten.
+    n_iter : int
+        Iterations per block.
+    seed : int
+        Of all random numbers.
+    dtype : torch.dtype
+        torch.float32 or torch.float64.
+    **options
+        As of :class:`~fca.separator.Separator`, such as n_bases or update.
+
+    Raises
+    ------
+    InputError
+        For options that do not exist or make no sense together.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fca.streaming import OnlineSeparator
+    >>> separator = OnlineSeparator(16000, n_channels=4, n_sources=2)
+    >>> separator.latency
+    3584
+    >>> separator.push(torch.randn(4, 1000)).shape
+    torch.Size([2, 1000])
+    """
+
+    _input: Tensor
+    _overlap: Tensor
+    _output: Tensor
+
+    def __init__(
+        self,
+        sample_rate: int,
+        n_channels: int,
+        n_sources: int = 2,
+        *,
+        reference_channel: int = 0,
+        method: str | Method = "fastmnmf2",
+        n_fft: int | None = None,
+        hop: int | None = None,
+        block: int = 4,
+        window: float = 4.0,
+        first: float = 2.0,
+        memory: float = 2.0,
+        n_iter: int = 1,
+        seed: int = 0,
+        dtype: torch.dtype = torch.float32,
+        **options: Any,
+    ) -> None:
+        _check(sample_rate, n_channels, n_sources, reference_channel, block)
+        if not 0 < first <= window or not memory > 0 or n_iter < 1:
+            raise InputError("0 < first <= window, memory > 0 and n_iter >= 1 are needed")
+        size = n_fft or 2 ** round(math.log2(WINDOW_SECONDS * sample_rate))
+        self.stft = STFT(size, size // 4 if hop is None else hop)
+        if self.stft.n_fft % self.stft.hop:
+            raise InputError(f"the hop must divide the window, got {self.stft}")
+        self.sample_rate, self.n_channels, self.n_sources = sample_rate, n_channels, n_sources
+        self.reference_channel, self.block, self.dtype = reference_channel, block, dtype
+        per_second = sample_rate / self.stft.hop
+        self._schedule = Schedule(
+            max(2 * block, round(first * per_second)),
+            max(2 * block, round(window * per_second)),
+            memory * per_second,
+            n_iter,
+        )
+        self._method = _online(method, options)
+        self._seed = seed
+        self._reset()
+
+    @property
+    def latency(self) -> int:
+        """Algorithmic latency in samples: one window and the shifts of a block but one."""
+        return self.stft.n_fft + (self.block - 1) * self.stft.hop
+
+    @torch.no_grad()
+    def push(self, chunk: Tensor | ArrayLike) -> Tensor:
+        """Take in samples, and give as many of the sources, delayed by :attr:`latency`.
+
+        Parameters
+        ----------
+        chunk : Tensor or array
+            (channels, samples), any number of samples. How a stream is cut makes no difference.
+
+        Returns
+        -------
+        Tensor
+            Source images at the reference channel, (N, samples). They sum to the mixture.
+
+        Raises
+        ------
+        InputError
+            For another number of channels, or NaN or infinite samples; the chunk is then ignored.
+        """
+        samples = self._checked(chunk)
+        self._input = torch.cat([self._input, samples], dim=-1)
+        advance = self.block * self.stft.hop
+        ready = [self._output]
+        while self._input.shape[-1] >= self.latency:
+            ready.append(self._separate(self._input[:, : self.latency]))
+            self._input = self._input[:, advance:]
+        joined = torch.cat(ready, dim=-1)
+        count = samples.shape[-1]
+        self._output = joined[:, count:]
+        return joined[:, :count]
+
+    def flush(self) -> Tensor:
+        """The last :attr:`latency` samples of the sources; then a new stream can begin."""
+        rest = self.push(torch.zeros(self.n_channels, self.latency, dtype=self.dtype))
+        self._reset()
+        return rest
+
+    def _reset(self) -> None:
+        lead = self.stft.n_fft - self.stft.hop
+        self._fit = OnlineFit(self._method, self.n_sources, self._schedule, self._seed)
+        self._input = torch.zeros(self.n_channels, lead, dtype=self.dtype)
+        self._overlap = torch.zeros(self.n_sources, lead, dtype=self.dtype)
+        self._output = torch.zeros(self.n_sources, self.latency, dtype=self.dtype)
+        self._surplus = lead
+
+    def _separate(self, samples: Tensor) -> Tensor:
+        """The finished samples (N, block * hop) of the sources of one block of frames."""
+        hann = torch.hann_window(self.stft.n_fft, dtype=self.dtype)
+        frames = samples.unfold(-1, self.stft.n_fft, self.stft.hop) * hann
+        spectrum = torch.fft.rfft(frames).transpose(1, 2)  # (M, F, L)
+        images = self._fit.push(spectrum.transpose(0, 1), self.reference_channel)
+        parts = torch.fft.irfft(images.transpose(1, 2), n=self.stft.n_fft) * hann
+        return self._overlap_add(parts / self._weight(hann))
+
+    def _overlap_add(self, parts: Tensor) -> Tensor:
+        """Add frames (N, L, n_fft) to what earlier blocks left, and give what is complete."""
+        total = torch.nn.functional.pad(self._overlap, (0, self.block * self.stft.hop))
+        for k in range(self.block):
+            start = k * self.stft.hop
+            total[:, start : start + self.stft.n_fft] += parts[:, k]
+        end = self.block * self.stft.hop
+        done, self._overlap = total[:, :end], total[:, end:]
+        dropped = min(self._surplus, end)
+        self._surplus -= dropped
+        return done[:, dropped:]
+
+    def _weight(self, hann: Tensor) -> Tensor:
+        """Sum of the squared windows over each sample of a frame, (n_fft,)."""
+        period: Tensor = hann.square().reshape(-1, self.stft.hop).sum(0)
+        return period.repeat(self.stft.n_fft // self.stft.hop)
+
+    def _checked(self, chunk: Tensor | ArrayLike) -> Tensor:
+        samples = torch.as_tensor(chunk).detach().to("cpu", self.dtype)
+        if samples.ndim != 2 or samples.shape[0] != self.n_channels:
+            raise InputError(
+                f"expected chunks ({self.n_channels}, samples), got {tuple(samples.shape)}"
+            )
+        if not bool(torch.isfinite(samples).all()):
+            raise InputError("the chunk holds NaN or infinite samples")
+        return samples
+
+
+def _online(method: str | Method, options: dict[str, Any]) -> Method:
+    """The row with sources that can slide.
+
+    Raises
+    ------
+    InputError
+        If the method is not one of those that can be fitted to a stream.
+    """
+    row = get_method(method) if isinstance(method, str) else method
+    if "jointly diagonal" not in row.spatial or row.source != "nmf" or row.dof is not None:
+        raise InputError(f"{row.name} cannot be fitted to a stream; choose {', '.join(METHODS)}")
+    return row.with_options(**{"n_bases": 8, **options, "source": "sliding nmf"})
+
+
+def _check(
+    sample_rate: int, n_channels: int, n_sources: int, reference_channel: int, block: int
+) -> None:
+    if sample_rate < 1 or block < 1 or n_sources < 1:
+        raise InputError("the sample rate, the block and the number of sources must be positive")
+    if not 2 <= n_channels <= MAX_CHANNELS:
+        raise InputError(f"2 to {MAX_CHANNELS} channels can be separated, got {n_channels}")
+    if not 0 <= reference_channel < n_channels:
+        raise InputError(f"reference channel {reference_channel}: there are 0 to {n_channels - 1}")

@@ -1,0 +1,1 @@
+"""How well the streaming separator does beside the offline methods."""
