@@ -214,7 +214,10 @@ def _online(method: str | Method, options: dict[str, Any]) -> Method:
     row = get_method(method) if isinstance(method, str) else method
     if "jointly diagonal" not in row.spatial or row.source != "nmf" or row.dof is not None:
         raise InputError(f"{row.name} cannot be fitted to a stream; choose {', '.join(METHODS)}")
-    return row.with_options(**{"n_bases": 8, **options, "source": "sliding nmf"})
+    online = row.with_options(**{"n_bases": 8, **options, "source": "sliding nmf"})
+    if online.mixing.reverberation != "none":
+        raise InputError("a stream is separated without a model of the reverberation")
+    return online
 
 
 def _check(

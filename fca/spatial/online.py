@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from fca.linalg import regularise, weighted_covariance
 from fca.spatial.base import FLOOR
-from fca.spatial.diagonal import LOAD, JointlyDiagonal
+from fca.spatial.diagonal import JointlyDiagonal
+from fca.spatial.observation import Observation
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,28 @@ class Past:
         return mean + (other - mean) * (frames / (self.frames + frames))
 
 
+class Remembered(Observation):
+    """The frames of a window, whose covariances are those of all frames so far.
+
+    Parameters
+    ----------
+    mixture : Tensor
+        X of the window, complex (B, F, M, T).
+    past : Past, optional
+        The frames before it.
+    """
+
+    def __init__(self, mixture: Tensor, past: Past | None = None) -> None:
+        super().__init__(mixture)
+        self._past = past
+
+    def covariance(self, weight: Tensor) -> Tensor:
+        window = super().covariance(weight)
+        if self._past is None:
+            return window
+        return self._past.extend(self._past.covariance, window, weight.shape[-1])
+
+
 class OnlineJointlyDiagonal(JointlyDiagonal):
     """:class:`~fca.spatial.JointlyDiagonal` of a window of a stream.
 
@@ -72,7 +94,8 @@ class OnlineJointlyDiagonal(JointlyDiagonal):
         update: str = "ip",
         past: Past | None = None,
     ) -> None:
-        super().__init__(mixture, demixing, gains, update)
+        observation = Remembered(mixture, past)
+        super().__init__(mixture, demixing, gains, update, observation=observation)
         self._past = past
 
     def update(self, psd: Tensor) -> None:
@@ -88,16 +111,9 @@ class OnlineJointlyDiagonal(JointlyDiagonal):
         """The past with the first ``n_frames`` of the window, what it was so far times ``keep``."""
         part = OnlineJointlyDiagonal(self.mixture[..., :n_frames], self.demixing, self.gains)
         psd = psd[..., :n_frames]
-        covariance = weighted_covariance(part.outer, part._row_weights(psd))
+        covariance = part.observation.covariance(part._row_weights(psd))
         gone = Past(n_frames, covariance, *part._gain_statistics(psd))
         return gone if self._past is None else self._past.decay(keep).join(gone)
-
-    def _update_demixing(self, weight: Tensor) -> None:
-        covariance = weighted_covariance(self.outer, weight)
-        if self._past is not None:
-            covariance = self._past.extend(self._past.covariance, covariance, weight.shape[-1])
-        covariance = regularise(covariance, LOAD)
-        self._set_demixing(self._step(self.demixing, covariance, self._refresh))
 
     def _gain_statistics(self, psd: Tensor) -> tuple[Tensor, Tensor]:
         """Means over frames of ``g²·x̃λ/ỹ²`` and ``λ/ỹ``, (B, F or 1, N, M)."""

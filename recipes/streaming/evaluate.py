@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -62,7 +63,7 @@ def score(separate: Separate, item: Item, n_parts: int) -> Settings:
     seconds = time.process_time() - began
     bounds = np.linspace(0, mixture.shape[1], n_parts + 1).astype(int)
     improvement, orders = [], []
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in pairwise(bounds):
         part = slice(start, end)
         scores = evaluate(
             references[:, part],
@@ -86,9 +87,7 @@ def table(rows: list[Settings]) -> str:
     for name in ENTRIES:
         chosen = [row for row in rows if row["key"]["entry"] == name]
         parts = zip(*(row["improvement"] for row in chosen), strict=True)
-        swaps = sum(
-            a != b for r in chosen for a, b in zip(r["orders"], r["orders"][1:], strict=False)
-        )
+        swaps = sum(a != b for r in chosen for a, b in pairwise(r["orders"]))
         cpu = np.mean([row["cpu"] for row in chosen])
         cells = [str(summarise([[value] for value in part])) for part in parts]
         lines.append([name, *cells, str(swaps), f"{cpu:.2f}"])
@@ -117,9 +116,9 @@ def main(
             key = {"entry": name, "item": item.id, "made": item.row["recipe"], "parts": parts}
             rows.append(log.find(key) or log.add(key, score(separate, item, parts)))
     caption = (
-        f"SDR improvement in dB, mean ± 95 % interval over {len(chosen)} mixtures, in {parts} parts "
-        f"of equal length; swaps of talkers between parts; CPU time of one thread per second of "
-        f"sound. {describe(surroundings())}\n"
+        f"SDR improvement in dB, mean ± 95 % interval over {len(chosen)} mixtures, in {parts} "
+        "parts of equal length; swaps of talkers between parts; CPU time of one thread per second "
+        f"of sound. {describe(surroundings())}\n"
     )
     write_text(output / "streaming.md", f"# Streaming\n\n{table(rows)}\n{caption}")
 
