@@ -5,6 +5,7 @@ Files are (time, channels); everything handed over here is ``(channels, samples)
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from fca.errors import InputError
 
-__all__ = ["SUFFIXES", "fit_length", "fits_flac", "read", "resample", "write"]
+__all__ = ["SUFFIXES", "encode_flac", "fit_length", "fits_flac", "read", "resample", "write"]
 
 Waveform: TypeAlias = NDArray[np.float32]
 AnyPath: TypeAlias = "str | os.PathLike[str]"
@@ -120,6 +121,14 @@ def write(path: AnyPath, waveform: Waveform, sample_rate: int) -> None:
             f"{len(waveform)} and a peak of {np.abs(waveform).max():.3g}; write .wav"
         )
     _write_then_rename(path, waveform, sample_rate)
+
+
+def encode_flac(waveform: Waveform, sample_rate: int) -> bytes:
+    """16-bit FLAC of ``(channels, samples)`` or ``(samples,)`` within ±1, to embed in a page."""
+    buffer = io.BytesIO()
+    samples = np.atleast_2d(waveform).T
+    soundfile.write(buffer, samples, sample_rate, subtype="PCM_16", format="FLAC")
+    return buffer.getvalue()
 
 
 def _write_then_rename(path: Path, waveform: Waveform, sample_rate: int) -> None:

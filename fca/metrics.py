@@ -17,7 +17,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from fca.errors import InputError
 
-__all__ = ["METRICS", "PROTOCOLS", "Scores", "Summary", "evaluate", "si_sdr", "summarise"]
+__all__ = [
+    "METRICS",
+    "PROTOCOLS",
+    "Scores",
+    "Summary",
+    "check_metrics",
+    "evaluate",
+    "si_sdr",
+    "summarise",
+]
 
 Array = NDArray[np.float64]
 
@@ -43,8 +52,9 @@ class Scores:
 
     @property
     def improvement(self) -> dict[str, Array]:
-        """Values minus those of the mixture."""
-        return {name: self.values[name] - before for name, before in self.mixture.items()}
+        """Values minus those of the mixture; undefined where both are infinite."""
+        with np.errstate(invalid="ignore"):
+            return {name: self.values[name] - before for name, before in self.mixture.items()}
 
 
 @dataclass(frozen=True)
@@ -91,7 +101,7 @@ def evaluate(
         For shapes that do not fit, unknown names, or a metric whose package is not installed.
     """
     references, estimates = _pair(references, estimates)
-    _check_names(metrics, protocol)
+    check_metrics(metrics, protocol)
     permutation = _match(references, estimates)
     values = _score(references, estimates[permutation], sample_rate, metrics, protocol)
     before: dict[str, Array] = {}
@@ -105,6 +115,18 @@ def evaluate(
         repeated = np.broadcast_to(recording, references.shape)
         before = _score(references, repeated, sample_rate, metrics, protocol)
     return Scores(permutation, values, before)
+
+
+def check_metrics(metrics: Sequence[str], protocol: str = "fast_bss_eval") -> None:
+    """Raise :class:`InputError` for unknown names and metrics whose package is not installed."""
+    unknown = set(metrics) - set(METRICS)
+    if unknown:
+        raise InputError(f"unknown metrics {sorted(unknown)}; there are {list(METRICS)}")
+    if protocol not in PROTOCOLS:
+        raise InputError(f"unknown protocol {protocol!r}; there are {list(PROTOCOLS)}")
+    for name in metrics:
+        if name in PACKAGES:
+            _require(*PACKAGES[name])
 
 
 def si_sdr(reference: ArrayLike, estimate: ArrayLike) -> NDArray[np.float64]:
@@ -272,6 +294,11 @@ SINGLE: dict[str, Callable[[Array, Array, int], Array]] = {
     "estoi": _estoi,
 }
 METRICS = (*BSS_EVAL, *SINGLE)
+PACKAGES = {
+    **dict.fromkeys(BSS_EVAL, ("fast_bss_eval", "evaluate")),
+    **dict.fromkeys(("stoi", "estoi"), ("pystoi", "evaluate")),
+    "pesq": ("pesq", "pesq"),
+}
 
 
 def _pair(references: ArrayLike, estimates: ArrayLike) -> tuple[Array, Array]:
@@ -285,14 +312,6 @@ def _pair(references: ArrayLike, estimates: ArrayLike) -> tuple[Array, Array]:
     if not (np.isfinite(references).all() and np.isfinite(estimates).all()):
         raise InputError("references or estimates contain NaN or infinity")
     return references, estimates
-
-
-def _check_names(metrics: Sequence[str], protocol: str) -> None:
-    unknown = set(metrics) - set(METRICS)
-    if unknown:
-        raise InputError(f"unknown metrics {sorted(unknown)}; there are {list(METRICS)}")
-    if protocol not in PROTOCOLS:
-        raise InputError(f"unknown protocol {protocol!r}; there are {list(PROTOCOLS)}")
 
 
 def _require(module: str, extra: str) -> ModuleType:

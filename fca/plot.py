@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,13 +11,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fca.errors import InputError
+from fca.metrics import summarise
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
-__all__ = ["activity", "plot_separation", "require_matplotlib", "save"]
+__all__ = ["activity", "distribution", "plot_separation", "require_matplotlib", "save"]
 
 Array = NDArray[np.float64]
 
@@ -64,6 +66,40 @@ def plot_separation(mixture: ArrayLike, sources: ArrayLike, sample_rate: int) ->
     for n, (panel, active) in enumerate(zip(panels[1:], activity(spectra[1:], times), strict=True)):
         _draw_activity(panel, times, active, f"C{n}")
     _draw_levels(levels, times, spectra)
+    return figure
+
+
+def distribution(values: Mapping[str, Sequence[float]], groups: Sequence[str], kind: str) -> Figure:
+    """One panel per metric: every recording a point, each group's mean with its 95 % interval.
+
+    Parameters
+    ----------
+    values : metric -> one value per recording; those that are not finite are not drawn
+    groups : the group of each recording, a row of each panel
+    kind : what the values are, for the axis
+
+    Raises
+    ------
+    InputError
+        If matplotlib is not installed.
+    """
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys(groups))
+    across = min(4, max(1, len(values)))
+    down = -(-len(values) // across)
+    figure = Figure(figsize=(10, down * (1.1 + 0.45 * len(names))), layout="constrained")
+    panels = figure.subplots(max(1, down), across, squeeze=False, sharey=True)
+    for panel in panels.flat[len(values) :]:
+        panel.set_axis_off()
+    for panel, (metric, column) in zip(panels.flat, values.items(), strict=False):
+        for row, name in enumerate(names):
+            chosen = [v for v, g in zip(column, groups, strict=True) if g == name]
+            _draw_points(panel, np.array(chosen), row)
+        panel.set(xlabel=f"{metric}, {kind}", yticks=range(len(names)), yticklabels=names)
+        panel.set_ylim(len(names) - 0.5, -0.5)
+        panel.grid(axis="x", alpha=0.3)
     return figure
 
 
@@ -161,6 +197,16 @@ def _draw_activity(panel: Axes, times: Array, active: NDArray[np.bool_], colour:
     panel.fill_between(
         times, -0.09, -0.03, where=active, color=colour, transform=across, clip_on=False, lw=0
     )
+
+
+def _draw_points(panel: Axes, values: Array, row: int) -> None:
+    finite = values[np.isfinite(values)]
+    spread = np.random.default_rng(0).uniform(-0.25, 0.25, len(finite))
+    panel.scatter(finite, row + spread, s=14, alpha=0.6, color=f"C{row % 10}", linewidths=0)
+    if len(finite):
+        summary = summarise([[value] for value in finite])
+        error = None if np.isnan(summary.interval) else summary.interval
+        panel.errorbar(summary.mean, row, xerr=error, fmt="D", color="black", ms=4, capsize=4)
 
 
 def _draw_levels(panel: Axes, times: Array, spectra: Array) -> None:

@@ -1,4 +1,4 @@
-"""The command line: ``fca separate``, ``fca enhance``, ``fca stream``, ``fca methods``.
+"""The command line, ``fca``: one module per command.
 
 Nothing heavy is imported before a command runs, so that ``fca --help`` answers at once.
 """
@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from fca.cli.enhance import enhance
+from fca.cli.evaluate import evaluate
 from fca.cli.methods import methods
 from fca.cli.separate import separate
 from fca.cli.stream import stream
@@ -24,6 +25,7 @@ app = typer.Typer(
 app.command()(separate)
 app.command()(enhance)
 app.command()(stream)
+app.command()(evaluate)
 app.command()(methods)
 
 
@@ -44,7 +46,7 @@ def _fca(
         ),
     ] = False,
 ) -> None:
-    """Separate the talkers of multichannel recordings; take speech out of noise."""
+    """Separate the talkers of multichannel recordings; take speech out of noise; score it."""
 
 
 def main() -> None:

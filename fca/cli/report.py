@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import typer
 from rich.console import Console
@@ -20,6 +20,21 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 
 
+class Named(Protocol):
+    """What work is done on."""
+
+    @property
+    def name(self) -> str:
+        """Short, for the progress bar."""
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+
+
+Item = TypeVar("Item", bound=Named)
+
+
 class Report:
     """Tells the user on standard error how the work goes, and programs on standard output.
 
@@ -28,7 +43,7 @@ class Report:
     """
 
     def __init__(self, as_json: bool, n_recordings: int) -> None:
-        self.n_failed = 0
+        self.failures: list[tuple[str, str]] = []
         self._as_json = as_json
         self._console = Console(stderr=True)
         self._progress = Progress(
@@ -42,6 +57,11 @@ class Report:
         )
         self._all = self._progress.add_task("recordings", total=n_recordings)
         self._one = self._progress.add_task("iterations", total=None)
+
+    @property
+    def n_failed(self) -> int:
+        """How many failed."""
+        return len(self.failures)
 
     def __enter__(self) -> Report:
         self._progress.start()
@@ -59,22 +79,24 @@ class Report:
         """Callback of the separator."""
         self._progress.update(self._one, completed=iteration.iteration, total=iteration.n_iter)
 
-    def run(self, recording: Recording, work: Callable[[], Record]) -> None:
-        """Do the work on one recording; what goes wrong becomes one line and the next can start."""
-        self._progress.reset(self._one, description=recording.name, total=None)
+    def run(
+        self, item: Item, work: Callable[[], Record], describe: Callable[[Item, Record], str]
+    ) -> None:
+        """Do the work on one item and say so, or what went wrong, in a line; the next can start."""
+        self._progress.reset(self._one, description=item.name, total=None)
         try:
             record = work()
         except (InputError, OSError, RuntimeError) as error:  # torch runs out of memory, say
-            self.fail(recording.label, str(error))
+            self.fail(item.label, str(error))
         else:
-            self._line(_summary(recording, record))
+            self._line(describe(item, record))
             self._json(record)
         self._progress.advance(self._all)
 
     def fail(self, what: str, why: str) -> None:
         """Count a failure and say it in one line."""
-        self.n_failed += 1
         reason = " ".join(why.split()).removeprefix(f"{what}: ")
+        self.failures.append((what, reason))
         self._line(f"failed  {what}: {reason}")
         self._json({"status": "failed", "input": what, "error": reason})
 
@@ -86,7 +108,8 @@ class Report:
             typer.echo(json.dumps(record))
 
 
-def _summary(recording: Recording, record: Record) -> str:
+def separation_line(recording: Recording, record: Record) -> str:
+    """What :class:`Report` says of a separated recording."""
     text = f"{record['status']:<7} {recording.label} -> {record['output']}"
     if record["status"] == "skipped":
         return f"{text}: finished earlier"

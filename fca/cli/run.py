@@ -109,7 +109,7 @@ class Job:
             Where it is computed, which the results do not depend on.
         """
         from fca.cli.inputs import collect
-        from fca.cli.report import Report
+        from fca.cli.report import Report, separation_line
         from fca.cli.results import Results
 
         try:
@@ -134,7 +134,8 @@ class Job:
             for what, why in problems:
                 report.fail(what, why)
             for recording in recordings:
-                report.run(recording, partial(results.make, recording, separator, report.advance))
+                work = partial(results.make, recording, separator, report.advance)
+                report.run(recording, work, separation_line)
         raise typer.Exit(1 if report.n_failed else 0)
 
 

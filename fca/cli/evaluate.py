@@ -1,0 +1,201 @@
+"""``fca evaluate``: estimates and references in, scores and a page out."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from fca.cli.run import Json
+from fca.errors import InputError
+
+if TYPE_CHECKING:
+    from fca.pairing import Pair
+    from fca.report import Evaluation
+
+Row = dict[str, Any]
+
+Estimates = Annotated[
+    Path,
+    typer.Argument(
+        help="A file with one talker a channel, a folder with one file a talker, or a folder of "
+        "these, such as the results of `fca separate`. Or, alone, a list (.jsonl) of estimates "
+        "and references.",
+        show_default=False,
+    ),
+]
+References = Annotated[
+    Path | None,
+    typer.Argument(
+        help="The same of the references, or a set made by `fca simulate`.", show_default=False
+    ),
+]
+Out = Annotated[
+    Path, typer.Option("--out", "-o", help="Folder for evaluation.md, .json and .html.")
+]
+Reference = Annotated[
+    Literal["image", "early", "dry"],
+    typer.Option(help="What the talkers are compared with; of a set, it is taken from there."),
+]
+Channel = Annotated[
+    int, typer.Option(help="Microphone, from 0, of the mixtures and of a set's references.")
+]
+Mixture = Annotated[
+    Path | None,
+    typer.Option(
+        help="Mixture, or folder of mixtures named as the references. One called mixture.* beside "
+        "the references is found.",
+        show_default=False,
+    ),
+]
+Metric = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metric",
+        "-m",
+        help="sdr, sir, sar, si_sdr, pesq, stoi or estoi; repeatable.",
+        show_default="all but pesq",
+    ),
+]
+Protocol = Annotated[
+    Literal["fast_bss_eval", "mir_eval"],
+    typer.Option(help="BSS eval: fast, or the slow one of published tables; 0.01 dB apart."),
+]
+Players = Annotated[
+    int, typer.Option(min=0, help="Recordings with players on the page, the worst ones.")
+]
+
+
+def evaluate(
+    estimates: Estimates,
+    references: References = None,
+    *,
+    out: Out,
+    reference: Reference = "image",
+    channel: Channel = 0,
+    mixture: Mixture = None,
+    metric: Metric = None,
+    protocol: Protocol = "fast_bss_eval",
+    players: Players = 6,
+    as_json: Json = False,
+) -> None:
+    """Score separated talkers against references, and their improvement over the mixture.
+
+    Writes OUT/evaluation.md, evaluation.json and evaluation.html, a page with plots and players
+    that needs no other file. Where the folders of the estimates and of the references of a
+    recording both hold an .rttm file, the diarization error rate is told, too. The exit status is
+    1 if a recording could not be evaluated, 2 if the command makes no sense.
+    """
+    from fca.cli.report import Report
+    from fca.pairing import find_pairs
+
+    names = tuple(metric or ("sdr", "sir", "sar", "si_sdr", "stoi", "estoi"))
+    try:
+        _check(names)
+        pairs, problems = find_pairs(
+            estimates, references, reference=reference, channel=channel, mixtures=mixture
+        )
+    except InputError as error:
+        raise typer.BadParameter(str(error)) from None
+    rows: list[tuple[Pair, Row]] = []
+
+    with Report(as_json, len(pairs)) as report:
+        for what, why in problems:
+            report.fail(what, why)
+        for pair in pairs:
+            report.run(pair, partial(_score, pair, names, protocol, rows), _line)
+        failures = report.failures
+    if rows:
+        facts = _facts(reference, references or estimates, protocol, len(rows))
+        _write(out, facts, rows, failures, players)
+        typer.echo(f"{out / 'evaluation.html'}", err=True)
+    raise typer.Exit(1 if failures else 0)
+
+
+def _score(
+    pair: Pair, metrics: tuple[str, ...], protocol: str, rows: list[tuple[Pair, Row]]
+) -> Row:
+    from fca.evaluation import finite_json, score
+
+    row = score(pair, pair.read(), metrics, protocol)
+    rows.append((pair, row))
+    strict: Row = finite_json(row)
+    return {"status": "done", **strict}
+
+
+def _line(pair: Pair, row: Row) -> str:
+    kind = "improvement" if row["improvement"] else "scores"
+    cells = [
+        f"{name} {' '.join('undefined' if v is None else f'{float(v):.1f}' for v in values)}"
+        for name, values in row[kind].items()
+    ]
+    return f"done    {pair.label}: {kind}: {', '.join(cells)}"
+
+
+def _facts(reference: str, source: Path, protocol: str, count: int) -> dict[str, str]:
+    import datetime
+
+    from fca import __version__
+    from fca.pairing import REFERENCES
+
+    return {
+        "recordings": str(count),
+        "reference": f"{reference}: {REFERENCES[reference]}, from {source}",
+        "BSS eval by": protocol,
+        "made": f"{datetime.date.today().isoformat()} by fca {__version__}",
+    }
+
+
+def _write(
+    out: Path,
+    facts: dict[str, str],
+    rows: list[tuple[Pair, Row]],
+    failures: list[tuple[str, str]],
+    players: int,
+) -> None:
+    """The three files."""
+    from fca.evaluation import finite_json
+    from fca.files import write_json, write_text
+    from fca.report import Evaluation, html, markdown, shown
+
+    evaluation = Evaluation(facts, [row for _, row in rows], failures)
+    write_text(out / "evaluation.md", markdown(evaluation))
+    write_json(out / "evaluation.json", finite_json(_as_json(evaluation)))
+    kind = shown(evaluation.rows)
+    worst = sorted(rows, key=lambda entry: _merit(entry[1][kind]))[:players]
+    heard = [(pair, pair.read(), row) for pair, row in worst]
+    write_text(out / "evaluation.html", html(evaluation, heard))
+
+
+def _as_json(evaluation: Evaluation) -> Row:
+    from dataclasses import asdict
+
+    summaries = {
+        condition: {name: asdict(summary) for name, summary in found.items()}
+        for condition, found in evaluation.summaries().items()
+    }
+    return {
+        "facts": dict(evaluation.facts),
+        "definitions": list(evaluation.definitions),
+        "summary": summaries,
+        "recordings": list(evaluation.rows),
+        "failures": [{"id": what, "reason": why} for what, why in evaluation.failures],
+    }
+
+
+def _merit(scores: dict[str, list[float]]) -> float:
+    """How well a recording came out: by its first metric, best where that is undefined."""
+    first = next(iter(scores.values()))
+    mean = sum(first) / len(first)
+    return mean if mean == mean else float("inf")
+
+
+def _check(names: tuple[str, ...]) -> None:
+    """Refuse what would otherwise fail for every recording, or after all of them."""
+    from fca.metrics import check_metrics
+    from fca.plot import require_matplotlib
+
+    check_metrics(names)
+    require_matplotlib()

@@ -1,0 +1,63 @@
+"""How well it was found who speaks when: needs pyannote.metrics (``fca[diarize]``)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fca.errors import InputError
+
+__all__ = ["diarization_errors"]
+
+_PARTS = {"missed detection": "missed", "false alarm": "false alarm", "confusion": "confusion"}
+
+
+def diarization_errors(reference: Path, estimate: Path, collar: float = 0.0) -> dict[str, float]:
+    """Diarization error rate and its parts, relative to the time spoken (NIST 2009).
+
+    Overlapped speech counts. Talkers are matched by the assignment of least confusion.
+
+    Parameters
+    ----------
+    reference, estimate : RTTM files of one recording each
+    collar : seconds around reference boundaries that are not scored, half on either side
+
+    Returns
+    -------
+    dict
+        "DER", "missed", "false alarm", "confusion" (fractions) and "seconds" spoken. Where nobody
+        speaks in the reference the fractions are NaN.
+
+    Raises
+    ------
+    InputError
+        If a file is no RTTM of one recording, or pyannote.metrics is not installed.
+    """
+    try:
+        from pyannote.core import Timeline
+        from pyannote.metrics.diarization import DiarizationErrorRate
+    except ImportError as error:
+        raise InputError(f"DER needs `pip install fca[diarize]` ({error})") from None
+    truth, guess = _annotation(reference), _annotation(estimate)
+    everything = truth.get_timeline().union(guess.get_timeline()).extent()
+    metric = DiarizationErrorRate(collar=collar)
+    parts = metric(truth, guess, uem=Timeline([everything]), detailed=True)
+    spoken = float(parts["total"])
+    share = {ours: float(parts[theirs]) for theirs, ours in _PARTS.items()}
+    shares = {name: t / spoken if spoken else float("nan") for name, t in share.items()}
+    return {"DER": sum(shares.values()), **shares, "seconds": spoken}
+
+
+def _annotation(path: Path) -> Any:
+    """Annotation of the only recording of an RTTM file; nobody speaks in an empty one."""
+    from pyannote.core import Annotation
+    from pyannote.database import util
+
+    load: Any = util.load_rttm
+    try:
+        recordings = load(path) if path.read_text("utf-8").strip() else {"": Annotation()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: cannot be read as RTTM ({error})") from None
+    if len(recordings) != 1:
+        raise InputError(f"{path}: RTTM of {len(recordings)} recordings where one is expected")
+    return next(iter(recordings.values()))

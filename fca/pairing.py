@@ -1,0 +1,271 @@
+"""Which files of estimates belong to which references, and what is in them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fca import audio
+from fca.errors import InputError
+
+__all__ = ["REFERENCES", "Pair", "Signals", "find_pairs"]
+
+Row = dict[str, Any]
+
+REFERENCES = {
+    "image": "reverberant images at the microphone of the estimates",
+    "early": "images with direct sound and reflections within 50 ms only",
+    "dry": "the utterances themselves, with the delay and level of their direct sound",
+}
+"""What talkers are compared with, and what it is."""
+_PARTS = {"image": "images.wav", "early": "early.wav", "dry": "dry.wav"}
+_NO_TALKER = ("mixture", "residual", "noise")
+
+
+@dataclass(frozen=True)
+class Signals:
+    """Waveforms of one recording, (talkers, samples) each, and the mixture (samples,) if known."""
+
+    references: NDArray[np.float32]
+    estimates: NDArray[np.float32]
+    mixture: NDArray[np.float32] | None
+    sample_rate: int
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One recording: where its estimates, references and mixture are.
+
+    Attributes
+    ----------
+    name : unique within an evaluation
+    estimates, references : files, whose channels are talkers, one after the other
+    picked : which channels of the references are used; all if None
+    mixture : file; None where it is unknown
+    channel : of the mixture, the one that the references belong to
+    condition : kind of recording, for summaries
+    activities : RTTM files of the reference and of the estimate, where both exist
+    """
+
+    name: str
+    estimates: tuple[Path, ...]
+    references: tuple[Path, ...]
+    picked: tuple[int, ...] | None = None
+    mixture: Path | None = None
+    channel: int = 0
+    condition: str = "all"
+    activities: tuple[Path, Path] | None = None
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return self.name
+
+    def read(self) -> Signals:
+        """Read the waveforms.
+
+        Raises
+        ------
+        InputError
+            If a file cannot be read, or rates, lengths or numbers of talkers differ.
+        """
+        references, rate = _talkers(self.references)
+        estimates, its_rate = _talkers(self.estimates)
+        if self.picked is not None:
+            references = references[list(self.picked)]
+        if its_rate != rate:
+            raise InputError(f"estimates at {its_rate} Hz, references at {rate} Hz")
+        if estimates.shape != references.shape:
+            raise InputError(
+                f"{len(estimates)} estimates of {estimates.shape[1]} samples for "
+                f"{len(references)} references of {references.shape[1]}"
+            )
+        return Signals(references, estimates, self._read_mixture(references, rate), rate)
+
+    def _read_mixture(
+        self, references: NDArray[np.float32], rate: int
+    ) -> NDArray[np.float32] | None:
+        if self.mixture is None:
+            return None
+        waveform, its_rate = audio.read(self.mixture)
+        if its_rate != rate or waveform.shape[1] != references.shape[1]:
+            raise InputError(f"{self.mixture}: not as long as the references, or at another rate")
+        if not 0 <= self.channel < len(waveform):
+            raise InputError(f"{self.mixture}: has no channel {self.channel}")
+        channel: NDArray[np.float32] = waveform[self.channel]
+        return channel
+
+
+def find_pairs(
+    estimates: Path,
+    references: Path | None = None,
+    *,
+    reference: str = "image",
+    channel: int = 0,
+    mixtures: Path | None = None,
+) -> tuple[list[Pair], list[tuple[str, str]]]:
+    """Recordings to evaluate, and what is wrong with those that lack something.
+
+    Parameters
+    ----------
+    estimates : file with one talker a channel; folder with one file a talker (those called
+        ``source*``, if any are); folder of such folders or files; or, without `references`, a
+        JSON-lines file with ``id``, ``estimates``, ``references`` and, if known, ``mixture``,
+        ``channel``, ``condition`` and ``rttm`` (reference, estimate), paths relative to its own
+    references : as `estimates`, with the same names; or a set made by ``fca simulate``
+    reference : a key of :data:`REFERENCES`; of a set, which part is taken
+    channel : microphone, from 0, of the references in a set and of the mixtures
+    mixtures : file, or folder with the same names; a ``mixture.*`` beside references is found
+
+    Raises
+    ------
+    InputError
+        If nothing is found at all.
+    """
+    if references is None:
+        return _listed(estimates), []
+    manifest = references / "manifest.jsonl" if references.is_dir() else references
+    if manifest.suffix == ".jsonl" and manifest.is_file():
+        wanted = [_of_set(row, manifest.parent, reference, channel) for row in _rows(manifest)]
+    else:
+        wanted = _of_folder(references, mixtures, channel)
+    pairs, problems = [], []
+    for pair in wanted:
+        found = _results(estimates, pair.name, alone=len(wanted) == 1)
+        if found:
+            pairs.append(_with_estimates(pair, found))
+        else:
+            problems.append((pair.name, f"no estimates of it in {estimates}"))
+    return pairs, problems
+
+
+def _talkers(files: Sequence[Path]) -> tuple[NDArray[np.float32], int]:
+    """Channels of all files, (talkers, samples)."""
+    waveforms, rates = zip(*map(audio.read, files), strict=True)
+    if len(set(rates)) > 1 or len({waveform.shape[1] for waveform in waveforms}) > 1:
+        raise InputError(f"{files[0].parent}: the talkers' files differ in rate or length")
+    return np.concatenate(waveforms), int(rates[0])
+
+
+def _rows(manifest: Path) -> list[Row]:
+    try:
+        rows = [json.loads(line) for line in manifest.read_text("utf-8").splitlines() if line]
+    except (OSError, ValueError) as error:
+        raise InputError(f"{manifest}: not JSON lines ({error})") from None
+    if not rows or not all(isinstance(row, dict) and "id" in row for row in rows):
+        raise InputError(f"{manifest}: each line needs an object with an id")
+    return rows
+
+
+def _of_set(row: Row, folder: Path, reference: str, channel: int) -> Pair:
+    """Pair without estimates from a line of a simulated set's manifest."""
+    if not {"channels", "talkers"} <= set(row):
+        raise InputError(f"{folder}: not a set of `fca simulate`; give the list as ESTIMATES alone")
+    n_channels, n_talkers = row["channels"], len(row["talkers"])
+    if not 0 <= channel < n_channels:
+        raise InputError(f"{row['id']}: has channels 0 to {n_channels - 1}, not {channel}")
+    stacked = [channel + talker * n_channels for talker in range(n_talkers)]
+    place = folder / row["id"]
+    return Pair(
+        name=row["id"],
+        estimates=(),
+        references=(place / _PARTS[reference],),
+        picked=None if reference == "dry" else tuple(stacked),
+        mixture=place / "mixture.wav",
+        channel=channel,
+        condition=row.get("condition", "all"),
+        activities=_activities(place, place),
+    )
+
+
+def _of_folder(references: Path, mixtures: Path | None, channel: int) -> list[Pair]:
+    """Pairs without estimates from files of references."""
+    if references.is_file():
+        return [Pair(references.stem, (), (references,), None, mixtures, channel)]
+    if not references.is_dir():
+        raise InputError(f"{references}: no such file or folder")
+    if _files(references):
+        return [_of_talkers(references, references.name, mixtures, channel)]
+    folders = sorted({p.parent for p in references.rglob("*") if _is_audio(p)})
+    if not folders:
+        raise InputError(f"{references}: no audio files there")
+    return [
+        _of_talkers(folder, folder.relative_to(references).as_posix(), mixtures, channel)
+        for folder in folders
+    ]
+
+
+def _of_talkers(folder: Path, name: str, mixtures: Path | None, channel: int) -> Pair:
+    beside = sorted(p for p in folder.glob("mixture.*") if _is_audio(p))
+    if mixtures is not None:
+        beside = [mixtures] if mixtures.is_file() else sorted(mixtures.glob(f"{name}.*"))
+        beside = beside or sorted((mixtures / name).glob("mixture.*"))
+    mixture = beside[0] if beside else None
+    return Pair(
+        name, (), _files(folder), None, mixture, channel, activities=_activities(folder, folder)
+    )
+
+
+def _listed(manifest: Path) -> list[Pair]:
+    """Pairs of a list that names every file."""
+    if not manifest.is_file():
+        raise InputError(f"{manifest}: give references, too, or a list of both (.jsonl)")
+    root, pairs = manifest.parent, []
+    for row in _rows(manifest):
+        if not row.get("estimates") or not row.get("references"):
+            raise InputError(f"{manifest}: {row['id']} needs estimates and references")
+        activities = tuple(root / path for path in row.get("rttm") or ())
+        pairs.append(
+            Pair(
+                name=row["id"],
+                estimates=tuple(root / path for path in row["estimates"]),
+                references=tuple(root / path for path in row["references"]),
+                mixture=root / row["mixture"] if row.get("mixture") else None,
+                channel=row.get("channel", 0),
+                condition=row.get("condition", "all"),
+                activities=(activities[0], activities[1]) if len(activities) == 2 else None,
+            )
+        )
+    return pairs
+
+
+def _results(estimates: Path, name: str, alone: bool) -> tuple[Path, ...]:
+    """Files of the estimates of one recording; the only one may lie in the folder itself."""
+    if estimates.is_file():
+        return (estimates,) if alone else ()
+    for place in (name, f"{name}/mixture", f"{name}/mixture.wav", f"{name}/mixture.flac"):
+        if found := _files(estimates / place):
+            return found
+    named = tuple(p for p in sorted(estimates.glob(f"{name}.*")) if _is_audio(p))
+    return named[:1] or (_files(estimates) if alone else ())
+
+
+def _with_estimates(pair: Pair, found: tuple[Path, ...]) -> Pair:
+    activities = pair.activities and _activities(pair.activities[0].parent, found[0].parent)
+    fields = {**vars(pair), "estimates": found, "activities": activities}
+    return Pair(**fields)
+
+
+def _activities(reference: Path, estimate: Path) -> tuple[Path, Path] | None:
+    """The RTTM files of two folders, where each has one."""
+    files = [sorted(folder.glob("*.rttm"))[:1] for folder in (reference, estimate)]
+    return (files[0][0], files[1][0]) if all(files) else None
+
+
+def _files(folder: Path) -> tuple[Path, ...]:
+    """Talkers' files in a folder: those called ``source*``, else all that may be talkers."""
+    if not folder.is_dir():
+        return ()
+    files = [p for p in sorted(folder.iterdir()) if _is_audio(p)]
+    sources = [p for p in files if p.stem.startswith("source")]
+    return tuple(sources or [p for p in files if p.stem not in _NO_TALKER])
+
+
+def _is_audio(path: Path) -> bool:
+    return path.suffix.lower() in audio.SUFFIXES and path.is_file()

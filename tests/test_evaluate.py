@@ -1,0 +1,194 @@
+"""`fca evaluate`: which files are compared, what is written, and what is said when it fails."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from fca import audio
+from fca.cli import app
+from fca.diarization import diarization_errors
+from fca.errors import InputError
+from fca.metrics import evaluate as evaluate_arrays
+from fca.pairing import find_pairs
+
+RATE = 16000
+
+
+def evaluate(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
+
+
+def report(folder: Path) -> dict:
+    return json.loads((folder / "evaluation.json").read_text(), parse_constant=pytest.fail)
+
+
+def write(path: Path, waveform: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    audio.write(path, waveform.astype(np.float32), RATE)
+
+
+@pytest.fixture(scope="module")
+def signals(two_talker_mixture) -> dict[str, np.ndarray]:
+    """Images (talkers, channels, samples) of one second, estimates in the other order."""
+    images = two_talker_mixture.images[..., RATE : 2 * RATE]
+    leak = np.array([[0.2, 1.0], [1.0, 0.1]])
+    return {"images": images, "mixture": images.sum(0), "estimates": leak @ images[:, 1]}
+
+
+@pytest.fixture
+def folders(tmp_path: Path, signals: dict[str, np.ndarray]) -> tuple[Path, Path]:
+    """Two recordings as folders of estimates and of references; the second has no mixture."""
+    for name in ("a", "deep/b"):
+        for k in range(2):
+            write(tmp_path / "est" / name / f"source{k + 1}.wav", signals["estimates"][k])
+            write(tmp_path / "ref" / name / f"talker{k}.wav", signals["images"][k, 1])
+        write(tmp_path / "est" / name / "residual.wav", signals["estimates"][0])
+    write(tmp_path / "ref/a/mixture.wav", signals["mixture"])
+    return tmp_path / "est", tmp_path / "ref"
+
+
+def test_folders_are_paired_by_name(
+    folders: tuple[Path, Path], tmp_path: Path, signals: dict[str, np.ndarray]
+) -> None:
+    result = evaluate(*folders, "-o", tmp_path / "out", "--channel", 1, "-m", "sdr", "--json")
+    assert result.exit_code == 0, result.stderr
+    found = report(tmp_path / "out")
+    expected = evaluate_arrays(
+        signals["images"][:, 1], signals["estimates"], mixture=signals["mixture"][1]
+    )
+    first, second = found["recordings"]
+    assert [first["id"], second["id"]] == ["a", "deep/b"]
+    assert first["permutation"] == [1, 0]
+    np.testing.assert_allclose(first["scores"]["sdr"], expected.values["sdr"], atol=1e-3)
+    rise = expected.improvement["sdr"]
+    np.testing.assert_allclose(first["improvement"]["sdr"], rise, atol=1e-3)
+    assert second["improvement"] == {}
+    assert found["summary"]["all"]["sdr"]["count"] == 2
+    assert found["facts"]["reference"].startswith("image: ")
+    assert json.loads(result.stdout.splitlines()[0])["id"] == "a"
+
+
+def test_page_needs_no_other_file(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    options = ["-m", "sdr", "-m", "si_sdr", "--channel", 1, "--players", 1]
+    assert evaluate(*folders, "-o", tmp_path / "out", *options).exit_code == 0
+    page = (tmp_path / "out/evaluation.html").read_text()
+    players = page.count("<audio")
+    assert players in (4, 5)  # with a mixture or without
+    assert page.count("data:audio/flac;base64,ZkxhQ") == players  # the magic number of FLAC
+    assert page.count("data:image/png;base64,") == 2
+    assert "<svg" in page
+    assert 'src="http' not in page
+    assert "<script" not in page
+    text = (tmp_path / "out/evaluation.md").read_text()
+    assert "## all (2 recordings)" in text
+    assert "| deep/b | 2 |" in text
+
+
+@pytest.mark.parametrize("reference", ["image", "early", "dry"])
+def test_sets_give_the_reference_that_was_asked_for(
+    tmp_path: Path, signals: dict[str, np.ndarray], reference: str
+) -> None:
+    images = signals["images"]
+    place = tmp_path / "set" / "x_0000"
+    parts = {"image": images, "early": 0.5 * images[::-1], "dry": images[::-1, 0]}
+    for name, part in zip(("images", "early", "dry"), parts.values(), strict=True):
+        write(place / f"{name}.wav", part.reshape(-1, part.shape[-1]))
+    write(place / "mixture.wav", signals["mixture"])
+    row = {"id": "x_0000", "condition": "x", "channels": 2, "talkers": [{}, {}]}
+    (tmp_path / "set/manifest.jsonl").write_text(json.dumps(row) + "\n")
+    write(tmp_path / "est/x_0000/mixture.wav/source1.wav", images[0, 0])
+    write(tmp_path / "est/x_0000/mixture.wav/source2.wav", images[1, 0])
+    (pair,), problems = find_pairs(tmp_path / "est", tmp_path / "set", reference=reference)
+    assert not problems
+    read = pair.read()
+    expected = parts[reference] if reference == "dry" else parts[reference][:, 0]
+    np.testing.assert_allclose(read.references, expected, atol=1e-6)
+    np.testing.assert_allclose(read.mixture, signals["mixture"][0], atol=1e-6)
+    options = ["--reference", reference, "-m", "si_sdr", "--players", 0]
+    assert evaluate(tmp_path / "est", tmp_path / "set", "-o", tmp_path, *options).exit_code == 0
+    assert (
+        report(tmp_path)["recordings"][0]["permutation"] == ([0, 1], [1, 0])[reference != "image"]
+    )
+
+
+def rttm(path: Path, *turns: tuple[str, float, float]) -> Path:
+    lines = [
+        f"SPEAKER x 1 {start} {length} <NA> <NA> {who} <NA> <NA>\n" for who, start, length in turns
+    ]
+    path.write_text("".join(lines))
+    return path
+
+
+def test_list_with_activities(tmp_path: Path, signals: dict[str, np.ndarray]) -> None:
+    pytest.importorskip("pyannote.metrics")
+    write(tmp_path / "est.wav", signals["estimates"])
+    write(tmp_path / "ref.wav", signals["images"][:, 1])
+    rttm(tmp_path / "ref.rttm", ("ann", 0, 3), ("bob", 3, 1))
+    rttm(tmp_path / "est.rttm", ("1", 0, 2), ("2", 3, 1.5))  # 1 s missed, 0.5 s too much
+    row = {"id": "x", "estimates": ["est.wav"], "references": ["ref.wav"]}
+    row["rttm"] = ["ref.rttm", "est.rttm"]
+    (tmp_path / "list.jsonl").write_text(json.dumps(row) + "\n")
+    result = evaluate(tmp_path / "list.jsonl", "-o", tmp_path / "out", "-m", "si_sdr")
+    assert result.exit_code == 0, result.stderr
+    errors = report(tmp_path / "out")["recordings"][0]["diarization"]
+    assert errors["missed"] == pytest.approx(1 / 4)
+    assert errors["false alarm"] == pytest.approx(0.5 / 4)
+    assert errors["DER"] == pytest.approx(1.5 / 4)
+    assert report(tmp_path / "out")["summary"]["all"]["DER"]["mean"] == pytest.approx(1.5 / 4)
+    (tmp_path / "none.rttm").write_text("")
+    assert np.isnan(diarization_errors(tmp_path / "none.rttm", tmp_path / "est.rttm")["DER"])
+    (tmp_path / "bad.rttm").write_text("SPEAKER x 1 soon 2\n")
+    with pytest.raises(InputError, match=r"bad\.rttm: cannot be read as RTTM"):
+        diarization_errors(tmp_path / "bad.rttm", tmp_path / "est.rttm")
+
+
+def test_silence_has_its_answers_in_every_file(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    write(folders[0] / "a" / "source2.wav", np.zeros(RATE))
+    options = ["--channel", 1, "-m", "sdr", "-m", "stoi"]
+    assert evaluate(*folders, "-o", tmp_path / "out", *options).exit_code == 0
+    found = report(tmp_path / "out")
+    assert found["recordings"][0]["scores"]["sdr"][0] == "-inf"
+    summary = found["summary"]["all"]["sdr"]
+    assert (summary["count"], summary["excluded"]) == (1, 1)
+    assert "(1 left out)" in (tmp_path / "out/evaluation.md").read_text()
+    assert "−∞" in (tmp_path / "out/evaluation.html").read_text()
+
+
+def test_what_does_not_fit_is_said_in_a_line_and_the_rest_is_done(
+    folders: tuple[Path, Path], tmp_path: Path, signals: dict[str, np.ndarray]
+) -> None:
+    write(folders[0] / "a" / "source3.wav", signals["estimates"][0])
+    write(folders[1] / "c" / "talker.wav", signals["estimates"][0])
+    result = evaluate(*folders, "-o", tmp_path / "out", "-m", "si_sdr", "--players", 0)
+    assert result.exit_code == 1
+    assert "failed  c: no estimates of it" in result.stderr
+    assert "failed  a: 3 estimates of 16000 samples for 2 references of 16000" in result.stderr
+    assert [row["id"] for row in report(tmp_path / "out")["recordings"]] == ["deep/b"]
+    assert len(report(tmp_path / "out")["failures"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["est", "nowhere"], "no such file or folder"),
+        (["est", "ref", "-m", "snr"], "unknown metrics"),
+        (["est"], "give references, too"),
+        (["est", "ref", "--protocol", "bss"], "'bss' is not one of"),
+    ],
+)
+def test_a_command_that_makes_no_sense(
+    folders: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = evaluate(*arguments, "-o", "out")
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.replace("│", " ").split())
