@@ -7,6 +7,9 @@ from torch import Tensor
 
 from fca.linalg import regularise
 
+DIFFUSE = 1e-3
+"""Spatially white noise beside the other sources, relative to the mixture: models have none."""
+
 
 def mvdr(target: Tensor, noise: Tensor, reference_channel: int) -> Tensor:
     """MVDR filters without a steering vector, ``Φn⁻¹Φs u / tr(Φn⁻¹Φs)`` (Souden et al. 2010).
@@ -28,6 +31,37 @@ def mvdr(target: Tensor, noise: Tensor, reference_channel: int) -> Tensor:
     tiny = torch.finfo(target.dtype).tiny ** 0.5
     result: Tensor = ratio[..., reference_channel] / (trace.real.clamp_min(tiny))[..., None]
     return result
+
+
+def mvdr_images(mixture: Tensor, scm: Tensor, psd: Tensor, channels: slice) -> Tensor:
+    """Source images by one time-invariant MVDR filter each, from the covariances of a model.
+
+    Of source n, the target is ``mean_t λ_n H_n``, and the noise the sum of those of the others. The
+    filter distorts the source less than a Wiener filter and leaves more of the others.
+
+    Parameters
+    ----------
+    mixture : Tensor
+        X, complex (B, F, M, T).
+    scm : Tensor
+        H, (B, F, N, M, M).
+    psd : Tensor
+        λ, (B, F, N, T).
+    channels : slice
+        Microphones at which the images are wanted.
+
+    Returns
+    -------
+    Tensor
+        Complex (B, F, N, C, T).
+    """
+    target = psd.mean(-1)[..., None, None] * scm
+    total = target.sum(2, keepdim=True)
+    power = total.diagonal(dim1=-2, dim2=-1).real.mean(-1)[..., None, None]
+    eye = torch.eye(scm.shape[-1], dtype=scm.dtype, device=scm.device)
+    noise = total - target + DIFFUSE * power * eye
+    references = range(*channels.indices(mixture.shape[2]))
+    return torch.stack([apply(mvdr(target, noise, m), mixture) for m in references], dim=3)
 
 
 def apply(filters: Tensor, mixture: Tensor) -> Tensor:

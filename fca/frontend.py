@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fca.audio import fit_length, resample
+from fca.dereverberation import dereverberate
 from fca.errors import InputError
 from fca.linalg import abs2
 from fca.stft import STFT
@@ -70,8 +71,12 @@ class Frontend:
         return whole.index_copy(2, torch.tensor(self.alive, device=images.device), images)
 
 
-def prepare(waves: Tensor, rate: int, stft: STFT, min_channels: int = 2) -> tuple[Tensor, Frontend]:
+def prepare(
+    waves: Tensor, rate: int, stft: STFT, min_channels: int = 2, *, early: bool = False
+) -> tuple[Tensor, Frontend]:
     """Spectrograms X (B, F, M, T) of recordings (B, M, samples) at any rate.
+
+    With ``early``, late reverberation is taken out first.
 
     Raises
     ------
@@ -84,6 +89,8 @@ def prepare(waves: Tensor, rate: int, stft: STFT, min_channels: int = 2) -> tupl
     signal = signal - signal.mean(-1, keepdim=True)
     alive = live_channels(signal, min_channels)
     signal = signal[:, list(alive)]
+    if early:
+        signal = dereverberate(signal)
     gain = _root_mean_square(signal)
     active = active_frames(signal, stft)
     spectrum = stft.analyse(signal / gain).transpose(1, 2)

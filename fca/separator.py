@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from fca import audio
+from fca.beamforming import mvdr_images
+from fca.dereverberation import require_nara_wpe
 from fca.errors import InputError
 from fca.frontend import SAMPLE_RATE, Frontend, prepare
 from fca.inference.iterate import Callback, iterate
@@ -24,6 +26,7 @@ from fca.model import Fittable, Model
 from fca.permutation import align, reorder
 from fca.stft import STFT
 
+OUTPUT_FILTERS = ("wiener", "mvdr")
 Signal = Tensor | ArrayLike | str | Path
 
 
@@ -87,6 +90,11 @@ class Separator:
     n_refine : int
         Steps of :class:`~fca.inference.refine.Refinement` afterwards, for methods with latent
         vectors.
+    output_filter : {"wiener", "mvdr"}
+        How sources are taken out: by the model's Wiener filter, or by a time-invariant beamformer
+        from the model's covariances, which distorts less and suppresses less.
+    dereverberate : bool
+        Take out late reverberation first, by weighted prediction error.
     n_fft : int, optional
         Window in samples at 16 kHz; the method's default if not given.
     hop : int, optional
@@ -116,6 +124,8 @@ class Separator:
         n_iter: int | None = None,
         n_starts: int = 1,
         n_refine: int = 0,
+        output_filter: str = "wiener",
+        dereverberate: bool = False,
         n_fft: int | None = None,
         hop: int | None = None,
         seed: int = 0,
@@ -130,6 +140,10 @@ class Separator:
         if n_refine < 0:
             raise InputError(f"n_refine cannot be negative, got {n_refine}")
         self.n_refine = n_refine
+        self.output_filter = _output_filter(output_filter, self.method)
+        if dereverberate:
+            require_nara_wpe()
+        self.dereverberate = dereverberate
         self.reference_channel = reference_channel
         window = n_fft or self.method.n_fft
         self.stft = STFT(window, window // 4 if hop is None else hop)
@@ -166,10 +180,14 @@ class Separator:
         waves, rate = _load(mixture, sample_rate)
         batch = waves.reshape(-1, *waves.shape[-2:]).to(self.device, self.dtype)
         with torch.set_grad_enabled(batch.requires_grad):
-            spectrum, frontend = prepare(batch, rate, self.stft, self.method.min_channels)
+            spectrum, frontend = prepare(
+                batch, rate, self.stft, self.method.min_channels, early=self.dereverberate
+            )
             reference = self._reference_index(frontend)
             model, trace = self._fit(spectrum, callbacks)
-            renderer = _Renderer(model, frontend, self.method, self.n_sources, reference)
+            renderer = _Renderer(
+                model, frontend, self.method, self.n_sources, reference, self.output_filter
+            )
             sources = renderer.reference()
             if waves.ndim == 2:
                 sources = sources[0]
@@ -234,6 +252,7 @@ class _Renderer:
     method: Method
     n_sources: int
     reference_index: int
+    output_filter: str
 
     def reference(self) -> Tensor:
         """Sources at the reference channel, (B, N, samples)."""
@@ -242,13 +261,20 @@ class _Renderer:
 
     def all_channels(self) -> Tensor:
         """Source images, (B, N, channels, samples)."""
-        images = reorder(self.model.images(), self._order)
+        images = reorder(self._images(slice(None)), self._order)
         return self.frontend.with_dead_channels(self.frontend.synthesise(images))
 
     @functools.cached_property
     def _at_reference(self) -> Tensor:
         """Images of all sources at the reference channel, (B, F, N, 1, T)."""
-        return self.model.images(slice(self.reference_index, self.reference_index + 1))
+        return self._images(slice(self.reference_index, self.reference_index + 1))
+
+    def _images(self, channels: slice) -> Tensor:
+        """Images of all sources, (B, F, N, C, T)."""
+        if self.output_filter == "wiener" or not isinstance(self.model, Model):
+            return self.model.images(channels)  # those of a clustering are by MVDR anyway
+        spatial = self.model.spatial
+        return mvdr_images(spatial.mixture, spatial.scm(), self.model.source.psd(), channels)
 
     @functools.cached_property
     def _order(self) -> Tensor:
@@ -337,6 +363,14 @@ def _device(name: str) -> torch.device:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError):
         raise InputError(f"device {name!r} is not available here") from None
+
+
+def _output_filter(name: str, method: Method) -> str:
+    if name not in OUTPUT_FILTERS:
+        raise InputError(f"unknown output filter {name!r}; choose from {', '.join(OUTPUT_FILTERS)}")
+    if name == "mvdr" and method.mixing.reverberation != "none":
+        raise InputError("a beamformer goes with dereverberation, not with modelled reverberation")
+    return name
 
 
 def _at_least_one(name: str, value: int) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from fca.cli.run import (
+    Dereverberate,
     Device,
     FilePerChannel,
     Format,
@@ -56,6 +57,7 @@ def enhance(
     prior: Prior = "speech-prior",
     reference_channel: ReferenceChannel = 0,
     iterations: Iterations = None,
+    dereverberate: Dereverberate = False,
     option: Options = None,
     device: Device = "auto",
     seed: Seed = 0,
@@ -78,6 +80,7 @@ def enhance(
         "reference_channel": reference_channel,
         "n_iter": iterations,
         "seed": seed,
+        "dereverberate": dereverberate,
         **parse_options(option or []),
     }
 

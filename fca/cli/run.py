@@ -52,6 +52,9 @@ Iterations = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 Seed = Annotated[int, typer.Option(help="Seed of all random numbers.")]
+Dereverberate = Annotated[
+    bool, typer.Option("--dereverberate", help="Take out late reverberation first (WPE).")
+]
 Format = Annotated[
     Literal["wav", "flac"],
     typer.Option(

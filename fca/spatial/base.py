@@ -111,6 +111,7 @@ class SpatialModel(ABC):
     """
 
     n_sources: int
+    mixture: Tensor
 
     @abstractmethod
     def statistics(self, psd: Tensor) -> Statistics:
