@@ -102,6 +102,7 @@ def random_scene(
     aperture: Range = (0.05, 0.3),
     distance: Range = (0.7, 2.5),
     min_angle: float = 20.0,
+    array: Sequence[Point] | None = None,
 ) -> Scene:
     """Draw a room of 3.5-8 x 3.5-7 x 2.4-3.5 m with one array and talkers around it.
 
@@ -112,6 +113,8 @@ def random_scene(
     aperture : range of the largest distance between two microphones (m); the geometry is random
     distance : range of the talkers' distance to the array's centre (m)
     min_angle : smallest azimuth between two talkers seen from the array (degrees)
+    array : positions of the microphones around their centre (m), turned by a random azimuth;
+        drawn, `aperture` wide, if None
 
     Raises
     ------
@@ -132,7 +135,10 @@ def random_scene(
         inside = (talkers > WALL_MARGIN) & (talkers < room - WALL_MARGIN)
         if inside.all() and _smallest_angle(azimuth) >= np.deg2rad(min_angle):
             break
-    mics = centre + _random_array(rng, n_mics, rng.uniform(*aperture))
+    if array is None:
+        mics = centre + _random_array(rng, n_mics, rng.uniform(*aperture))
+    else:
+        mics = centre + _turned(np.asarray(array, dtype=float), rng.uniform(0, 2 * np.pi))
     return Scene(_point(room), float(rng.uniform(*rt60)), _points(mics), _points(talkers))
 
 
@@ -355,6 +361,13 @@ def _random_array(rng: np.random.Generator, n_mics: int, aperture: float) -> Arr
             break
     centred: Array = (mics - mics.mean(axis=0)) * (aperture / spacing.max())
     return centred
+
+
+def _turned(positions: Array, azimuth: float) -> Array:
+    """Positions (M, 3) turned about the vertical axis (radians)."""
+    cos, sin = np.cos(azimuth), np.sin(azimuth)
+    turned: Array = positions @ np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])
+    return turned
 
 
 def _smallest_angle(azimuth: Array) -> float:

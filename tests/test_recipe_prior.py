@@ -19,9 +19,9 @@ from fca.errors import InputError
 from fca.prior import SpeechPrior
 from fca.prior.networks import ContextBlock, FrameNetwork
 from fca.simulate import Mixture
+from fca.simulated import Item
 from fca.stft import STFT
 from recipes import config, optim
-from recipes.benchmark.data import Item
 from recipes.prior import data, evaluate, report, train
 from recipes.prior.data import Augmentation, Corpus, Excerpts
 

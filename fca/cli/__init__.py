@@ -13,6 +13,7 @@ from fca.cli.enhance import enhance
 from fca.cli.evaluate import evaluate
 from fca.cli.methods import methods
 from fca.cli.separate import separate
+from fca.cli.simulate import simulate
 from fca.cli.stream import stream
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.command()(separate)
 app.command()(enhance)
 app.command()(stream)
+app.command()(simulate)
 app.command()(evaluate)
 app.command()(methods)
 

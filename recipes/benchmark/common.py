@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +17,22 @@ import typer
 from numpy.typing import NDArray
 
 from fca.errors import InputError
+from fca.files import write_json, write_text
+from fca.report import table as markdown
 from recipes.config import load
+
+__all__ = [
+    "Entry",
+    "Log",
+    "describe",
+    "entries",
+    "markdown",
+    "settings",
+    "surroundings",
+    "thread_environment",
+    "write_json",
+    "write_text",
+]
 
 CONFIG = Path(__file__).with_name("config.yaml")
 QUICK = Path(__file__).with_name("quick.yaml")
@@ -153,25 +168,6 @@ def describe(facts: Mapping[str, Any]) -> str:
         f"{facts['date']}, {facts['processor']} ({facts['cores']} cores), "
         f"Python {facts['python']}; {versions}."
     )
-
-
-def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Markdown table; the first column is text, the others are numbers."""
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON under a temporary name, then rename."""
-    write_text(path, json.dumps(content, indent=1) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write under a temporary name, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
 
 
 def _version(package: str) -> str:

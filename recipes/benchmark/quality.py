@@ -21,6 +21,7 @@ import typer
 
 from fca.errors import InputError
 from fca.metrics import Summary, evaluate, summarise
+from fca.simulated import Item, load
 from recipes.benchmark.common import (
     Entry,
     Log,
@@ -38,7 +39,6 @@ from recipes.benchmark.common import (
     write_json,
     write_text,
 )
-from recipes.benchmark.data import Item, load
 
 METRICS = {"sdr": "SDRi", "sir": "SIRi", "si_sdr": "SI-SDRi"}
 

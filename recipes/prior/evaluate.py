@@ -26,11 +26,11 @@ from fca.metrics import evaluate, summarise
 from fca.model import Model
 from fca.prior import SpeechPrior
 from fca.prior.model import itakura_saito
+from fca.simulated import Item
+from fca.simulated import load as load_set
 from fca.source import NMF, Fixed, Stack, Stationary
 from fca.spatial import FullRank, JointlyDiagonal, SpatialModel
 from fca.stft import STFT
-from recipes.benchmark.data import Item
-from recipes.benchmark.data import load as load_set
 from recipes.prior.data import Augmentation, Corpus, Excerpts, load_responses
 
 SpatialChoice = Callable[[Tensor, int], SpatialModel]

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 import fca
 from fca.errors import InputError
 from fca.metrics import evaluate, summarise
+from fca.simulated import Item, load
 from recipes.benchmark.common import Log, Settings, describe, markdown, surroundings, write_text
-from recipes.benchmark.data import Item, load
 
 Array = NDArray[np.float64]
 Separate = Callable[[Array, int, int], Array]

@@ -1,0 +1,137 @@
+"""``fca simulate``: folders of speech and noise in, mixtures with their references out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fca.cli.run import Json, Seed
+from fca.errors import InputError
+
+Speech = Annotated[
+    Path,
+    typer.Argument(
+        help="Folder with one folder per speaker; without such, each file is a speaker.",
+        show_default=False,
+    ),
+]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the set.")]
+Count = Annotated[int, typer.Option("--count", "-c", min=1, help="Number of mixtures.")]
+Talkers = Annotated[int, typer.Option("--talkers", "-n", min=1, help="Talkers of each.")]
+Mics = Annotated[int, typer.Option("--mics", "-m", min=1, help="Microphones of each.")]
+Rt60 = Annotated[tuple[float, float], typer.Option(help="Range of the reverberation time (s).")]
+Seconds = Annotated[tuple[float, float], typer.Option(help="Range of the length (s).")]
+Snr = Annotated[
+    tuple[float, float],
+    typer.Option(help="Range of the level of all talkers to the noise (dB)."),
+]
+Clean = Annotated[bool, typer.Option("--clean", help="No noise.")]
+Level = Annotated[
+    tuple[float, float],
+    typer.Option(help="Range of each talker's level to the first one's (dB)."),
+]
+Aperture = Annotated[tuple[float, float], typer.Option(help="Range of the array's size (m).")]
+Distance = Annotated[
+    tuple[float, float], typer.Option(help="Range of the talkers' distance to the array (m).")
+]
+ArrayFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--array",
+        help="JSON list of the microphones' positions [x, y, z] (m), turned at random.",
+        show_default="a random array",
+    ),
+]
+Noise = Annotated[
+    Path | None,
+    typer.Option(help="Folder of noise, made diffuse.", show_default="white noise, diffuse"),
+]
+Measured = Annotated[
+    Path | None,
+    typer.Option(
+        help="Measured responses instead of simulated rooms: .npz with rir (directions, channels, "
+        "taps), azimuth_deg, sample_rate and, unless binaural, mics (channels, 3).",
+        show_default=False,
+    ),
+]
+Name = Annotated[str, typer.Option(help="What the mixtures are called.")]
+Rate = Annotated[int, typer.Option(help="Sample rate (Hz).")]
+Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes.")]
+
+
+def simulate(
+    speech: Speech,
+    *,
+    out: Out,
+    count: Count = 10,
+    talkers: Talkers = 2,
+    mics: Mics = 4,
+    rt60: Rt60 = (0.2, 0.6),
+    seconds: Seconds = (6, 10),
+    snr: Snr = (30, 30),
+    clean: Clean = False,
+    level: Level = (-5, 5),
+    aperture: Aperture = (0.05, 0.3),
+    distance: Distance = (0.7, 2.5),
+    array: ArrayFile = None,
+    noise: Noise = None,
+    measured: Measured = None,
+    name: Name = "mixture",
+    sample_rate: Rate = 16000,
+    seed: Seed = 0,
+    jobs: Jobs = 1,
+    as_json: Json = False,
+) -> None:
+    """Make mixtures of talkers in reverberant rooms, with everything to score a separation by.
+
+    Each mixture gets a folder OUT/NAME_0000 with mixture.wav, images.wav and early.wav (the talkers
+    at all microphones, with all and with the early reverberation; one talker after the other),
+    dry.wav (the talkers) and row.json; OUT/manifest.jsonl lists them all with what was drawn. Run
+    again, it makes what is missing. `fca separate 'OUT/*/mixture.wav' -o EST` separates the set and
+    `fca evaluate EST OUT -o SCORES` scores it.
+    """
+    from fca.simulate_set import Condition, Corpora, build
+
+    told = (lambda row: typer.echo(json.dumps(row))) if as_json else None
+    try:
+        positions = None if array is None else _positions(array)
+        kind = Condition(
+            count=count,
+            talkers=talkers,
+            mics=mics if positions is None else len(positions),
+            rt60=rt60,
+            seconds=seconds,
+            snr_db=None if clean else _fixed(snr),
+            level_db=level,
+            aperture=aperture,
+            distance=distance,
+            array=positions,
+            measured=measured is not None,
+        )
+        corpora = Corpora(speech, noise, measured, sample_rate)
+        items = build({name: kind}, corpora, out, seed=seed, jobs=jobs, told=told)
+    except InputError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"{len(items)} mixtures in {out}", err=True)
+
+
+def _fixed(range_: tuple[float, float]) -> float | tuple[float, float]:
+    low, high = range_
+    return low if low == high else range_
+
+
+def _positions(path: Path) -> tuple[tuple[float, float, float], ...]:
+    """Positions of a file, relative to their centre."""
+    import numpy as np
+
+    try:
+        found: Any = np.asarray(json.loads(path.read_text("utf-8")), dtype=float)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: no list of positions ({error})") from None
+    if found.ndim != 2 or found.shape[1] != 3 or not len(found):
+        raise InputError(f"{path}: positions are [x, y, z] for each microphone")
+    return tuple((x, y, z) for x, y, z in (found - found.mean(0)).tolist())

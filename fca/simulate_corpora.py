@@ -1,0 +1,169 @@
+"""What mixtures are drawn from: speech, noise and measured room responses of the user's folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fca import audio
+from fca.errors import InputError
+
+__all__ = ["Corpora", "draw_noise", "draw_responses", "draw_talkers", "measured_responses"]
+
+Array = NDArray[np.float64]
+EARS = ((0.0, 0.09, 0.0), (0.0, -0.09, 0.0))
+"""Where the two microphones of measured responses are unless they say so: 18 cm apart (m)."""
+
+
+@dataclass(frozen=True)
+class Corpora:
+    """Folders and files that the user brings.
+
+    Attributes
+    ----------
+    speech : folder with one folder per speaker, at any depth below that; the files of a folder
+        without such are one speaker each
+    noise : folder of recordings; noise is white without
+    measured : file of room responses, as :func:`measured_responses` reads
+    """
+
+    speech: Path
+    noise: Path | None = None
+    measured: Path | None = None
+    sample_rate: int = 16000
+
+
+def measured_responses(path: Path, sample_rate: int) -> tuple[Array, Array, Array | None]:
+    """Responses (directions, channels, taps), azimuths (degrees) and positions of the microphones.
+
+    An .npz file holds `rir`, `azimuth_deg`, `sample_rate` and maybe `mics` (channels, 3) in metres.
+
+    Raises
+    ------
+    InputError
+        If it does not.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            responses = np.asarray(file["rir"], dtype=np.float32)
+            azimuths = np.asarray(file["azimuth_deg"], dtype=float)
+            rate = int(file["sample_rate"])
+            mics = np.asarray(file["mics"], dtype=float) if "mics" in file else None
+    except (OSError, KeyError, ValueError, TypeError, BadZipFile) as error:
+        raise InputError(f"{path}: no measured responses ({error})") from None
+    if responses.ndim != 3 or len(responses) != len(azimuths):
+        raise InputError(f"{path}: rir must be (directions, channels, taps), not {responses.shape}")
+    if mics is None and responses.shape[1] == len(EARS):
+        mics = np.array(EARS)
+    return audio.resample(responses, rate, sample_rate).astype(float), azimuths, mics
+
+
+def draw_responses(
+    corpora: Corpora, n_talkers: int, n_mics: int, rng: np.random.Generator
+) -> tuple[Array, Array, dict[str, Any]]:
+    """Measured responses (talkers, channels, taps), microphone positions, and what was drawn."""
+    assert corpora.measured is not None
+    responses, azimuths, mics = measured_responses(corpora.measured, corpora.sample_rate)
+    if n_mics > responses.shape[1]:
+        raise InputError(
+            f"{corpora.measured}: {n_mics} microphones wanted, it has {responses.shape[1]}"
+        )
+    if mics is None:
+        raise InputError(f"{corpora.measured}: noise needs the positions `mics` (channels, 3)")
+    chosen = _draw_apart(azimuths, n_talkers, rng)
+    room = {"responses": corpora.measured.name, "azimuth_deg": azimuths[chosen].tolist()}
+    return responses[chosen, :n_mics], mics[:n_mics], room
+
+
+def draw_talkers(
+    corpora: Corpora, parts: Sequence[str], count: int, samples: int, rng: np.random.Generator
+) -> tuple[list[dict[str, Any]], list[Array]]:
+    """What `count` different speakers say for so many samples, and from which files."""
+    speakers = _speakers(corpora, parts, count)
+    names = rng.choice(sorted(speakers), count, replace=False)
+    rows, signals = [], []
+    for name in names:
+        files, signal = _draw_speech(speakers[name], corpora.sample_rate, samples, rng)
+        start = int(rng.integers(0, len(signal) - samples + 1))
+        shown = [str(file.relative_to(corpora.speech)) for file in files]
+        rows.append({"speaker": str(name), "files": shown, "start": start})
+        signals.append(signal[start : start + samples])
+    return rows, signals
+
+
+def draw_noise(
+    corpora: Corpora, channels: int, samples: int, rng: np.random.Generator
+) -> tuple[Array, str]:
+    """Independent excerpts (channels, samples) of one recording; white without recordings."""
+    if corpora.noise is None:
+        return rng.standard_normal((channels, samples)), "white"
+    files = _audio_files(corpora.noise)
+    if not files:
+        raise InputError(f"{corpora.noise}: no audio files")
+    file = files[rng.integers(len(files))]
+    signal = _read_mono(file, corpora.sample_rate)
+    signal = np.tile(signal, -(-samples // len(signal)) + 1)
+    # equally spaced from a random place on: excerpts overlap as little as the recording allows
+    starts = rng.integers(len(signal)) + np.arange(channels) * (len(signal) // channels)
+    excerpts = np.stack([np.take(signal, s + np.arange(samples), mode="wrap") for s in starts])
+    return excerpts, file.name
+
+
+def _draw_apart(
+    azimuths: Array, n: int, rng: np.random.Generator, least: float = 20
+) -> NDArray[np.int64]:
+    """Indices of `n` azimuths that differ by at least `least` degrees."""
+    for _ in range(1000 if n <= len(azimuths) else 0):
+        chosen = rng.choice(len(azimuths), n, replace=False)
+        gaps = np.abs((azimuths[chosen, None] - azimuths[chosen] + 180) % 360 - 180)
+        if gaps[~np.eye(n, dtype=bool)].min(initial=360) >= least:
+            return chosen
+    raise InputError(f"{n} talkers do not fit {least} degrees apart into the measured directions")
+
+
+def _speakers(corpora: Corpora, parts: Sequence[str], wanted: int) -> dict[str, list[Path]]:
+    """Speaker -> audio files, in one of the parts of the corpus."""
+    found: dict[str, list[Path]] = {}
+    for part in parts:
+        root = corpora.speech / part
+        places = sorted(p for p in root.glob("*") if p.is_dir())
+        if not places:
+            found |= {f"{part}/{file.stem}": [file] for file in _audio_files(root)}
+        for folder in places:
+            files = _audio_files(folder)
+            if files:
+                found[f"{part}/{folder.name}"] = files
+    if len(found) < wanted:
+        raise InputError(
+            f"{corpora.speech}: {len(found)} speaker folders in {list(parts)}, {wanted} needed"
+        )
+    return found
+
+
+def _draw_speech(
+    files: list[Path], rate: int, samples: int, rng: np.random.Generator
+) -> tuple[list[Path], Array]:
+    """Utterances of one speaker in random order, joined until they are long enough."""
+    used: list[Path] = []
+    signal = np.zeros(0)
+    while len(signal) < samples:
+        if len(used) % len(files) == 0:
+            order = rng.permutation(len(files))
+        used.append(files[order[len(used) % len(files)]])
+        signal = np.concatenate([signal, _read_mono(used[-1], rate)])
+    return used, signal
+
+
+def _audio_files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in audio.SUFFIXES)
+
+
+def _read_mono(path: Path, rate: int) -> Array:
+    waveform, file_rate = audio.read(path)
+    return np.asarray(audio.resample(waveform, file_rate, rate)[0], dtype=float)

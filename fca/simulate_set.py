@@ -1,0 +1,216 @@
+"""Sets of simulated mixtures from folders of speech and noise: drawn, written, continued.
+
+Every mixture is seeded by its own name, so that a set can be made in parallel, stopped and resumed.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fca import __version__, audio
+from fca.errors import InputError
+from fca.files import write_text
+from fca.simulate import (
+    Mixture,
+    diffuse_noise,
+    mix,
+    random_scene,
+    reverberation_time,
+    room_responses,
+)
+from fca.simulate_corpora import Corpora, draw_noise, draw_responses, draw_talkers
+from fca.simulated import MANIFEST, PARTS, Item, load
+
+__all__ = ["Condition", "Corpora", "build"]
+
+Array = NDArray[np.float64]
+Range = tuple[float, float]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One kind of mixture.
+
+    Attributes
+    ----------
+    count : number of mixtures
+    talkers, mics : how many
+    rt60, seconds : ranges to draw from
+    snr_db : talkers together to diffuse noise, a number or a range; None for no noise
+    level_db : range of each talker's level relative to the first one's
+    aperture, distance : ranges of the array's size and of the talkers' distance to it (m)
+    array : positions (x, y, z) of the microphones relative to their centre (m), turned at random;
+        drawn if None
+    speech : folders below the corpus that hold one folder per speaker
+    measured : use the measured responses instead of simulated rooms
+    """
+
+    count: int
+    talkers: int = 2
+    mics: int = 4
+    rt60: Range = (0.2, 0.6)
+    seconds: Range = (6, 10)
+    snr_db: float | Range | None = 30
+    level_db: Range = (-5, 5)
+    aperture: Range = (0.05, 0.3)
+    distance: Range = (0.7, 2.5)
+    array: tuple[tuple[float, float, float], ...] | None = None
+    speech: tuple[str, ...] = (".",)
+    measured: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("count", "talkers", "mics"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("rt60", "seconds", "level_db", "aperture", "distance"):
+            low, high = getattr(self, name)
+            if low > high or (name != "level_db" and low <= 0):
+                raise InputError(f"{name}: from {low} to {high} is no range to draw from")
+        if self.array is not None and len(self.array) != self.mics:
+            raise InputError(f"the array has {len(self.array)} microphones, not {self.mics}")
+
+    def describe(self) -> Row:
+        """What is asked of one mixture, as JSON would hold it."""
+        described: Row = json.loads(json.dumps(asdict(self)))
+        del described["count"]
+        return described
+
+
+def build(
+    kinds: Mapping[str, Condition],
+    corpora: Corpora,
+    folder: Path,
+    *,
+    seed: int = 0,
+    jobs: int = 1,
+    told: Callable[[Row], None] | None = None,
+) -> list[Item]:
+    """Write every mixture that is not there yet, then the manifest.
+
+    Parameters
+    ----------
+    kinds : name of a condition -> the condition
+    corpora : where speech, noise and responses are
+    jobs : processes
+    told : called with the row of each mixture when it is there
+
+    Raises
+    ------
+    InputError
+        If the corpora lack something, or the folder holds mixtures of other settings.
+    """
+    if corpora.measured is None and any(kind.measured for kind in kinds.values()):
+        raise InputError("a condition asks for measured responses: give --measured FILE.npz")
+    tasks = [(name, kind, k) for name, kind in kinds.items() for k in range(kind.count)]
+    make = partial(_build_one, corpora=corpora, folder=folder, seed=seed)
+    rows = []
+    with ProcessPoolExecutor(jobs) as pool:
+        for row in map(make, tasks) if jobs == 1 else pool.map(make, tasks):
+            rows.append(row)
+            if told:
+                told(row)
+    write_text(folder / MANIFEST, "".join(json.dumps(row) + "\n" for row in rows))
+    return load(folder)
+
+
+def _build_one(
+    task: tuple[str, Condition, int], *, corpora: Corpora, folder: Path, seed: int
+) -> Row:
+    name, kind, index = task
+    item = folder / f"{name}_{index:04d}"
+    recipe = {"seed": seed, "index": index, "asked": kind.describe()}
+    row_file = item / "row.json"
+    if row_file.is_file():
+        done: Row = json.loads(row_file.read_text("utf-8"))
+        if _completed(done["recipe"]) != recipe:
+            raise InputError(f"{item}: made with other settings; choose another output folder")
+        return done
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode()), index])
+    mixture, drawn = _draw(kind, corpora, rng)
+    item.mkdir(parents=True, exist_ok=True)
+    _write_parts(item, mixture, corpora.sample_rate)
+    row = {
+        "id": item.name,
+        "condition": name,
+        "sample_rate": corpora.sample_rate,
+        "samples": mixture.dry.shape[-1],
+        "channels": len(mixture.noise),
+        **drawn,
+        "recipe": recipe,
+        "version": __version__,
+    }
+    write_text(row_file, json.dumps(row))
+    return row
+
+
+def _completed(recipe: Row) -> Row:
+    """A recipe with settings that did not exist when it was written, at their defaults."""
+    known = {field.name for field in fields(Condition)}
+    asked = {key: value for key, value in recipe["asked"].items() if key in known}
+    return {**recipe, "asked": {**Condition(count=1).describe(), **asked}}
+
+
+def _draw(kind: Condition, corpora: Corpora, rng: np.random.Generator) -> tuple[Mixture, Row]:
+    rate = corpora.sample_rate
+    samples = round(rng.uniform(*kind.seconds) * rate)
+    talkers, speech = draw_talkers(corpora, kind.speech, kind.talkers, samples, rng)
+    responses, mics, room = _draw_room(kind, corpora, rng)
+    snr_db = rng.uniform(*kind.snr_db) if isinstance(kind.snr_db, list | tuple) else kind.snr_db
+    noise, noise_name = None, None
+    if snr_db is not None:
+        sources, noise_name = draw_noise(corpora, len(responses[0]), samples, rng)
+        noise = diffuse_noise(sources, mics, rate)
+    mixture = mix(
+        speech,
+        responses,
+        rng,
+        level_db=kind.level_db,
+        snr_db=snr_db,
+        noise=noise,
+        sample_rate=rate,
+    )
+    t60 = float(np.mean([reverberation_time(r, rate) for r in responses[:, 0]]))
+    drawn = {"talkers": talkers, "room": room, "measured_t60": t60, "noise": noise_name}
+    return mixture, drawn | {"snr_db": snr_db, "level_db": _levels(mixture)}
+
+
+def _draw_room(
+    kind: Condition, corpora: Corpora, rng: np.random.Generator
+) -> tuple[Array, Array, Row]:
+    """Responses (talkers, channels, taps), microphone positions, and what was drawn."""
+    if kind.measured:
+        return draw_responses(corpora, kind.talkers, kind.mics, rng)
+    scene = random_scene(
+        rng,
+        n_talkers=kind.talkers,
+        n_mics=kind.mics,
+        rt60=kind.rt60,
+        aperture=kind.aperture,
+        distance=kind.distance,
+        array=kind.array,
+    )
+    responses = room_responses(scene, corpora.sample_rate, max_order=None)
+    return responses, np.array(scene.mics), asdict(scene)
+
+
+def _levels(mixture: Mixture) -> list[float]:
+    """Levels of the images relative to the first one's, in dB."""
+    power = np.mean(mixture.images**2, axis=(1, 2))
+    return [round(float(level), 3) for level in 10 * np.log10(power / power[0])]
+
+
+def _write_parts(folder: Path, mixture: Mixture, rate: int) -> None:
+    for part in PARTS:
+        waveform = np.asarray(getattr(mixture, part), dtype=np.float32)
+        audio.write(folder / f"{part}.wav", waveform.reshape(-1, waveform.shape[-1]), rate)

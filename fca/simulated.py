@@ -1,0 +1,81 @@
+"""Sets of simulated mixtures on disk, as :mod:`fca.simulate_set` writes them.
+
+A set is a folder with one sub-folder per mixture (float WAV) and `manifest.jsonl`, one JSON object
+a line, holding all that was drawn.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fca import audio
+from fca.errors import InputError
+
+__all__ = ["MANIFEST", "PARTS", "Item", "load"]
+
+PARTS = ("mixture", "images", "early", "dry")
+MANIFEST = "manifest.jsonl"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One mixture of a set; its waveforms are read when asked for.
+
+    The parts are `mixture` (channels, samples), `images` and `early` (talkers, channels, samples)
+    and `dry` (talkers, samples).
+    """
+
+    folder: Path
+    row: dict[str, Any] = field(repr=False)
+
+    @property
+    def id(self) -> str:
+        """Name that is unique within the set."""
+        return str(self.row["id"])
+
+    @property
+    def condition(self) -> str:
+        """Name of the kind of mixture."""
+        return str(self.row["condition"])
+
+    @property
+    def n_talkers(self) -> int:
+        """Number of talkers."""
+        return len(self.row["talkers"])
+
+    @property
+    def sample_rate(self) -> int:
+        """In Hz."""
+        return int(self.row["sample_rate"])
+
+    def read(self, part: str) -> NDArray[np.float32]:
+        """Read one of `PARTS`."""
+        waveform = audio.read(self.folder / f"{part}.wav")[0]
+        if part in ("images", "early"):
+            return waveform.reshape(self.n_talkers, -1, waveform.shape[-1])
+        return waveform
+
+    def references(self, channel: int = 0) -> NDArray[np.float32]:
+        """Reverberant images (talkers, samples) at one channel, the default reference."""
+        return self.read("images")[:, channel]
+
+
+def load(folder: str | Path) -> list[Item]:
+    """All mixtures of a set in the manifest's order.
+
+    Raises
+    ------
+    InputError
+        If there is no manifest.
+    """
+    manifest = Path(folder) / MANIFEST
+    if not manifest.is_file():
+        raise InputError(f"{manifest}: no such file; make the set with `fca simulate`")
+    rows = [json.loads(line) for line in manifest.read_text("utf-8").splitlines()]
+    return [Item(Path(folder) / row["id"], row) for row in rows]

@@ -1,0 +1,142 @@
+"""`fca simulate`: sets of mixtures that keep their promises, continue, and can be scored."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from fca.cli import app
+from fca.errors import InputError
+from fca.simulate_corpora import measured_responses
+from fca.simulate_set import Condition
+from fca.simulated import Item, load
+
+SPEECH = Path(__file__).parent / "data"
+SHORT = ["--seconds", 1, 1.2, "--rt60", 0.15, 0.2, "--sample-rate", 16000]
+
+
+def fca(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def simulate(out: Path, *options: object) -> list[Item]:
+    result = fca("simulate", SPEECH, "-o", out, *SHORT, *options)
+    assert result.exit_code == 0, result.output
+    return load(out)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sets") / "two"
+    simulate(folder, "-c", 2, "--snr", 10, 20, "--level", 3, 6, "--seed", 5)
+    return folder
+
+
+def test_mixtures_are_as_asked(made: Path) -> None:
+    for item in load(made):
+        mixture, images = item.read("mixture"), item.read("images")
+        assert images.shape == (2, 4, item.row["samples"])
+        assert 16000 <= item.row["samples"] <= 19200
+        noise = mixture - images.sum(0)
+        snr = 10 * np.log10(np.mean(images.sum(0) ** 2) / np.mean(noise**2))
+        assert 10 <= snr <= 20
+        assert snr == pytest.approx(item.row["snr_db"], abs=0.1)
+        level = 10 * np.log10(np.mean(images[1] ** 2) / np.mean(images[0] ** 2))
+        assert 3 <= level <= 6
+        assert item.row["level_db"] == pytest.approx([0, level], abs=0.01)
+        speakers = {talker["speaker"] for talker in item.row["talkers"]}
+        assert len(speakers) == 2  # each file of a flat folder is a speaker
+
+
+def test_processes_do_not_change_a_set_and_it_can_grow(made: Path, tmp_path: Path) -> None:
+    options = ["--snr", 10, 20, "--level", 3, 6, "--seed", 5]
+    first = simulate(tmp_path, "-c", 1, *options)
+    stamp = (first[0].folder / "mixture.wav").stat().st_mtime_ns
+    grown = simulate(tmp_path, "-c", 2, "--jobs", 2, *options)
+    assert (first[0].folder / "mixture.wav").stat().st_mtime_ns == stamp
+    for ours, other in zip(grown, load(made), strict=True):
+        assert ours.row == other.row
+        np.testing.assert_array_equal(ours.read("mixture"), other.read("mixture"))
+    result = fca("simulate", SPEECH, "-o", tmp_path, *SHORT, "-c", 2, "--seed", 6)
+    assert result.exit_code == 1
+    assert "made with other settings" in result.stderr
+
+
+def test_a_set_of_an_earlier_version_continues(made: Path, tmp_path: Path) -> None:
+    (item, *_) = simulate(tmp_path, "-c", 1)
+    row = json.loads((item.folder / "row.json").read_text())
+    for added in ("level_db", "array"):
+        del row["recipe"]["asked"][added]
+    (item.folder / "row.json").write_text(json.dumps(row))
+    assert len(simulate(tmp_path, "-c", 1)) == 1
+
+
+def test_array_of_ones_own_and_no_noise(tmp_path: Path) -> None:
+    array = [[0, 0, 0], [0.1, 0, 0], [0.1, 0.05, 0]]
+    (tmp_path / "array.json").write_text(json.dumps(array))
+    (item,) = simulate(tmp_path / "set", "-c", 1, "--array", tmp_path / "array.json", "--clean")
+    mics = np.array(item.row["room"]["mics"])
+    spacing = np.linalg.norm(mics[:, None] - mics[None], axis=-1)
+    wanted = np.linalg.norm(np.array(array)[:, None] - np.array(array), axis=-1)
+    np.testing.assert_allclose(spacing, wanted, atol=1e-9)
+    np.testing.assert_allclose(mics[:, 2], mics[0, 2])  # turned about the vertical axis only
+    images = item.read("images")
+    np.testing.assert_allclose(item.read("mixture"), images.sum(0), atol=1e-6)
+    (tmp_path / "bad.json").write_text("[[0, 1]]")
+    result = fca("simulate", SPEECH, "-o", tmp_path / "x", "--array", tmp_path / "bad.json")
+    assert result.exit_code == 1
+    assert "positions are [x, y, z]" in result.stderr
+
+
+def test_simulated_separated_evaluated(made: Path, tmp_path: Path) -> None:
+    pytest.importorskip("fast_bss_eval")
+    options = ["--method", "auxiva", "-i", 2, "-O", "n_fft=512"]
+    mixtures = f"{made}/*/mixture.wav"
+    assert fca("separate", mixtures, "-o", tmp_path / "est", *options).exit_code == 0
+    scores = ["-o", tmp_path / "scores", "-m", "si_sdr", "--players", 0]
+    result = fca("evaluate", tmp_path / "est", made, "--reference", "early", *scores)
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "scores/evaluation.json").read_text())
+    assert [row["id"] for row in found["recordings"]] == [item.id for item in load(made)]
+    assert found["facts"]["reference"].startswith("early: ")
+
+
+def test_measured_responses_of_any_array(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rir = rng.standard_normal((6, 3, 800)) * np.exp(-np.arange(800) / 100)
+    bank = {"rir": rir, "azimuth_deg": np.arange(6) * 60.0, "sample_rate": 16000}
+    np.savez(tmp_path / "without.npz", **bank)
+    np.savez(tmp_path / "with.npz", mics=0.1 * rng.standard_normal((3, 3)), **bank)
+    options = ["-c", 1, "--measured", tmp_path / "with.npz"]
+    (item,) = simulate(tmp_path / "set", "-m", 3, *options)
+    assert len(item.read("mixture")) == 3
+    assert item.row["room"]["responses"] == "with.npz"
+    for name, message in (
+        ("without.npz", "needs the positions"),
+        ("nowhere.npz", "no measured responses"),
+    ):
+        options = ["-m", 3, "--measured", tmp_path / name]
+        result = fca("simulate", SPEECH, "-o", tmp_path / "x", *SHORT, *options)
+        assert result.exit_code == 1
+        assert message in result.stderr
+    np.savez(tmp_path / "odd.npz", **bank | {"rir": rir[0]})
+    with pytest.raises(InputError, match="rir must be"):
+        measured_responses(tmp_path / "odd.npz", 16000)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"count": 0}, "count must be at least 1"),
+        ({"seconds": (3, 2)}, "no range to draw from"),
+        ({"rt60": (0, 1)}, "no range to draw from"),
+        ({"array": ((0, 0, 0),)}, "the array has 1 microphones"),
+    ],
+)
+def test_conditions_that_make_no_sense(options: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Condition(**{"count": 1, **options})
