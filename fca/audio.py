@@ -1,14 +1,15 @@
-"""Audio files in and out, and resampling: the only module that touches sound files.
+"""Audio files in and out, and resampling: with ``fca.pieces`` all that touches sound files.
 
 Files are (time, channels); everything handed over here is ``(channels, samples)`` float32.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -30,7 +31,7 @@ SUFFIXES = frozenset(
 """File name endings, in lower case, that are taken for audio when a folder is searched."""
 
 _SUBTYPES = {".wav": "FLOAT", ".flac": "PCM_24"}
-_MAX_FLAC_CHANNELS = 8
+MAX_FLAC_CHANNELS = 8
 # libsndfile's log line on a chunk that claims more (or less) than the file holds.
 _CHUNK_SIZES = re.compile(r"^\s*(?:data|SSND|riff)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 # Programs that write to a pipe cannot know the size and claim (nearly) the largest there is.
@@ -95,7 +96,7 @@ def fit_length(waveform: Waveform, length: int) -> Waveform:
 
 def fits_flac(waveform: Waveform) -> bool:
     """Whether FLAC can hold ``(channels, samples)`` without clipping and in one file."""
-    return bool(np.abs(waveform).max(initial=0.0) <= 1) and len(waveform) <= _MAX_FLAC_CHANNELS
+    return bool(np.abs(waveform).max(initial=0.0) <= 1) and len(waveform) <= MAX_FLAC_CHANNELS
 
 
 def write(path: AnyPath, waveform: Waveform, sample_rate: int) -> None:
@@ -111,13 +112,11 @@ def write(path: AnyPath, waveform: Waveform, sample_rate: int) -> None:
         If the file cannot be written.
     """
     path, waveform = Path(path), np.atleast_2d(waveform)
-    if path.suffix.lower() not in _SUBTYPES:
-        raise InputError(f"{path}: audio is written as .wav or .flac")
-    if not np.isfinite(waveform).all():
-        raise InputError(f"{path}: not written, the waveform holds NaN or infinite samples")
+    check_suffix(path)
+    check_finite(path, waveform)
     if path.suffix.lower() == ".flac" and not fits_flac(waveform):
         raise InputError(
-            f"{path}: FLAC holds up to {_MAX_FLAC_CHANNELS} channels within ±1, got "
+            f"{path}: FLAC holds up to {MAX_FLAC_CHANNELS} channels within ±1, got "
             f"{len(waveform)} and a peak of {np.abs(waveform).max():.3g}; write .wav"
         )
     _write_then_rename(path, waveform, sample_rate)
@@ -132,20 +131,52 @@ def encode_flac(waveform: Waveform, sample_rate: int) -> bytes:
 
 
 def _write_then_rename(path: Path, waveform: Waveform, sample_rate: int) -> None:
-    suffix = path.suffix.lower()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    suffix, temporary = path.suffix.lower(), temporary_name(path)
+    kind = {"subtype": _SUBTYPES[suffix], "format": suffix[1:].upper()}
     try:
-        soundfile.write(
-            temporary, waveform.T, sample_rate, subtype=_SUBTYPES[suffix], format=suffix[1:].upper()
-        )
-        temporary.replace(path)
-    except soundfile.LibsndfileError as error:
-        raise OSError(f"{path}: cannot be written ({_reason(error)})") from error
+        with writing(path):
+            soundfile.write(temporary, waveform.T, sample_rate, **kind)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def temporary_name(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Errors of the library as errors of the system."""
+    try:
+        yield
+    except soundfile.LibsndfileError as error:
+        raise OSError(f"{path}: cannot be written ({_reason(error)})") from error
+    except AssertionError:  # soundfile's, when fewer samples were written than given
+        raise OSError(f"{path}: cannot be written (is the disk full?)") from None
+
+
+def check_suffix(path: Path) -> None:
+    if path.suffix.lower() not in _SUBTYPES:
+        raise InputError(f"{path}: audio is written as .wav or .flac")
+
+
+def check_finite(path: Path, waveform: Waveform) -> None:
+    if not np.isfinite(waveform).all():
+        raise InputError(f"{path}: not written, the waveform holds NaN or infinite samples")
+
+
 def _read_file(path: Path) -> tuple[Waveform, int]:
+    with open_sound(path) as file:
+        waveform = file.read(dtype="float32", always_2d=True).T
+        sample_rate = int(file.samplerate)
+    check_samples(path, waveform)
+    return np.ascontiguousarray(waveform), sample_rate
+
+
+@contextlib.contextmanager
+def open_sound(path: Path) -> Iterator[soundfile.SoundFile]:
+    """File to read from, with one line for what is wrong with it."""
     if not path.exists():
         raise InputError(f"{path}: no such file")
     if not path.is_file():
@@ -155,12 +186,9 @@ def _read_file(path: Path) -> tuple[Waveform, int]:
     try:
         with soundfile.SoundFile(path) as file:
             _check_complete(path, file)
-            waveform = file.read(dtype="float32", always_2d=True).T
-            sample_rate = int(file.samplerate)
+            yield file
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: headerless .raw
         raise InputError(f"{path}: cannot be read as audio ({_reason(error)})") from None
-    _check_samples(path, waveform)
-    return np.ascontiguousarray(waveform), sample_rate
 
 
 def _check_complete(path: Path, file: soundfile.SoundFile) -> None:
@@ -170,7 +198,7 @@ def _check_complete(path: Path, file: soundfile.SoundFile) -> None:
             raise InputError(f"{path}: truncated, {present} of {claimed} bytes of audio are there")
 
 
-def _check_samples(path: Path, waveform: Waveform) -> None:
+def check_samples(path: Path, waveform: Waveform) -> None:
     if waveform.shape[-1] == 0:
         raise InputError(f"{path}: holds no samples")
     if not np.isfinite(waveform).all():
@@ -178,17 +206,20 @@ def _check_samples(path: Path, waveform: Waveform) -> None:
 
 
 def _stack_channels(paths: list[Path], files: list[tuple[Waveform, int]]) -> tuple[Waveform, int]:
-    first, rate = files[0]
-    for path, (waveform, its_rate) in zip(paths, files, strict=True):
-        if len(waveform) != 1:
-            raise InputError(f"{path}: {len(waveform)} channels where one per file is expected")
+    check_alike(paths, [(*waveform.shape, rate) for waveform, rate in files])
+    return np.concatenate([waveform for waveform, _ in files]), files[0][1]
+
+
+def check_alike(paths: list[Path], shapes: list[tuple[int, int, int]]) -> None:
+    """One channel per file (channels, samples, rate), and equal lengths and rates."""
+    _, n_samples, rate = shapes[0]
+    for path, (channels, its_samples, its_rate) in zip(paths, shapes, strict=True):
+        if channels != 1:
+            raise InputError(f"{path}: {channels} channels where one per file is expected")
         if its_rate != rate:
             raise InputError(f"{path}: {its_rate} Hz, but {paths[0]} has {rate} Hz")
-        if waveform.shape != first.shape:
-            raise InputError(
-                f"{path}: {waveform.shape[-1]} samples, but {paths[0]} has {first.shape[-1]}"
-            )
-    return np.concatenate([waveform for waveform, _ in files]), rate
+        if its_samples != n_samples:
+            raise InputError(f"{path}: {its_samples} samples, but {paths[0]} has {n_samples}")
 
 
 def _reason(error: Exception) -> str:

@@ -10,6 +10,7 @@ import soundfile
 
 from fca import audio
 from fca.errors import InputError
+from fca.pieces import Reader, Writer
 
 RATE = 16000
 
@@ -185,3 +186,69 @@ def test_resampling_keeps_leading_dimensions(noise: np.ndarray) -> None:
     assert audio.resample(noise[None], RATE, 8000).shape == (1, 3, 2000)
     with pytest.raises(InputError, match="must be positive"):
         audio.resample(noise, RATE, 0)
+
+
+class TestPieces:
+    """Reading and writing a recording piece by piece."""
+
+    SPANS = ((0, 1000), (700, 1700), (1700, 1800), (3000, 4000))
+
+    @pytest.mark.parametrize("files", ["one", "one per channel"])
+    def test_pieces_are_parts_of_the_whole(
+        self, tmp_path: Path, noise: np.ndarray, files: str
+    ) -> None:
+        audio.write(tmp_path / "x.flac", noise, RATE)
+        channels = mono_files(tmp_path, list(noise), [RATE] * 3)
+        source = channels if files == "one per channel" else tmp_path / "x.flac"
+        reader, (whole, _) = Reader(source), audio.read(source)
+        assert (reader.n_channels, reader.n_samples, reader.sample_rate) == (3, 4000, RATE)
+        for (start, stop), piece in zip(self.SPANS, reader.pieces(self.SPANS), strict=True):
+            np.testing.assert_array_equal(piece, whole[:, start:stop])
+
+    def test_what_is_wrong_anywhere_is_found_first(self, tmp_path: Path, noise: np.ndarray) -> None:
+        noise[1, -1] = np.nan
+        soundfile.write(tmp_path / "x.wav", noise.T, RATE, subtype="FLOAT")
+        with pytest.raises(InputError, match="NaN or infinite"):
+            Reader(tmp_path / "x.wav")
+        paths = mono_files(tmp_path, [noise[0], noise[0, 1:]], [RATE] * 2)
+        with pytest.raises(InputError, match="3999 samples"):
+            Reader(paths)
+
+    @pytest.mark.parametrize(
+        ("gain", "suffix", "written"), [(1, "wav", "wav"), (1, "flac", "flac"), (9, "flac", "wav")]
+    )
+    def test_written_pieces_are_one_file(
+        self, tmp_path: Path, noise: np.ndarray, gain: float, suffix: str, written: str
+    ) -> None:
+        with Writer(tmp_path / f"x.{suffix}", RATE, 3, 4000) as writer:
+            for start, stop in ((500, 1500), (1500, 1700), (3000, 3500)):
+                writer.write(start, gain * noise[:, start:stop])
+            assert not (tmp_path / f"x.{suffix}").exists()
+        assert [path.name for path in tmp_path.iterdir()] == [f"x.{written}"]
+        assert writer.path == tmp_path / f"x.{written}"
+        noise[:, :500], noise[:, 1700:3000], noise[:, 3500:] = 0, 0, 0
+        step = 2.0**-23 if written == "flac" else 0.0
+        assert np.abs(audio.read(writer.path)[0] - gain * noise).max() <= step
+
+    def test_nothing_is_left_of_an_interrupted_file(
+        self, tmp_path: Path, noise: np.ndarray
+    ) -> None:
+        with (
+            pytest.raises(InputError, match="NaN"),
+            Writer(tmp_path / "x.wav", RATE, 3, 4000) as writer,
+        ):
+            writer.write(0, noise)
+            writer.write(0, noise * np.nan)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_full_disk_is_told(self, tmp_path: Path, noise: np.ndarray) -> None:
+        with (
+            pytest.raises(OSError, match=r"x\.wav: cannot be written"),
+            Writer(tmp_path / "no such folder" / "x.wav", RATE, 3, 4000),
+        ):
+            raise AssertionError
+        assert list(tmp_path.iterdir()) == []
+
+    def test_beyond_four_gigabytes_wav_is_rf64(self, tmp_path: Path) -> None:
+        writer = Writer(tmp_path / "x.wav", RATE, 8, 200_000_000)
+        assert writer._format == "RF64"

@@ -16,6 +16,8 @@ from fca.cli import app
 from fca.cli.inputs import collect
 from fca.errors import InputError
 from fca.methods import METHODS
+from fca.pieces import Writer
+from fca.simulate import Mixture
 
 RATE = 16000
 FAST = ["--method", "auxiva", "--iterations", "2"]
@@ -111,6 +113,38 @@ class TestResults:
     def test_plot_is_a_png(self, wav: Path, out: Path) -> None:
         assert separate(wav, "-o", out, "--plot").exit_code == 0
         assert (out / "talk" / "separation.png").read_bytes().startswith(b"\x89PNG")
+
+    def test_long_recordings_in_blocks(
+        self, tmp_path: Path, out: Path, two_talker_mixture: Mixture
+    ) -> None:
+        mixture = two_talker_mixture.mixture.astype(np.float32)
+        audio.write(tmp_path / "x.wav", mixture, RATE)
+        options = ["--block", 2, "--json", "--residual", "--images", "--plot", "-O", "n_fft=1024"]
+        result = separate(tmp_path / "x.wav", "-o", out, *options)
+        (record,) = records(result)
+        assert [block["start"] for block in record["blocks"]] == [0, 20000, 40000]
+        assert record["notes"] == ["separation.png shows the first 1.5 s"]
+        parts = [audio.read(out / "x" / f"{x}.wav")[0] for x in ("source1", "source2", "residual")]
+        assert all(part.shape == (1, mixture.shape[1]) for part in parts)
+        np.testing.assert_allclose(sum(parts)[0], mixture[0], atol=1e-6)
+        image = audio.read(out / "x" / "image2.wav")[0]
+        assert image.shape == mixture.shape
+        np.testing.assert_allclose(image[0], parts[1][0], atol=1e-6)
+
+    def test_an_interrupted_run_leaves_earlier_results(
+        self, wav: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        separate(wav, "-o", out)
+        before = {path.name: path.read_bytes() for path in (out / "talk").iterdir()}
+
+        def full(*arguments: object) -> None:
+            raise OSError("no space left on device")
+
+        monkeypatch.setattr(Writer, "write", full)
+        result = separate(wav, "-o", out, "--overwrite", "--seed", 1)
+        assert result.exit_code == 1
+        assert "no space left" in result.stderr
+        assert {path.name: path.read_bytes() for path in (out / "talk").iterdir()} == before
 
     def test_options_reach_the_separator(self, wav: Path, out: Path) -> None:
         result = separate(wav, "-o", out, "--json", "-O", "n_fft=512", "-O", "start=identity")
@@ -318,6 +352,7 @@ class TestFailures:
             ["--metod", "auxiva"],
             ["--device", "abacus"],
             ["--format", "mp3"],
+            ["--block", "0.1"],
             ["--sources", "two"],
             ["--sources", "0"],
             ["--iterations", "-1"],

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from fca.cli.run import (
+    BlockSeconds,
     Dereverberate,
     Device,
     FilePerChannel,
@@ -24,10 +25,8 @@ from fca.cli.run import (
 )
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from fca.blocks import Block, Signals
     from fca.enhancer import Enhancer
-    from fca.separator import Separation
 
 Inference = Annotated[
     Literal["encode", "gradient", "sample"],
@@ -66,6 +65,7 @@ def enhance(
     plot: Plot = False,
     as_json: Json = False,
     overwrite: Overwrite = False,
+    block: BlockSeconds = None,
 ) -> None:
     """Take one talker out of noise, in recordings of 1 to 16 microphones.
 
@@ -84,11 +84,13 @@ def enhance(
         **parse_options(option or []),
     }
 
-    def signals(result: Separation) -> dict[str, Tensor]:
+    def signals(result: Block) -> Signals:
         named = {"enhanced": result.sources[0]}
         return {**named, "noise": result.residual} if noise else named
 
-    job = Job("enhancement", inputs, out, file_per_channel, audio_format, plot, as_json, overwrite)
+    job = Job(
+        "enhancement", inputs, out, file_per_channel, audio_format, plot, as_json, overwrite, block
+    )
     job.run(_enhancer, chosen, signals, {"noise": noise}, device)
 
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fca import __version__, audio
+from fca import __version__
 from fca.errors import InputError
+from fca.pieces import Reader, Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from torch import Tensor
-
+    from fca.blocks import Block, BlockSeparator, Signals
     from fca.cli.inputs import Recording
     from fca.inference.iterate import Callback
-    from fca.separator import Separation, Separator
 
 Record = dict[str, Any]
 
@@ -36,7 +36,7 @@ class Results:
     settings : mapping
         What the user chose, to tell whether earlier results answer the same request.
     signals : callable
-        Names and waveforms that are written of a result.
+        Names and waveforms that are written of a block.
     suffix : {".wav", ".flac"}
         Of the audio files.
     plot : bool
@@ -48,12 +48,12 @@ class Results:
     kind: str
     folder: Path
     settings: Mapping[str, Any]
-    signals: Callable[[Separation], dict[str, Tensor]]
+    signals: Callable[[Block], Signals]
     suffix: str = ".wav"
     plot: bool = False
     overwrite: bool = False
 
-    def make(self, recording: Recording, separator: Separator, callback: Callback) -> Record:
+    def make(self, recording: Recording, separator: BlockSeparator, callback: Callback) -> Record:
         """Separate a recording and write its results, or find them finished.
 
         Returns
@@ -72,19 +72,21 @@ class Results:
         earlier = _load(folder / self._record)
         if earlier and not self.overwrite and self._answers(earlier, recording, folder):
             return {**earlier, "status": "skipped"}
-        mixture, rate = audio.read(recording.files if recording.files[1:] else recording.files[0])
-        result = separator(mixture, rate, [callback])
-        folder.mkdir(parents=True, exist_ok=True)
-        _remove(folder, self._record, earlier)
-        files, notes = self._write(folder, result, mixture)
+        reader = Reader(recording.files if recording.files[1:] else recording.files[0])
+        course = Course()
+        blocks = course.follow(separator(reader, [callback]))
+        files, notes = self._write(folder, blocks, reader, earlier)
+        if self.plot:
+            files.append(f"{self.kind}.png")
+            notes += _draw(folder / files[-1], course, reader)
         record = {
             "status": "done",
             "input": _paths(recording),
             "output": str(folder),
             "files": files,
-            "notes": _resampling(rate) + notes,
+            "notes": _resampling(reader.sample_rate) + notes + course.notes(reader.sample_rate),
             "settings": self._request(),
-            **_description(result, mixture.shape),
+            **_description(separator, course, reader),
         }
         _save(folder / self._record, record)
         return record
@@ -106,38 +108,117 @@ class Results:
         return all((folder / name).is_file() for name in earlier["files"])
 
     def _write(
-        self, folder: Path, result: Separation, mixture: audio.Waveform
+        self,
+        folder: Path,
+        blocks: Iterable[Block],
+        reader: Reader,
+        earlier: Record | None,
     ) -> tuple[list[str], list[str]]:
-        files, notes = [], []
-        for name, signal in self.signals(result).items():
-            files.append(self._write_audio(folder, name, signal, result.sample_rate))
-            if not files[-1].endswith(self.suffix):
-                notes.append(f"{files[-1]}: not {self.suffix}, which would clip or has no room")
-        if self.plot:
-            files.append(f"{self.kind}.png")
-            _draw(folder / files[-1], result, mixture)
-        return files, notes
+        """Write the waveforms as they come; they appear, and replace earlier ones, at the end."""
+        from fca.blocks import stitch
 
-    def _write_audio(self, folder: Path, name: str, signal: Tensor, rate: int) -> str:
-        waveform = signal.detach().cpu().float().reshape(-1, signal.shape[-1]).numpy()
-        suffix = self.suffix if self.suffix == ".wav" or audio.fits_flac(waveform) else ".wav"
-        audio.write(folder / (name + suffix), waveform, rate)
-        return name + suffix
+        writers: dict[str, Writer] = {}
+        with _made(folder), contextlib.ExitStack() as stack:
+            for start, pieces in stitch(blocks, self.signals):
+                for name, signal in pieces.items():
+                    waveform = signal.detach().cpu().float().reshape(-1, signal.shape[-1]).numpy()
+                    if name not in writers:
+                        path, shape = (
+                            folder / (name + self.suffix),
+                            (len(waveform), reader.n_samples),
+                        )
+                        writer = Writer(path, reader.sample_rate, *shape)
+                        writers[name] = stack.enter_context(writer)
+                    writers[name].write(start, waveform)
+            _remove(folder, self._record, earlier)
+        files = [writer.path.name for writer in writers.values()]
+        other = [file for file in files if not file.endswith(self.suffix)]
+        return files, [f"{x}: not {self.suffix}, which would clip or has no room" for x in other]
 
 
-def _description(result: Separation, shape: tuple[int, ...]) -> Record:
+@dataclass
+class Course:
+    """How the separation of a recording went, block by block.
+
+    Attributes
+    ----------
+    blocks : list
+        Where they are, the tracks of their sources, and why they could not be separated.
+    costs : list
+        Iteration and cost of the blocks that could be separated.
+    seconds : float
+        Time taken.
+    mixture, sources : Tensor
+        The first block, at the reference channel, (samples,) and (K, samples).
+    n_sources : int
+        Tracks.
+    """
+
+    blocks: list[Record] = field(default_factory=list)
+    costs: list[list[tuple[int, float]]] = field(default_factory=list)
+    seconds: float = 0.0
+    n_sources: int = 0
+
+    def follow(self, blocks: Iterable[Block]) -> Iterator[Block]:
+        """The blocks, while they are passed on."""
+        for block in blocks:
+            if not self.blocks:
+                self.sources = block.sources.detach().cpu()
+                self.mixture = self.sources.sum(0) + block.residual.detach().cpu()
+            span = {"start": block.start, "stop": block.stop, "tracks": block.track}
+            self.blocks.append({**span, "problem": block.problem} if block.problem else span)
+            if block.separation is not None:
+                self.costs.append(block.separation.cost)
+                self.seconds += block.separation.seconds
+            self.n_sources = len(block.sources)
+            yield block
+            del block  # or its model would stay until the next one is fitted
+
+    @property
+    def cost(self) -> list[tuple[int, float]]:
+        """Iteration and cost, a mean over the blocks."""
+        rows = list(zip(*self.costs, strict=True))
+        return [(row[0][0], sum(cost for _, cost in row) / len(row)) for row in rows]
+
+    def notes(self, rate: int) -> list[str]:
+        """What a user should know of blocks that could not be separated."""
+        return [
+            f"silent from {block['start'] / rate:.1f} to {block['stop'] / rate:.1f} s: "
+            f"{block['problem']}"
+            for block in self.blocks
+            if "problem" in block
+        ]
+
+
+@contextlib.contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Make a folder for results, and remove it again if there are none."""
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        if new:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def _description(separator: BlockSeparator, course: Course, reader: Reader) -> Record:
+    single = separator.separator
     return {
         "version": __version__,
-        "method": result.method.name,
-        "n_sources": len(result.sources),
-        "reference_channel": result.reference_channel,
-        "iterations": result.cost[-1][0],
-        "cost": result.cost,
-        "channels": shape[0],
-        "samples": shape[1],
-        "sample_rate": result.sample_rate,
-        "duration": shape[1] / result.sample_rate,
-        "seconds": result.seconds,
+        "method": single.method.name,
+        "n_sources": course.n_sources,
+        "reference_channel": single.reference_channel,
+        "iterations": course.cost[-1][0],
+        "cost": course.cost,
+        "blocks": course.blocks,
+        "channels": reader.n_channels,
+        "samples": reader.n_samples,
+        "sample_rate": reader.sample_rate,
+        "duration": reader.n_samples / reader.sample_rate,
+        "seconds": course.seconds,
     }
 
 
@@ -150,12 +231,15 @@ def _resampling(rate: int) -> list[str]:
     return [f"resampled from {rate} to {SAMPLE_RATE} Hz and back{lost}"]
 
 
-def _draw(path: Path, result: Separation, mixture: audio.Waveform) -> None:
+def _draw(path: Path, course: Course, reader: Reader) -> list[str]:
+    """Draw the first block, and say so where there are more."""
     from fca import plot
 
-    sources = result.sources.detach().cpu().numpy()
-    reference = mixture[result.reference_channel]
-    plot.save(plot.plot_separation(reference, sources, result.sample_rate), path)
+    rate = reader.sample_rate
+    plot.save(plot.plot_separation(course.mixture.numpy(), course.sources.numpy(), rate), path)
+    if len(course.blocks) == 1:
+        return []
+    return [f"{path.name} shows the first {course.mixture.shape[0] / rate:.1f} s"]
 
 
 def _paths(recording: Recording) -> list[str]:

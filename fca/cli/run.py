@@ -15,9 +15,8 @@ from fca.errors import InputError
 from fca.plot import require_matplotlib
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from fca.separator import Separation, Separator
+    from fca.blocks import Block, BlockSeparator, Signals
+    from fca.separator import Separator
 
 Settings = dict[str, Any]
 
@@ -67,6 +66,16 @@ Json = Annotated[
     typer.Option("--json", help="Print what was done to standard output, a JSON line each."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Do again what is already there.")]
+BlockSeconds = Annotated[
+    float | None,
+    typer.Option(
+        "--block",
+        metavar="SECONDS",
+        help="Longest block: longer recordings are worked through in blocks that overlap, which "
+        "bounds the memory.",
+        show_default="30, and less beyond five microphones",
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,7 @@ class Job:
     ----------
     kind : str
         What its records are called.
-    inputs, out, file_per_channel, audio_format, plot, as_json, overwrite
+    inputs, out, file_per_channel, audio_format, plot, as_json, overwrite, block
         What the user asked for.
     """
 
@@ -89,12 +98,13 @@ class Job:
     plot: bool
     as_json: bool
     overwrite: bool
+    block: float | None
 
     def run(
         self,
         build: Callable[..., Separator],
         options: Settings,
-        signals: Callable[[Separation], dict[str, Tensor]],
+        signals: Callable[[Block], Signals],
         written: Mapping[str, bool],
         device: str,
     ) -> None:
@@ -105,7 +115,7 @@ class Job:
         build : callable
             Makes the separator from ``options``; those that are None are left out.
         signals : callable
-            What is written of a result: names and waveforms.
+            What is written of a block: names and waveforms.
         written : mapping
             The choices that ``signals`` depends on.
         device : str
@@ -117,13 +127,14 @@ class Job:
 
         try:
             recordings, problems = collect(self.inputs, self.out, self.file_per_channel)
-            separator = _build(build, device=device, **options)
+            separator = _in_blocks(_build(build, device=device, **options), self.block)
             if self.plot:
                 require_matplotlib()
         except InputError as error:
             raise typer.BadParameter(str(error)) from None
-        row = separator.method
-        settings = {**options, "method": row.name, "n_iter": row.n_iter, **written}
+        row = separator.separator.method
+        chosen = {"method": row.name, "n_iter": row.n_iter, "block": self.block}
+        settings = {**options, **chosen, **written}
         results = Results(
             self.kind,
             self.out,
@@ -140,6 +151,12 @@ class Job:
                 work = partial(results.make, recording, separator, report.advance)
                 report.run(recording, work, separation_line)
         raise typer.Exit(1 if report.n_failed else 0)
+
+
+def _in_blocks(separator: Separator, seconds: float | None) -> BlockSeparator:
+    from fca.blocks import BlockSeparator
+
+    return BlockSeparator(separator, seconds)
 
 
 def parse_options(texts: list[str]) -> Settings:

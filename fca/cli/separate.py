@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from fca.cli.run import (
+    BlockSeconds,
     Dereverberate,
     Device,
     FilePerChannel,
@@ -24,9 +25,8 @@ from fca.cli.run import (
 )
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from fca.separator import Separation, Separator
+    from fca.blocks import Block, Signals
+    from fca.separator import Separator
 
 MethodName = Annotated[
     str | None,
@@ -98,13 +98,15 @@ def separate(
     plot: Plot = False,
     as_json: Json = False,
     overwrite: Overwrite = False,
+    block: BlockSeconds = None,
 ) -> None:
     """Separate recordings of 2 to 16 microphones into one file per talker.
 
-    Every recording X gets a folder OUT/X with source1.wav, source2.wav, ... (loudest first), as
-    long as the recording and in its scale, and separation.json, written last, which says how they
-    were made. Recordings that have theirs are skipped; those of one name are told apart by their
-    folders. The exit status is 1 if a recording failed, 2 if the command makes no sense.
+    Every recording X gets a folder OUT/X with source1.wav, source2.wav, ... (loudest first; in a
+    recording of several blocks, as they appear), as long as the recording and in its scale, and
+    separation.json, written last, which says how they were made. Recordings that have theirs are
+    skipped; those of one name are told apart by their folders. The exit status is 1 if a recording
+    failed, 2 if the command makes no sense.
     """
     chosen = {
         "method": method,
@@ -120,7 +122,7 @@ def separate(
         **parse_options(option or []),
     }
 
-    def signals(result: Separation) -> dict[str, Tensor]:
+    def signals(result: Block) -> Signals:
         named = {f"source{n}": x for n, x in enumerate(result.sources, start=1)}
         if residual:
             named["residual"] = result.residual
@@ -128,7 +130,9 @@ def separate(
             named |= {f"image{n}": x for n, x in enumerate(result.images(), start=1)}
         return named
 
-    job = Job("separation", inputs, out, file_per_channel, audio_format, plot, as_json, overwrite)
+    job = Job(
+        "separation", inputs, out, file_per_channel, audio_format, plot, as_json, overwrite, block
+    )
     job.run(_separator, chosen, signals, {"images": images, "residual": residual}, device)
 
 

@@ -1,0 +1,199 @@
+"""Recordings of any length, read and written piece by piece: more of :mod:`fca.audio`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import soundfile
+
+from fca.audio import (
+    MAX_FLAC_CHANNELS,
+    AnyPath,
+    Waveform,
+    check_alike,
+    check_finite,
+    check_samples,
+    check_suffix,
+    open_sound,
+    temporary_name,
+    writing,
+)
+from fca.errors import InputError
+
+__all__ = ["Reader", "Writer"]
+
+# A WAV holds no more; what goes beyond is called RF64.
+_MAX_WAV_BYTES = 0xFFFF0000
+_CHUNK = 1 << 20
+
+
+class Reader:
+    """A recording of any length, checked whole and read in pieces, so that memory is bounded.
+
+    Parameters
+    ----------
+    source : path, or sequence of paths
+        As for :func:`fca.audio.read`.
+
+    Attributes
+    ----------
+    n_channels, n_samples : int
+    sample_rate : int
+        In Hz.
+
+    Raises
+    ------
+    InputError
+        For whatever :func:`fca.audio.read` refuses, which is found by decoding everything once.
+    """
+
+    def __init__(self, source: AnyPath | Sequence[AnyPath]) -> None:
+        single = isinstance(source, str | os.PathLike)
+        self._paths = [Path(source)] if single else [Path(p) for p in source]  # type: ignore[arg-type,union-attr]
+        if not self._paths:
+            raise InputError("a recording needs at least one file")
+        shapes = [_scan(path) for path in self._paths]
+        if not single:
+            check_alike(self._paths, shapes)
+        self.n_channels = sum(channels for channels, _, _ in shapes)
+        _, self.n_samples, self.sample_rate = shapes[0]
+
+    def pieces(self, spans: Iterable[tuple[int, int]]) -> Iterator[Waveform]:
+        """Samples ``[start, stop)`` of spans that begin in order and may overlap.
+
+        Files are decoded from the front once and never sought in, which not all formats do exactly.
+        """
+        with contextlib.ExitStack() as stack:
+            files = [stack.enter_context(open_sound(path)) for path in self._paths]
+            kept, at = np.zeros((self.n_channels, 0), np.float32), 0
+            for start, stop in spans:
+                while at + kept.shape[1] < start:
+                    at += kept.shape[1]
+                    kept = _decode(files, min(_CHUNK, start - at))
+                kept, at = kept[:, start - at :], start
+                missing = max(0, stop - start - kept.shape[1])
+                kept = np.concatenate([kept, _decode(files, missing)], axis=1)
+                yield kept[:, : stop - start]
+
+
+class Writer:
+    """Writes a file in pieces; it appears under its name only when all is there.
+
+    A context manager: left by an exception, it leaves nothing behind. What is not written between
+    two pieces, or after the last, is silence.
+
+    Parameters
+    ----------
+    path : path
+        .wav, or .flac: 24-bit FLAC unless it would clip, and then a .wav of the same name.
+    sample_rate : int
+        In Hz.
+    n_channels, n_samples : int
+        Size of the file when it is finished.
+
+    Attributes
+    ----------
+    path : Path
+        The file that was written, known when the context has been left.
+    """
+
+    def __init__(self, path: AnyPath, sample_rate: int, n_channels: int, n_samples: int) -> None:
+        self.path = Path(path)
+        check_suffix(self.path)
+        self._rate, self._n_channels, self._n_samples = sample_rate, n_channels, n_samples
+        self._at, self._peak = 0, 0.0
+        self._temporary = temporary_name(self.path)
+        size = 4 * n_channels * n_samples
+        self._format = "WAV" if size < _MAX_WAV_BYTES else "RF64"
+
+    def __enter__(self) -> Writer:
+        with writing(self.path):
+            self._file = soundfile.SoundFile(
+                self._temporary, "w", self._rate, self._n_channels, "FLOAT", format=self._format
+            )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            with writing(self.path):
+                if kind is None:
+                    self._silence(self._n_samples)
+                self._file.close()
+                if kind is None:
+                    self._finish()
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+    def write(self, start: int, waveform: Waveform) -> None:
+        """Put ``(channels, samples)`` or ``(samples,)`` at sample ``start``, not before the last.
+
+        Raises
+        ------
+        InputError
+            If a sample is NaN or infinite.
+        OSError
+            If the file cannot be written.
+        """
+        waveform = np.atleast_2d(waveform)
+        check_finite(self.path, waveform)
+        self._peak = max(self._peak, float(np.abs(waveform).max(initial=0.0)))
+        with writing(self.path):
+            self._silence(start)
+            self._append(waveform)
+
+    def _append(self, waveform: Waveform) -> None:
+        self._file.write(np.ascontiguousarray(waveform.T))
+        self._at += waveform.shape[1]
+
+    def _silence(self, stop: int) -> None:
+        while self._at < stop:
+            self._append(np.zeros((self._n_channels, min(_CHUNK, stop - self._at)), np.float32))
+
+    def _finish(self) -> None:
+        if self.path.suffix.lower() == ".flac":
+            if self._peak <= 1 and self._n_channels <= MAX_FLAC_CHANNELS:
+                return self._encode()
+            self.path = self.path.with_suffix(".wav")
+        self._temporary.replace(self.path)
+
+    def _encode(self) -> None:
+        """Make the FLAC file out of the float file."""
+        encoded = temporary_name(self.path.with_name(f"{self.path.name}.encoded"))
+        shape = {"samplerate": self._rate, "channels": self._n_channels}
+        try:
+            with soundfile.SoundFile(
+                encoded, "w", **shape, subtype="PCM_24", format="FLAC"
+            ) as file:
+                for piece in soundfile.blocks(self._temporary, _CHUNK, dtype="float32"):
+                    file.write(piece)
+            encoded.replace(self.path)
+        finally:
+            encoded.unlink(missing_ok=True)
+
+
+def _scan(path: Path) -> tuple[int, int, int]:
+    """Channels, samples and rate of a file, all of which is decoded and checked."""
+    with open_sound(path) as file:
+        count = 0
+        while len(chunk := file.read(_CHUNK // file.channels, dtype="float32", always_2d=True)):
+            check_samples(path, chunk.T)
+            count += len(chunk)
+        if count == 0:
+            check_samples(path, chunk.T)
+        return int(file.channels), count, int(file.samplerate)
+
+
+def _decode(files: Sequence[soundfile.SoundFile], count: int) -> Waveform:
+    """The next samples of all files, (channels, count)."""
+    parts = [file.read(count, dtype="float32", always_2d=True).T for file in files]
+    return np.concatenate(parts)

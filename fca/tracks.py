@@ -1,0 +1,212 @@
+"""Tracks: which source of a block belongs to whom in the blocks before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fca.stft import STFT
+
+WINDOW_SECONDS = 0.064
+LOWEST_HZ = 200.0
+"""Below, the microphones of a small array hear all directions alike."""
+FRAME_SECONDS = 0.1
+HEARD_SECONDS = 0.5
+RANGE_DB = 25.0
+SAME = 0.85
+"""Likeness or continuity from which on two sources are one talker."""
+FORGETTING = 0.9
+AUDIBLE = 1e-3
+"""Power of a source in an overlap, relative to the loudest there, that says something."""
+
+
+def steering(mixture: Tensor, sources: Tensor, sample_rate: int) -> tuple[Tensor, Tensor]:
+    """Where sources are heard from, by regression of the mixture on each of them.
+
+    ``a_nf = Σ_t m_nft x_ft ŝ*_nft``, with m the share that the source has in the power of its bin:
+    its relative transfer functions up to a factor per frequency, whatever model found the source.
+
+    Parameters
+    ----------
+    mixture : Tensor
+        (M, samples).
+    sources : Tensor
+        At the reference channel, (N, samples).
+    sample_rate : int
+        In Hz.
+
+    Returns
+    -------
+    vectors : Tensor
+        Of unit norm, complex (N, F, M); zero where a source is silent.
+    weight : Tensor
+        Amplitude of the source, (N, F), zero below :data:`LOWEST_HZ`.
+    """
+    window = 2 * round(WINDOW_SECONDS * sample_rate / 2)
+    stft = STFT(window, window // 2)
+    heard, spoken = stft.analyse(mixture), stft.analyse(sources)
+    power = spoken.abs().square()
+    share = power / power.sum(0).clamp_min(torch.finfo(power.dtype).tiny)
+    vectors = torch.einsum("mft,nft->nfm", heard, share * spoken.conj())
+    norm = vectors.norm(dim=-1, keepdim=True)
+    weight = (share * power).sum(-1).sqrt()
+    weight[:, : round(LOWEST_HZ * WINDOW_SECONDS)] = 0
+    return vectors / norm.clamp_min(torch.finfo(power.dtype).tiny), weight
+
+
+def frame_power(signals: Tensor, sample_rate: int) -> Tensor:
+    """Power of signals (N, samples) in frames of :data:`FRAME_SECONDS`, (N, T)."""
+    size = min(round(FRAME_SECONDS * sample_rate), signals.shape[1])
+    frames = signals[:, : signals.shape[1] // size * size].reshape(len(signals), -1, size)
+    return frames.square().mean(-1)
+
+
+def heard(power: Tensor, loudest: float) -> Tensor:
+    """Which sources are talkers, and not what a model with too many sources leaves over.
+
+    A talker is louder than everything else together for :data:`HEARD_SECONDS` or more, not
+    counting what is more than :data:`RANGE_DB` below the loudest moment.
+
+    Parameters
+    ----------
+    power : Tensor
+        Of the frames of N sources and the residual, (N + 1, T).
+    loudest : float
+        Largest power of a frame of the recording.
+    """
+    total = power.sum(0)
+    loud = total > loudest * 10 ** (-RANGE_DB / 10)
+    count = ((power[:-1] > total / 2) & loud).sum(-1)
+    result: Tensor = count >= round(HEARD_SECONDS / FRAME_SECONDS)
+    return result
+
+
+class Tracks:
+    """Inventory of the talkers of a recording, filled block by block.
+
+    A talker is known by the covariance of the directions that he was heard from, and by what his
+    track held in the overlap with the next block. Every block moves the covariance on, so that a
+    talker may move.
+
+    Parameters
+    ----------
+    limit : int or None
+        Number of talkers, or None for as many as appear.
+    """
+
+    def __init__(self, limit: int | None = None) -> None:
+        self._limit = limit
+        self._covariance: list[Tensor] = []
+        self._last: Tensor | None = None
+        self._start = 0
+        self._loudest = 0.0
+
+    def __len__(self) -> int:
+        return len(self._covariance)
+
+    def assign(
+        self, start: int, mixture: Tensor, sources: Tensor, residual: Tensor, sample_rate: int
+    ) -> list[int]:
+        """The track of every source of the next block, -1 for what is no talker.
+
+        Sources that are heard from one place share a track.
+
+        Parameters
+        ----------
+        start : int
+            First sample of the block.
+        mixture : Tensor
+            (M, samples).
+        sources, residual : Tensor
+            At the reference channel, (N, samples), loudest first, and (samples,).
+        sample_rate : int
+            In Hz.
+        """
+        power = frame_power(torch.cat([sources, residual[None]]), sample_rate)
+        self._loudest = max(self._loudest, float(power.sum(0).max()))
+        clear = heard(power, self._loudest).tolist()
+        vectors, weight = steering(mixture, sources, sample_rate)
+        likeness = self._likeness(vectors, weight)
+        track = self._known(likeness, self._continuity(sources, start - self._start))
+        for n in sorted(range(len(sources)), key=lambda n: not clear[n]):
+            if n not in track:
+                likeness = self._likeness(vectors[n : n + 1], weight[n : n + 1])[0]
+                track[n] = self._place(likeness, set(track.values()), clear[n])
+            if clear[n]:
+                self._learn(track[n], vectors[n], weight[n])
+        found = [track[n] for n in range(len(sources))]
+        self._last, self._start = gather(sources, found, len(self)), start
+        return found
+
+    def _likeness(self, vectors: Tensor, weight: Tensor) -> Tensor:
+        """Share of the power of track k that lies in the direction of source n, (N, K).
+
+        ``vᴴ R v / tr R``, a mean over the frequencies at which both were heard.
+        """
+        if not self._covariance:
+            return weight.new_zeros(len(weight), 0)
+        covariance = torch.stack(self._covariance)
+        alive = vectors.abs().amax((0, 1)) > 0
+        trace = covariance.diagonal(dim1=-2, dim2=-1).real[..., alive].sum(-1)
+        along = torch.einsum("nfi,kfij,nfj->nkf", vectors.conj(), covariance, vectors).real
+        both = (weight[:, None] * trace.sqrt()).sqrt()
+        ratio = along / trace.clamp_min(torch.finfo(trace.dtype).tiny)
+        total = both.sum(-1).clamp_min(torch.finfo(trace.dtype).tiny)
+        result: Tensor = (both * ratio).sum(-1) / total
+        return result
+
+    def _continuity(self, sources: Tensor, shift: int) -> Tensor:
+        """Correlation of source n with what track k held in the overlap, (N, K)."""
+        if self._last is None or shift >= self._last.shape[1]:
+            return sources.new_zeros(len(sources), len(self))
+        before = self._last[:, shift:]
+        now = sources[:, : before.shape[1]]
+        power, its_power = before.square().sum(-1), now.square().sum(-1)
+        audible = AUDIBLE * power.max().clamp_min(torch.finfo(power.dtype).tiny)
+        both = (power > audible) & (its_power > audible)[:, None]
+        scale = (power * its_power[:, None]).sqrt().clamp_min(torch.finfo(power.dtype).tiny)
+        result: Tensor = torch.where(both, (now @ before.T).abs() / scale, 0.0)
+        return result
+
+    def _known(self, likeness: Tensor, continuity: Tensor) -> dict[int, int]:
+        """Tracks of the sources that go on, the surest first."""
+        sure = torch.maximum(likeness, continuity) >= SAME
+        score = (likeness + continuity).where(sure, -1.0)
+        track: dict[int, int] = {}
+        for _ in range(min(score.shape)):
+            n, k = divmod(int(score.argmax()), score.shape[1])
+            if score[n, k] < 0:
+                break
+            track[n] = k
+            score[n], score[:, k] = -1.0, -1.0
+        return track
+
+    def _place(self, likeness: Tensor, taken: set[int], clear: bool) -> int:
+        """Track of a source that does not go on: its twin's, a new one, or the likest free one.
+
+        What is not clearly a talker has a twin or no track, -1.
+        """
+        if len(self) and likeness.max() >= SAME:
+            return int(likeness.argmax())
+        if not clear:
+            return -1
+        if self._limit is None or len(self) < self._limit:
+            return len(self)
+        free = [k for k in range(len(self)) if k not in taken]
+        return max(free or range(len(self)), key=lambda k: float(likeness[k]))
+
+    def _learn(self, track: int, vector: Tensor, weight: Tensor) -> None:
+        outer = vector[:, :, None] * vector[:, None].conj() * weight.square()[:, None, None]
+        if track == len(self):
+            self._covariance.append(outer)
+        else:
+            self._covariance[track] = FORGETTING * self._covariance[track] + outer
+
+
+def gather(values: Tensor, track: Sequence[int], n_tracks: int) -> Tensor:
+    """Tracks (K, ...) of sources (N, ...); those of one track are summed, those of -1 left out."""
+    kept = [n for n, k in enumerate(track) if k >= 0]
+    index = torch.tensor([track[n] for n in kept], dtype=torch.long, device=values.device)
+    return values.new_zeros(n_tracks, *values.shape[1:]).index_add(0, index, values[kept])

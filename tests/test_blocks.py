@@ -1,0 +1,210 @@
+"""Long recordings: blocks cover them, tracks keep their talkers, and one block changes nothing."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import MixtureMaker, decaying_responses
+
+from fca import audio
+from fca.blocks import OVERLAP, Block, BlockSeparator, block_spans, stitch
+from fca.errors import InputError
+from fca.inference import Progress
+from fca.separator import Separation, Separator
+from fca.simulate import mix
+
+RATE = 16000
+FAST: dict[str, Any] = {"n_fft": 512, "n_iter": 3}
+BLOCK = 4.0
+TURNS = [(0, 0), (1, 2), (0, 6), (2, 9), (1, 12), (2, 15), (0, 18), (1, 19)]
+"""Talker and second at which each 2.5 s turn begins: talker 0 is silent for three blocks."""
+
+
+class Oracle(Separator):
+    """Knows the images and hands them out in another order for every block, with a surplus one."""
+
+    def __init__(self, images: np.ndarray, seed: int = 0) -> None:
+        super().__init__("auxiva", len(images) + 1)
+        self.images = torch.from_numpy(images)
+        self.rng = np.random.default_rng(seed)
+        self.alive: list[weakref.ref[Separation]] = []
+        self.most_alive = 0
+
+    def follow(self, spans: list[tuple[int, int]]) -> Oracle:
+        self.spans = iter(spans)
+        return self
+
+    def __call__(self, mixture, sample_rate=None, callbacks=()) -> Separation:  # type: ignore[override]
+        gc.collect()
+        alive = sum(reference() is not None for reference in self.alive)
+        assert alive <= self.most_alive, "models of earlier blocks are still there"
+        start, stop = next(self.spans)
+        for callback in callbacks:
+            callback(Progress(10, 10, 0.0))
+        images = self.images[:, :, start:stop]
+        images = torch.cat([images, 1e-4 * torch.randn(1, *images.shape[1:])])
+        images = images[torch.from_numpy(self.rng.permutation(len(images)))]
+        sources = images[:, 0]
+        residual = mixture[0] - sources.sum(0)
+        model: Any = None
+        result = Separation(sources, residual, RATE, self.method, 0, [(10, 0.0)], 0.0, model, model)
+        self.alive.append(weakref.ref(result))
+        return result
+
+
+@pytest.fixture(scope="module")
+def meeting(speech: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """22 s of three talkers at three microphones: mixture (3, samples), images (3, 3, samples)."""
+    rng = np.random.default_rng(0)
+    dry = np.zeros((3, 22 * RATE))
+    for talker, second in TURNS:
+        begin = round(second * RATE)
+        dry[talker, begin : begin + 40000] = speech[talker, 8000:48000]
+    parts = mix(list(dry), decaying_responses(rng, (3, 3), 0.15), rng, snr_db=40)
+    return parts.mixture.astype(np.float32), parts.images.astype(np.float32)
+
+
+def names(block: Block) -> dict[str, torch.Tensor]:
+    named = {f"source{n}": x for n, x in enumerate(block.sources)}
+    return {**named, "residual": block.residual}
+
+
+def assemble(blocks: Any, n_samples: int) -> dict[str, np.ndarray]:
+    """Stitched waveforms in memory."""
+    whole: dict[str, np.ndarray] = {}
+    for start, pieces in stitch(blocks, names):
+        for name, x in pieces.items():
+            target = whole.setdefault(name, np.zeros(n_samples, np.float32))
+            target[start : start + x.shape[-1]] = x.numpy()
+    return whole
+
+
+@pytest.fixture
+def wav(tmp_path: Path, meeting: tuple[np.ndarray, np.ndarray]) -> Path:
+    audio.write(tmp_path / "meeting.wav", meeting[0], RATE)
+    return tmp_path / "meeting.wav"
+
+
+@pytest.mark.parametrize("n_samples", [1, 99, 100, 101, 150, 184, 1000, 12345])
+def test_blocks_cover_a_recording_and_overlap(n_samples: int) -> None:
+    spans = block_spans(n_samples, 100)
+    assert spans[0][0] == 0
+    assert spans[-1][1] == n_samples
+    lengths = {stop - start for start, stop in spans}
+    assert len(lengths) == 1
+    assert lengths.pop() <= min(100, n_samples)
+    for (start, stop), (following, _) in itertools.pairwise(spans):
+        assert start < following
+        assert stop - following >= OVERLAP * (stop - start) - 2
+    assert (len(spans) == 1) == (n_samples <= 100)
+
+
+@pytest.mark.parametrize("method", ["fastmnmf2", "auxiva"])
+def test_one_block_is_the_whole_recording(
+    tmp_path: Path, make_mixture: MixtureMaker, method: str
+) -> None:
+    mixture = make_mixture(2, 3, seconds=1.5).mixture.astype(np.float32)
+    audio.write(tmp_path / "x.wav", mixture, RATE)
+    separator = Separator(method, 2, **FAST)
+    (block,) = BlockSeparator(separator, 1.5)(tmp_path / "x.wav")
+    whole = separator(mixture, RATE)
+    assert torch.equal(block.sources, whole.sources)
+    assert torch.equal(block.residual, whole.residual)
+    assert torch.equal(block.images(), whole.images())
+
+
+@pytest.mark.parametrize("count", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_talkers_stay_in_their_tracks(
+    wav: Path, meeting: tuple[np.ndarray, np.ndarray], count: bool, seed: int
+) -> None:
+    mixture, images = meeting
+    oracle = Oracle(images, seed)
+    if not count:
+        oracle.n_sources = len(images)
+    oracle.follow(block_spans(mixture.shape[1], round(BLOCK * RATE)))
+    blocks = BlockSeparator(oracle, BLOCK, count=count)(wav)
+    found = assemble(blocks, mixture.shape[1])
+    tracks = np.stack([found[name] for name in sorted(found) if name != "residual"])
+    assert len(tracks) == 3
+    # Exact but for what is too short to be told from noise.
+    for image in images[:, 0]:
+        error = np.square(tracks - image).sum(-1).min() / np.square(image).sum()
+        assert error < 1e-2
+    np.testing.assert_allclose(tracks.sum(0) + found["residual"], mixture[0], atol=1e-6)
+
+
+def test_blocks_fade_without_a_seam(wav: Path, meeting: tuple[np.ndarray, np.ndarray]) -> None:
+    """Equal estimates on both sides of a seam come out as they went in."""
+    mixture, images = meeting
+    oracle = Oracle(images).follow(block_spans(mixture.shape[1], round(BLOCK * RATE)))
+    oracle.most_alive = 100
+    blocks = list(BlockSeparator(oracle, BLOCK)(wav))
+    total = np.zeros(mixture.shape[1], np.float32)
+    for start, pieces in stitch(iter(blocks), lambda b: {"all": b.sources.sum(0) + b.residual}):
+        total[start : start + pieces["all"].shape[-1]] = pieces["all"]
+    np.testing.assert_allclose(total, mixture[0], atol=1e-6)
+
+
+def test_a_real_separator_keeps_tracks(wav: Path, meeting: tuple[np.ndarray, np.ndarray]) -> None:
+    mixture, images = meeting
+    separator = Separator("auxiva", 3, n_iter=20, n_fft=2048)
+    found = assemble(BlockSeparator(separator, 8.0)(wav), mixture.shape[1])
+    tracks = np.stack([found[f"source{n}"] for n in range(3)])
+    scale = np.linalg.norm(tracks, axis=1) * np.linalg.norm(images[:, :1], axis=2)
+    agreement = np.abs(images[:, 0] @ tracks.T) / scale
+    assert sorted(agreement.argmax(1)) == [0, 1, 2]
+    assert agreement.max(1).min() > 0.8
+
+
+@pytest.mark.parametrize("fault", ["silence", "dead channel"])
+def test_what_cannot_be_separated_is_silent_and_told(
+    tmp_path: Path, meeting: tuple[np.ndarray, np.ndarray], fault: str
+) -> None:
+    """Digital silence in the middle; the reference channel dying halfway."""
+    mixture = meeting[0].copy()
+    if fault == "silence":
+        mixture[:, 4 * RATE : 12 * RATE] = 0
+    else:
+        mixture[0, 11 * RATE :] = 0
+    audio.write(tmp_path / "x.wav", mixture, RATE)
+    blocks = list(BlockSeparator(Separator("auxiva", 2, **FAST), BLOCK)(tmp_path / "x.wav"))
+    failed = [block for block in blocks if block.problem]
+    assert failed
+    assert len(failed) < len(blocks)
+    for block in failed:
+        assert not block.sources.any()
+        assert not block.images().any()
+    found = assemble(iter(blocks), mixture.shape[1])
+    assert all(np.isfinite(x).all() for x in found.values())
+    total = found["source0"] + found["source1"] + found["residual"]
+    np.testing.assert_allclose(total, mixture[0], atol=1e-6)
+
+
+def test_a_recording_without_a_block_that_can_be_separated(tmp_path: Path) -> None:
+    audio.write(tmp_path / "x.wav", np.zeros((2, 10 * RATE)), RATE)
+    with pytest.raises(InputError, match="silent"):
+        list(BlockSeparator(Separator("auxiva", **FAST), 2.0)(tmp_path / "x.wav"))
+
+
+def test_progress_counts_all_blocks(wav: Path, meeting: tuple[np.ndarray, np.ndarray]) -> None:
+    mixture, images = meeting
+    spans = block_spans(mixture.shape[1], round(BLOCK * RATE))
+    told: list[Progress] = []
+    for _ in BlockSeparator(Oracle(images).follow(spans), BLOCK)(wav, [told.append]):  # type: ignore[list-item]
+        del _
+    assert [p.iteration for p in told] == [10 * (k + 1) for k in range(len(spans))]
+    assert {p.n_iter for p in told} == {10 * len(spans)}
+
+
+@pytest.mark.parametrize("seconds", [0.01, -1.0, float("nan"), float("inf")])
+def test_blocks_need_a_length(seconds: float) -> None:
+    with pytest.raises(InputError, match="blocks of"):
+        BlockSeparator(Separator("auxiva"), seconds)
