@@ -238,11 +238,13 @@ def generalised_eigh(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return values, inverse_factor.mH @ vectors
 
 
-def riccati(b: Tensor, c: Tensor) -> Tensor:
-    """Positive definite H that solves ``H B H = C`` (Sawada et al. 2013, eq. 40).
+def riccati(b: Tensor, c: Tensor, linear: float = 0.0) -> Tensor:
+    """Positive definite H that solves ``H B H + ν H = C`` (Sawada et al. 2013, eq. 40, for ν = 0).
 
-    ``H = B^{-1/2} (B^{1/2} C B^{1/2})^{1/2} B^{-1/2}``; all arguments are (..., M, M).
+    ``H = B^{-1/2} Z B^{-1/2}`` with ``Z² + ν Z = B^{1/2} C B^{1/2}``; all matrices are (..., M, M)
+    and ν is ``linear``.
     """
     root, inverse_root = hermitian_power(b, 0.5), hermitian_power(b, -0.5)
-    middle = hermitian_power(hermitise(root @ c @ root), 0.5)
+    half = linear / 2 * torch.eye(b.shape[-1], dtype=b.dtype, device=b.device)
+    middle = hermitian_power(hermitise(root @ c @ root) + half @ half, 0.5) - half
     return hermitise(inverse_root @ middle @ inverse_root)

@@ -32,6 +32,9 @@ from fca.source import (
 from fca.source.neural import Neural, load_weights
 from fca.spatial import FullRank, JointlyDiagonal, Rank1, SpatialModel
 from fca.spatial.diagonal import check_rank1
+from fca.spatial.expanded import MovingAverage, late_gains
+from fca.spatial.inverse_wishart import InverseWishart
+from fca.spatial.motion import Moving, exponential_windows
 from fca.spatial.observation import Observation
 
 SOURCES: dict[str, Callable[..., SourceModel]] = {
@@ -112,6 +115,12 @@ class Method:
             raise InputError(f"cannot fit {self.fits!r}; choose from {', '.join(FITS)}")
         if self.mixing.reverberation != "none" and self.spatial in ("full rank", "cACGMM"):
             raise InputError(f"{self.name}: reverberation goes with a demixing matrix only")
+        if self.mixing.moves and self.spatial != "full rank":
+            raise InputError(
+                f"{self.name}: motion goes with full-rank covariances; choose mnmf, fca"
+            )
+        if self.mixing.n_late and self.spatial == "rank-1":
+            raise InputError(f"{self.name}: moving averages go with jointly diagonal models only")
 
     @property
     def inference(self) -> str:
@@ -218,15 +227,35 @@ class Method:
     def _spatial(self, observation: Observation, start: Start) -> SpatialModel:
         mixture, demixing = observation.mixture, start.demixing
         if self.spatial == "full rank":
-            return FullRank(mixture, start.scm(), self.update, self.likelihood)
+            return self._full_rank(mixture, start.scm())
         inference = (self.update, self.likelihood, observation)
         if self.spatial == "rank-1":
             return Rank1(mixture, demixing, start.power.shape[2], *inference)
         if self.spatial in SPATIAL_MODELS:
-            gains = start.gains(shared="shared" in self.spatial)
-            return JointlyDiagonal(mixture, demixing, gains, *inference)
+            return self._jointly_diagonal(observation, start, inference)
         known = ", ".join(SPATIAL_MODELS)
         raise InputError(f"unknown spatial model {self.spatial!r}; choose from {known}")
+
+    def _jointly_diagonal(
+        self, observation: Observation, start: Start, inference: tuple[Any, ...]
+    ) -> SpatialModel:
+        gains, n_late = start.gains(shared="shared" in self.spatial), self.mixing.n_late
+        mixture, n_sources = observation.mixture, gains.shape[2]
+        if n_late == 0:
+            return JointlyDiagonal(mixture, start.demixing, gains, *inference)
+        gains = late_gains(gains, n_late)
+        inner = JointlyDiagonal(mixture, start.demixing, gains, *inference)
+        return MovingAverage(inner, n_sources, self.mixing.delay, self.mixing.reverberant)
+
+    def _full_rank(self, mixture: Tensor, scm: Tensor) -> SpatialModel:
+        if not self.mixing.moves:
+            return FullRank(mixture, scm, self.update, self.likelihood)
+        windows = exponential_windows(mixture.shape[-1], self.mixing.forgetfulness, mixture.real)
+        n_copies, n_sources = len(windows), scm.shape[2]
+        scm = scm.repeat(1, 1, n_copies, 1, 1)
+        prior = InverseWishart(self.mixing.inertia, n_copies)
+        inner = FullRank(mixture, scm, self.update, self.likelihood, prior=prior)
+        return Moving(inner, n_sources, windows)
 
 
 _ROWS = [

@@ -1,4 +1,4 @@
-"""How sound reaches the microphones beyond one window: reverberation."""
+"""What is not instantaneous and fixed about a mixture: reverberation and motion."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from fca.errors import InputError
 from fca.spatial.observation import Observation
 from fca.spatial.reverberation import Prediction, wpe
 
-REVERBERATION = ("none", "ar")
+REVERBERATION = ("none", "ar", "ma", "arma")
+MOTION = {"fixed": 1.0, "slow": 0.97, "fast": 0.93}
+"""Forgetting factors per frame: of 64 ms by default, so that half is forgotten in 1.5 and 0.6 s."""
 
 
 @dataclass(frozen=True)
@@ -19,31 +21,71 @@ class Mixing:
 
     Attributes
     ----------
-    reverberation : {"none", "ar"}
-        How sound that outlasts the window is modelled; see :mod:`fca.spatial.reverberation`.
-    taps, delay : int
-        Past frames that predict the present one ("ar"), and how far back the first of them is.
+    reverberation : {"none", "ar", "ma", "arma"}
+        How sound that outlasts the window is modelled: predicted from the past of the mixture
+        ("ar", :mod:`fca.spatial.reverberation`), as delayed copies of the sources' PSDs ("ma",
+        :class:`~fca.spatial.expanded.MovingAverage`), or both.
+    taps : int
+        Past frames that predict the present one ("ar").
+    ma_taps : int
+        Delayed copies ("ma"), one to so many frames late.
+    delay : int
+        Frames after which sound is late: the first that predicts, the first copy that is left out.
     reverberant : bool
         Give talkers with their late reverberation, where it is modelled.
+    motion : {"fixed", "slow", "fast"}
+        Whether the talkers move; a choice of the forgetting factor.
+    forgetting : float, optional
+        Forgetting factor per frame of the windows that see the covariances change; see
+        :class:`~fca.spatial.motion.Moving`. 1 forgets nothing: the talkers stay.
+    inertia : float
+        Frames that weigh as much as the prior that holds the covariances of a talker together.
     """
 
     reverberation: str = "none"
     taps: int = 5
+    ma_taps: int = 2
     delay: int = 3
     reverberant: bool = False
+    motion: str = "fixed"
+    forgetting: float | None = None
+    inertia: float = 10.0
 
     def __post_init__(self) -> None:
         if self.reverberation not in REVERBERATION:
             known = ", ".join(REVERBERATION)
             raise InputError(f"unknown reverberation {self.reverberation!r}; choose from {known}")
+        if self.taps < 0 or self.ma_taps < 0 or self.delay < 1:
+            raise InputError("taps are counts, and the delay is at least one frame")
+        if self.motion not in MOTION:
+            raise InputError(f"unknown motion {self.motion!r}; choose from {', '.join(MOTION)}")
+        if not 0 < self.forgetfulness <= 1:
+            raise InputError(f"a forgetting factor is above 0 and at most 1, not {self.forgetting}")
+        if not self.inertia > 0:
+            raise InputError(f"the inertia must be positive, not {self.inertia}")
 
     def observe(self, mixture: Tensor) -> Observation:
         """The mixture (B, F, M, T), or, with prediction, the mixture and its past.
 
         WPE is where the prediction starts.
         """
-        if "ar" not in self.reverberation or self.taps == 0:
+        if self.reverberation not in ("ar", "arma") or self.taps == 0:
             return Observation(mixture)
         prediction = Prediction(mixture, self.taps, self.delay, self.reverberant)
         wpe(prediction)
         return prediction
+
+    @property
+    def forgetfulness(self) -> float:
+        """The forgetting factor that was given, or that of the kind of motion."""
+        return MOTION[self.motion] if self.forgetting is None else self.forgetting
+
+    @property
+    def moves(self) -> bool:
+        """Whether the covariances change over time."""
+        return self.forgetfulness < 1
+
+    @property
+    def n_late(self) -> int:
+        """Delayed copies of every source."""
+        return self.ma_taps if self.reverberation in ("ma", "arma") else 0

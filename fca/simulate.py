@@ -15,6 +15,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fca.errors import InputError
+from fca.simulate_images import (
+    Array,
+    Range,
+    convolve,
+    delayed,
+    early_part,
+    level_gains,
+    scaled_noise,
+    stack,
+)
 
 __all__ = [
     "Mixture",
@@ -27,15 +37,11 @@ __all__ = [
     "room_responses",
 ]
 
-Array = NDArray[np.float64]
 Point = tuple[float, float, float]
-Range = tuple[float, float]
 
 SPEED_OF_SOUND = 343.0
 WALL_MARGIN = 0.4
 """Nobody stands closer to a wall than this (m)."""
-TALKER_RMS = 0.05
-"""Root mean square of the first talker's image in a mixture (about -26 dB full scale)."""
 SHOEBOX_DECAY = 1.3
 """Shoeboxes ring this much longer than Eyring's formula says, for sound between the two farthest
 walls meets few others: the median over 60 random rooms of 0.15-0.7 s, quartiles 1.26 and 1.36."""
@@ -262,7 +268,7 @@ def mix(
     InputError
         For shapes that do not fit, a silent talker, or noise without `snr_db`.
     """
-    dry = _stack(utterances)
+    dry = stack(utterances)
     responses = np.asarray(responses, dtype=float)
     if responses.ndim != 3 or len(responses) != len(dry):
         raise InputError(
@@ -270,83 +276,16 @@ def mix(
             f"not {responses.shape}"
         )
     samples = dry.shape[-1]
-    images = _convolve(dry[:, None], responses, samples)
-    power = np.mean(images**2, axis=(1, 2))
-    if not power.all():
-        raise InputError("a talker is silent in its reverberant image")
-    levels = np.concatenate([[0.0], rng.uniform(*level_db, len(dry) - 1)])
-    gain = TALKER_RMS * 10 ** (levels / 20) / np.sqrt(power)
-    early = _early(responses, round(early_seconds * sample_rate))
+    images = convolve(dry[:, None], responses, samples)
+    early = convolve(dry[:, None], early_part(responses, early_seconds, sample_rate), samples)
+    gain = level_gains(images, rng, level_db)
     images *= gain[:, None, None]
     return Mixture(
         images=images,
-        early=_convolve(gain[:, None, None] * dry[:, None], early, samples),
-        dry=_delayed(gain[:, None] * dry, responses[:, 0]),
-        noise=_scaled_noise(images, snr_db, noise, rng),
+        early=gain[:, None, None] * early,
+        dry=delayed(gain[:, None] * dry, responses[:, 0]),
+        noise=scaled_noise(images, snr_db, noise, rng),
     )
-
-
-def _scaled_noise(
-    images: Array, snr_db: float | None, noise: ArrayLike | None, rng: np.random.Generator
-) -> Array:
-    _, channels, samples = images.shape
-    if snr_db is None:
-        if noise is not None:
-            raise InputError("noise needs a level: give snr_db")
-        return np.zeros((channels, samples))
-    if noise is None:
-        noise = rng.standard_normal((channels, samples))
-    noise = np.asarray(noise, dtype=float)
-    if noise.ndim != 2 or len(noise) != channels or noise.shape[-1] < samples:
-        raise InputError(f"the noise must be ({channels}, {samples} or more), not {noise.shape}")
-    noise = noise[:, :samples]
-    power = np.mean(noise**2)
-    if power == 0:
-        raise InputError("the noise is silent")
-    target = np.mean(images.sum(axis=0) ** 2) * 10 ** (-snr_db / 10)
-    scaled: Array = noise * np.sqrt(target / power)
-    return scaled
-
-
-def _direct(responses: Array) -> NDArray[np.intp]:
-    """Sample of the direct sound: the first within 6 dB of the response's peak."""
-    size = np.abs(responses)
-    first: NDArray[np.intp] = np.argmax(size >= 0.5 * size.max(axis=-1, keepdims=True), axis=-1)
-    return first
-
-
-def _early(responses: Array, taps: int) -> Array:
-    """Responses without what comes later than `taps` after the direct sound."""
-    last = _direct(responses) + taps
-    kept: Array = np.where(np.arange(responses.shape[-1]) <= last[..., None], responses, 0.0)
-    return kept
-
-
-def _delayed(dry: Array, responses: Array) -> Array:
-    """Dry utterances with the delay and the level of the direct sound."""
-    delayed = np.zeros_like(dry)
-    for n, delay in enumerate(_direct(responses)):
-        delayed[n, delay:] = responses[n, delay] * dry[n, : dry.shape[-1] - delay]
-    return delayed
-
-
-def _convolve(signals: Array, responses: Array, samples: int) -> Array:
-    """Convolution along the last axis, cut to `samples`."""
-    size = 1 << (signals.shape[-1] + responses.shape[-1] - 2).bit_length()
-    spectra = np.fft.rfft(signals, size) * np.fft.rfft(responses, size)
-    convolved: Array = np.fft.irfft(spectra, size)[..., :samples]
-    return convolved
-
-
-def _stack(utterances: Sequence[ArrayLike]) -> Array:
-    signals = [np.asarray(utterance, dtype=float) for utterance in utterances]
-    if not signals or any(s.ndim != 1 or not s.size for s in signals):
-        shapes = [s.shape for s in signals]
-        raise InputError(f"utterances must be one or more non-empty (samples,), not {shapes}")
-    stacked = np.zeros((len(signals), max(map(len, signals))))
-    for row, signal in zip(stacked, signals, strict=True):
-        row[: len(signal)] = signal
-    return stacked
 
 
 def _random_array(rng: np.random.Generator, n_mics: int, aperture: float) -> Array:

@@ -43,10 +43,11 @@ Refine = Annotated[
     int, typer.Option(help="Steps of refinement on the recording, for methods with a speech model.")
 ]
 Reverberation = Annotated[
-    Literal["none", "ar"] | None,
+    Literal["none", "ar", "ma", "arma"] | None,
     typer.Option(
         help="How sound that outlasts the window is modelled, and taken out: predicted from past "
-        "frames (ar), at -O taps=5 -O delay=3; -O reverberant=true keeps it.",
+        "frames (ar), as delayed copies of the talkers (ma), or both. -O taps, ma_taps and delay "
+        "count frames; -O reverberant=true keeps it.",
         show_default="none",
     ),
 ]
@@ -56,6 +57,10 @@ OutputFilter = Annotated[
         help="How talkers are taken out: wiener separates more, the beamformer mvdr distorts less, "
         "which speech recognition prefers."
     ),
+]
+Motion = Annotated[
+    Literal["fixed", "slow", "fast"] | None,
+    typer.Option(help="How the talkers move, for mnmf and fca.", show_default="fixed"),
 ]
 Options = Annotated[
     list[str] | None,
@@ -89,6 +94,7 @@ def separate(
     reverberation: Reverberation = None,
     output_filter: OutputFilter = "wiener",
     dereverberate: Dereverberate = False,
+    motion: Motion = None,
     option: Options = None,
     device: Device = "auto",
     seed: Seed = 0,
@@ -119,6 +125,7 @@ def separate(
         "reverberation": reverberation,
         "output_filter": output_filter,
         "dereverberate": dereverberate,
+        "motion": motion,
         **parse_options(option or []),
     }
 

@@ -21,6 +21,7 @@ from fca.linalg import (
     weighted_covariance,
 )
 from fca.spatial.base import SpatialModel, Statistics
+from fca.spatial.inverse_wishart import InverseWishart
 
 NOISE = 1e-6
 """Sensor noise ε in ``Y = Σ_n λ_n H_n + εI``, relative to mixtures of unit mean power."""
@@ -45,6 +46,8 @@ class FullRank(SpatialModel):
         Gaussian unless given.
     noise : float
         ε of the sensor noise; the same in the cost, the updates and the filter.
+    prior : InverseWishart, optional
+        Of H, part of the cost.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class FullRank(SpatialModel):
         update: str = "mu",
         likelihood: Likelihood | None = None,
         noise: float = NOISE,
+        prior: InverseWishart | None = None,
     ) -> None:
         if update not in ("em", "mu"):
             raise InputError(f"unknown update {update!r} of full-rank covariances: choose em or mu")
@@ -61,6 +65,7 @@ class FullRank(SpatialModel):
         self.n_sources = scm.shape[2]
         self.likelihood: Likelihood = likelihood or Gaussian()
         self.noise = noise
+        self.prior = prior
         self._step = _em if update == "em" else _mu
         self._h = scm
 
@@ -74,11 +79,17 @@ class FullRank(SpatialModel):
         precision, whitened_outer = self._whiten(psd)
         a = weighted_covariance(whitened_outer, psd)
         b = weighted_covariance(precision, psd)
-        self._h = regularise(self._step(self._h, a, b), _CONDITION)
+        self._h = regularise(self._step(self._h, a, b, *self._pull()), _CONDITION)
 
     def bin_nll(self, psd: Tensor) -> Tensor:
         precision, logdet = inverse_and_logdet(self._covariance(psd))
         return self.likelihood.energy(self._energy(precision), self.mixture.shape[2]) + logdet
+
+    def nll(self, psd: Tensor) -> Tensor:
+        nll = super().nll(psd)
+        if self.prior is not None:
+            nll = nll + self.prior.penalty(self._h) / (psd.shape[1] * psd.shape[3])
+        return nll
 
     def scale(self) -> Tensor:
         return self._h.diagonal(dim1=-2, dim2=-1).real.mean(-1)
@@ -106,6 +117,13 @@ class FullRank(SpatialModel):
         noise[:n_channels] = self.noise
         return pack(self._h).mT @ psd + noise
 
+    def _pull(self) -> tuple[Tensor | float, float]:
+        """``ν H̄`` and ν of the prior, relative to the number of frames."""
+        if self.prior is None:
+            return 0.0, 0.0
+        strength = self.prior.strength / self.mixture.shape[-1]
+        return strength * self.prior.mean(self._h), strength
+
     def _energy(self, precision: Tensor) -> Tensor:
         """``xᴴ Y⁻¹ x``, (B, F, T)."""
         n_channels = self.mixture.shape[2]
@@ -122,11 +140,14 @@ class FullRank(SpatialModel):
         return precision, outer
 
 
-def _em(h: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """``H ← H + H (A − B) H``: mean over frames of the posterior second moment over λ."""
-    return hermitise(h + h @ (a - b) @ h)
+def _em(h: Tensor, a: Tensor, b: Tensor, pull: Tensor | float, strength: float) -> Tensor:
+    """``H ← H + H (A − B) H``: mean over frames of the posterior second moment over λ.
+
+    With a prior, its mean is averaged in with the weight of ν frames.
+    """
+    return hermitise(h + h @ (a - b) @ h + pull) / (1 + strength)
 
 
-def _mu(h: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Solve ``H B H = H_old A H_old`` (Sawada et al. 2013, eq. 36)."""
-    return riccati(regularise(b), hermitise(h @ a @ h))
+def _mu(h: Tensor, a: Tensor, b: Tensor, pull: Tensor | float, strength: float) -> Tensor:
+    """Solve ``H B H + ν H = H_old A H_old + ν H̄`` (Sawada et al. 2013, eq. 36, for ν = 0)."""
+    return riccati(regularise(b), hermitise(h @ a @ h) + pull, strength)

@@ -1,0 +1,136 @@
+"""Talkers who walk: room responses along a path, crossfaded while the talker passes.
+
+Waveforms, lengths and times are as in :mod:`fca.simulate`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fca.errors import InputError
+from fca.simulate import WALL_MARGIN, Mixture, Scene, random_scene, room_responses
+from fca.simulate_images import (
+    Array,
+    Range,
+    convolve,
+    early_part,
+    level_gains,
+    scaled_noise,
+    stack,
+)
+
+__all__ = ["circular_paths", "mix_moving", "path_responses", "random_moving_scene"]
+
+
+def circular_paths(scene: Scene, degrees: float, step: float = 3.0) -> Array:
+    """Positions (talkers, P, 3) of talkers who walk around the array's centre.
+
+    Parameters
+    ----------
+    scene : where the talkers start
+    degrees : how far they walk, all the same way round, so that they stay apart
+    step : largest angle between two positions (degrees)
+    """
+    centre = np.mean(scene.mics, axis=0)
+    away = np.asarray(scene.talkers) - centre
+    angles = np.deg2rad(np.linspace(0, degrees, 1 + int(np.ceil(abs(degrees) / step))))
+    cos, sin = np.cos(angles), np.sin(angles)
+    x, y = away[:, :1] * cos - away[:, 1:2] * sin, away[:, :1] * sin + away[:, 1:2] * cos
+    height = np.broadcast_to(away[:, 2:], x.shape)
+    paths: Array = np.stack([x, y, height], axis=-1) + centre
+    return paths
+
+
+def random_moving_scene(
+    rng: np.random.Generator, degrees: float, *, distance: Range = (0.7, 1.2), **options: float
+) -> tuple[Scene, Array]:
+    """A scene of :func:`~fca.simulate.random_scene` and paths that stay inside its room.
+
+    Parameters
+    ----------
+    rng : source of all randomness
+    degrees : how far each talker walks around the array
+    distance, **options : as in :func:`~fca.simulate.random_scene`
+
+    Returns
+    -------
+    scene : Scene
+    paths : (talkers, P, 3)
+    """
+    while True:  # a draw whose paths lead out of the room is drawn again
+        scene = random_scene(rng, distance=distance, **options)  # type: ignore[arg-type]
+        paths = circular_paths(scene, degrees)
+        if (paths > WALL_MARGIN).all() and (paths < np.asarray(scene.room) - WALL_MARGIN).all():
+            return scene, paths
+
+
+def path_responses(
+    scene: Scene, paths: ArrayLike, sample_rate: int = 16000, *, max_order: int | None = 20
+) -> Array:
+    """Room responses (talkers, P, channels, taps) from every position of paths (talkers, P, 3)."""
+    places = np.asarray(paths, dtype=float)
+    talkers = tuple(tuple(place) for place in places.reshape(-1, 3))
+    everywhere = dataclasses.replace(scene, talkers=talkers)
+    responses = room_responses(everywhere, sample_rate, max_order=max_order)
+    return responses.reshape(*places.shape[:2], *responses.shape[1:])
+
+
+def mix_moving(
+    utterances: Sequence[ArrayLike],
+    responses: ArrayLike,
+    rng: np.random.Generator,
+    *,
+    level_db: Range = (-5, 5),
+    snr_db: float | None = None,
+    noise: ArrayLike | None = None,
+    early_seconds: float = 0.05,
+    sample_rate: int = 16000,
+) -> Mixture:
+    """As :func:`~fca.simulate.mix`, for talkers who pass the places of ``responses`` evenly.
+
+    What is said between two places is heard from both, with weights that add up to one: the
+    response in between is their linear interpolation.
+
+    Parameters
+    ----------
+    utterances, rng, level_db, snr_db, noise, early_seconds, sample_rate
+        as in :func:`~fca.simulate.mix`
+    responses : (talkers, P, channels, taps), from :func:`path_responses`
+
+    Raises
+    ------
+    InputError
+        For shapes that do not fit, a silent talker, or noise without `snr_db`.
+    """
+    said = stack(utterances)
+    responses = np.asarray(responses, dtype=float)
+    if responses.ndim != 4 or len(responses) != len(said):
+        raise InputError(
+            f"{len(said)} utterances need responses ({len(said)}, places, channels, taps), "
+            f"not {responses.shape}"
+        )
+    early = early_part(responses, early_seconds, sample_rate)
+    images = _walk(said, responses)
+    gain = level_gains(images, rng, level_db)[:, None, None]
+    images = gain * images
+    return Mixture(
+        images=images,
+        early=gain * _walk(said, early),
+        dry=gain[:, 0] * said,
+        noise=scaled_noise(images, snr_db, noise, rng),
+    )
+
+
+def _walk(said: Array, responses: Array) -> Array:
+    """Images (talkers, channels, samples) of utterances (talkers, samples) said on the way."""
+    n_places, samples = responses.shape[1], said.shape[-1]
+    here = np.linspace(0, n_places - 1, samples)
+    images = np.zeros((len(said), responses.shape[2], samples))
+    for place in range(n_places):
+        weight = np.maximum(0, 1 - np.abs(here - place))
+        images += convolve((weight * said)[:, None], responses[:, place], samples)
+    return images

@@ -1,0 +1,133 @@
+"""Spatial models whose sources act in several ways at once, each way with covariances of its own.
+
+``Y_ft = Σ_n Σ_j (E_j λ_n)_ft H_nfj`` with linear operators E_j over the frames of a PSD: delays for
+late sound that comes after the early, windows for talkers who move. This is the instantaneous,
+fixed model of N J sources with the PSDs E_j λ_n, so that its likelihood, updates and filter serve.
+By the chain rule a source's :class:`Statistics` are those of its copies, brought back by the
+adjoint: what λ_nft does at other frames counts there.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from fca.spatial.base import SpatialModel, Statistics
+from fca.spatial.reverberation import delayed
+
+
+class Expanded(SpatialModel):
+    """A spatial model of N J sources, seen as one of N.
+
+    Parameters
+    ----------
+    inner : SpatialModel
+        Fitted to the same mixture; source j N + n is the j-th copy of source n.
+    n_sources : int
+        N.
+    """
+
+    def __init__(self, inner: SpatialModel, n_sources: int) -> None:
+        self.inner, self.mixture = inner, inner.mixture
+        self.n_sources = n_sources
+        self.n_copies = inner.n_sources // n_sources
+
+    @abstractmethod
+    def expand(self, psd: Tensor) -> Tensor:
+        """PSDs (B, F, J N, T) of all copies of sources with PSDs (B, F, N, T)."""
+
+    @abstractmethod
+    def fold(self, values: Tensor) -> Tensor:
+        """Adjoint of :meth:`expand`."""
+
+    def statistics(self, psd: Tensor) -> Statistics:
+        copies = self.inner.statistics(self.expand(psd))
+        quadratic, trace = self.fold(copies.quadratic), self.fold(copies.trace)
+        return Statistics(psd, quadratic, trace, self._rank(copies), copies.bin_nll)
+
+    def update(self, psd: Tensor) -> None:
+        self.inner.update(self.expand(psd))
+
+    def bin_nll(self, psd: Tensor) -> Tensor:
+        return self.inner.bin_nll(self.expand(psd))
+
+    def nll(self, psd: Tensor) -> Tensor:
+        return self.inner.nll(self.expand(psd))
+
+    def rescale(self, factor: Tensor) -> None:
+        self.inner.rescale(factor.repeat(1, 1, self.n_copies))
+
+    def images(self, psd: Tensor, channels: slice = slice(None)) -> Tensor:
+        images = self.inner.images(self.expand(psd), channels)
+        return self._by_copy(images)[:, :, : self._n_heard].sum(2)
+
+    def _by_copy(self, values: Tensor) -> Tensor:
+        """Axis 2 of (B, F, J N, ...) split: (B, F, J, N, ...)."""
+        return values.reshape(*values.shape[:2], self.n_copies, self.n_sources, *values.shape[3:])
+
+    @property
+    def _n_heard(self) -> int:
+        """Number of copies, the first, that belong to the images."""
+        return self.n_copies
+
+    def _rank(self, copies: Statistics) -> int:
+        """Rank of all that one λ_nft acts on."""
+        return copies.rank
+
+
+class MovingAverage(Expanded):
+    """Late sound as further sources, whose PSDs are those of the talkers, delayed.
+
+    ``λ_nf,t−τ H_nfτ`` for τ = 0 ... J − 1 (Sekiguchi et al. 2022, MA-FastMNMF): reverberation
+    without phase, which unlike prediction (see :mod:`fca.spatial.reverberation`) can be diffuse.
+
+    Parameters
+    ----------
+    inner, n_sources
+        As in :class:`Expanded`; copy τ acts τ frames later.
+    delay : int
+        Frames after which sound is late; the copies before it are heard.
+    reverberant : bool
+        Let all copies be heard.
+    """
+
+    def __init__(
+        self, inner: SpatialModel, n_sources: int, delay: int = 3, reverberant: bool = False
+    ) -> None:
+        super().__init__(inner, n_sources)
+        self._heard = self.n_copies if reverberant else min(delay, self.n_copies)
+
+    def expand(self, psd: Tensor) -> Tensor:
+        return torch.cat([delayed(psd, k) for k in range(self.n_copies)], dim=2)
+
+    def fold(self, values: Tensor) -> Tensor:
+        copies = self._by_copy(values).unbind(2)
+        later = [delayed(copy.flip(-1), k).flip(-1) for k, copy in enumerate(copies)]
+        return torch.stack(later).sum(0)
+
+    def scale(self) -> Tensor:
+        """That of the first copy: λ is the PSD of the earliest sound."""
+        return self.inner.scale()[..., : self.n_sources]
+
+    def scm(self) -> Tensor:
+        """Covariances of the first copy, (B, F, N, M, M)."""
+        return self.inner.scm()[:, :, : self.n_sources]
+
+    @property
+    def _n_heard(self) -> int:
+        return self._heard
+
+    def _rank(self, copies: Statistics) -> int:
+        return copies.rank * self.n_copies
+
+
+LATE = 0.1
+"""Gains that late sound starts with, relative to the mean gain of the early sound."""
+
+
+def late_gains(gains: Tensor, n_taps: int) -> Tensor:
+    """First gains (B, F or 1, (1 + n_taps) N, M): those of the early sound, then diffuse ones."""
+    late = LATE * gains.mean(-1, keepdim=True).expand_as(gains)
+    return torch.cat([gains, *[late] * n_taps], dim=2)
