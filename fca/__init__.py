@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fca.enhancer import Enhancement, Enhancer, enhance
     from fca.errors import InputError
     from fca.methods import METHODS, Method
+    from fca.module import SeparatorModule
     from fca.separator import Separation, Separator, separate
     from fca.streaming import OnlineSeparator
 
@@ -30,6 +31,7 @@ _HOME = {
     "OnlineSeparator": "fca.streaming",
     "Separation": "fca.separator",
     "Separator": "fca.separator",
+    "SeparatorModule": "fca.module",
     "enhance": "fca.enhancer",
     "separate": "fca.separator",
 }
@@ -42,6 +44,7 @@ __all__ = [
     "OnlineSeparator",
     "Separation",
     "Separator",
+    "SeparatorModule",
     "enhance",
     "separate",
 ]

@@ -9,7 +9,8 @@ import hashlib
 import importlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from fca.errors import InputError
 
-__all__ = ["load", "names", "resolve", "save"]
+__all__ = ["load", "names", "push", "resolve", "save"]
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -98,6 +99,36 @@ def save(
     }
     _replace(folder / WEIGHTS, content)
     _replace(folder / CONFIG, (json.dumps(described, indent=2) + "\n").encode())
+
+
+def push(save: Callable[[Path], None], repository: str, private: bool = False) -> str:
+    """Put a model on the Hugging Face hub, and give its address.
+
+    Parameters
+    ----------
+    save : callable
+        Writes the model into a folder; ``save_pretrained`` of a model.
+    repository : str
+        ``owner/name``; made if it is not there. The access token is huggingface_hub's own.
+    private : bool
+        Of a new repository.
+
+    Raises
+    ------
+    InputError
+        If huggingface_hub is not installed, or the hub cannot be reached or refuses.
+    """
+    try:
+        api = importlib.import_module("huggingface_hub").HfApi()
+    except ImportError:
+        raise InputError("to reach the hub, pip install huggingface_hub") from None
+    with tempfile.TemporaryDirectory() as folder:
+        save(Path(folder))
+        try:
+            api.create_repo(repository, private=private, exist_ok=True)
+            return str(api.upload_folder(repo_id=repository, folder_path=folder))
+        except Exception as error:  # the hub's many errors, all of which mean that it failed
+            raise InputError(f"{repository}: {' '.join(str(error).split())}") from None
 
 
 def _read_config(path: Path) -> dict[str, Any]:

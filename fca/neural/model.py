@@ -156,6 +156,10 @@ class NeuralFCA(nn.Module):
         """Write weights (in half precision), configuration and checksum to ``folder``."""
         pretrained.save(Path(folder), KIND, asdict(self.config), self.state_dict().items())
 
+    def push_to_hub(self, repository: str, private: bool = False) -> str:
+        """Put it on the Hugging Face hub; see :func:`fca.pretrained.push`."""
+        return pretrained.push(self.save_pretrained, repository, private)
+
     def encode(self, mixture: Tensor) -> Encoding:
         """Posteriors and spatial parameters of mixtures X (B, F, M, T) of unit mean power.
 

@@ -160,6 +160,10 @@ class SpeechPrior(nn.Module):
             Path(folder), "speech prior", asdict(self.config), self.state_dict().items()
         )
 
+    def push_to_hub(self, repository: str, private: bool = False) -> str:
+        """Put it on the Hugging Face hub; see :func:`fca.pretrained.push`."""
+        return pretrained.push(self.save_pretrained, repository, private)
+
     def encode(self, power: Tensor, gain: Tensor | None = None) -> Code:
         """Posterior of the latent vectors.
 

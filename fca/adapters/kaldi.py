@@ -1,0 +1,93 @@
+"""Kaldi and ESPnet data folders: ``wav.scp`` in, one ``spkN.scp`` per talker out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from fca import audio
+from fca.errors import InputError
+from fca.separator import Separator
+
+AnyPath = str | os.PathLike[str]
+
+
+def read_scp(path: AnyPath) -> dict[str, str]:
+    """Table ``utterance-id path`` of a ``wav.scp``, in its order.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, a line has no path, an id repeats, or an entry is a command.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    table: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        key, _, value = line.strip().partition(" ")
+        where = f"{path}, line {number}"
+        if not value.strip():
+            raise InputError(f"{where}: {key!r} has no path")
+        if value.rstrip().endswith("|"):
+            raise InputError(f"{where}: commands are not run, write {key!r} to a file first")
+        if key in table:
+            raise InputError(f"{where}: {key!r} is there twice")
+        table[key] = value.strip()
+    return table
+
+
+def write_scp(path: AnyPath, table: Mapping[str, AnyPath]) -> None:
+    """Write ``utterance-id path`` lines; the file appears when it is complete."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        lines = [f"{key} {os.fspath(value)}\n" for key, value in table.items()]
+        temporary.write_text("".join(lines), encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def separate_scp(wav_scp: AnyPath, folder: AnyPath, separator: Separator) -> list[Path]:
+    """Separate every recording of a ``wav.scp``.
+
+    Parameters
+    ----------
+    wav_scp : path
+        Multichannel recordings.
+    folder : path
+        Gets ``ID-spkN.wav`` of every recording and talker, and ``spkN.scp``, as ESPnet's
+        enhancement recipes name them. Recordings whose files are there are skipped.
+    separator : Separator
+        Made with the number of talkers.
+
+    Returns
+    -------
+    list of Path
+        ``spk1.scp``, ``spk2.scp``, ...
+
+    Raises
+    ------
+    InputError
+        If the table or a recording cannot be used; what is finished stays.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tables: list[dict[str, AnyPath]] = [{} for _ in range(separator.n_sources)]
+    for key, path in read_scp(wav_scp).items():
+        files = [folder / f"{key}-spk{n + 1}.wav" for n in range(separator.n_sources)]
+        if not all(file.is_file() for file in files):
+            result = separator(path)
+            for file, source in zip(files, result.sources.cpu().numpy(), strict=True):
+                audio.write(file, source, result.sample_rate)
+        for table, file in zip(tables, files, strict=True):
+            table[key] = file.resolve()
+    written = [folder / f"spk{n + 1}.scp" for n in range(separator.n_sources)]
+    for name, table in zip(written, tables, strict=True):
+        write_scp(name, table)
+    return written

@@ -1,0 +1,72 @@
+"""lhotse: cuts in, a cut per talker out. Needs lhotse (``pip install 'fca[lhotse]'``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fca import audio
+from fca.errors import InputError
+from fca.separator import Separator
+
+if TYPE_CHECKING:
+    from lhotse import CutSet
+    from lhotse.cut import Cut
+
+
+def separate_cuts(cuts: Iterable[Cut], folder: str | Path, separator: Separator) -> CutSet:
+    """Separate multichannel cuts.
+
+    Parameters
+    ----------
+    cuts : iterable of Cut
+        Each is loaded and separated on its own.
+    folder : path
+        Gets ``ID-spkN.wav`` of every cut and talker; cuts whose files are there are skipped.
+    separator : Separator
+        Made with the number of talkers.
+
+    Returns
+    -------
+    CutSet
+        Lazy: a single-channel cut ``ID-spkN`` per cut and talker, in order, separated as they are
+        asked for. ``custom["source"]`` is the id of the cut that it came from.
+
+    Raises
+    ------
+    InputError
+        If lhotse is not installed; and, on the way, if a cut cannot be separated.
+    """
+    try:
+        from lhotse import CutSet
+    except ImportError:
+        raise InputError("cuts need lhotse: pip install 'fca[lhotse]'") from None
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return CutSet(_Separated(cuts, Path(folder), separator))
+
+
+class _Separated:
+    """Iterates over the cuts as often as it is asked to."""
+
+    def __init__(self, cuts: Iterable[Cut], folder: Path, separator: Separator) -> None:
+        self._cuts, self._folder, self._separator = cuts, folder, separator
+
+    def __iter__(self) -> Iterator[Cut]:
+        for cut in self._cuts:
+            yield from _separate(cut, self._folder, self._separator)
+
+
+def _separate(cut: Any, folder: Path, separator: Separator) -> Iterator[Cut]:
+    from lhotse import Recording
+
+    files = [folder / f"{cut.id}-spk{n + 1}.wav" for n in range(separator.n_sources)]
+    if not all(file.is_file() for file in files):
+        result = separator(cut.load_audio(), cut.sampling_rate)
+        for file, source in zip(files, result.sources.cpu().numpy(), strict=True):
+            audio.write(file, source, result.sample_rate)
+    for file in files:
+        talker: Any = Recording.from_file(file, recording_id=file.stem).to_cut()
+        talker.id = file.stem
+        talker.custom = {"source": cut.id}
+        yield talker

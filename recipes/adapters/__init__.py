@@ -1,0 +1,1 @@
+"""Examples of the toolkit beside others, one file each."""
