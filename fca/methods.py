@@ -51,7 +51,7 @@ SOURCES: dict[str, Callable[..., SourceModel]] = {
 }
 SPATIAL_MODELS = ("rank-1", "jointly diagonal", "jointly diagonal, shared gains", "full rank")
 FITS = ("sources", "sources + 1", "sources + noise", "channels")
-_CHOICES = ("spatial", "source", "start", "update", "fits", "align", "dof")
+_CHOICES = ("spatial", "source", "start", "update", "fits", "align", "dof", "spatial_steps")
 _MIXING = tuple(choice.name for choice in dataclasses.fields(Mixing))
 
 
@@ -89,6 +89,8 @@ class Method:
         Align the frequencies afterwards, for models that treat each on its own.
     dof : float or None
         Degrees of freedom of a Student's t likelihood; None for the Gaussian.
+    spatial_steps : int
+        Updates of the spatial model in each iteration.
     options : mapping
         Arguments of the source model.
     mixing : Mixing
@@ -107,6 +109,7 @@ class Method:
     align: bool = False
     dof: float | None = None
     n_fft: int = 4096
+    spatial_steps: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
     mixing: Mixing = field(default_factory=Mixing)
 
@@ -212,7 +215,7 @@ class Method:
             start = start.at_microphones()
         spatial = self._spatial(observation, start)
         source.initialise(start.power, generator)
-        return Model(spatial, source)
+        return Model(spatial, source, self.spatial_steps)
 
     def _start(
         self, source: SourceModel, mixture: Tensor, n_fitted: int, generator: torch.Generator

@@ -36,10 +36,13 @@ class Model:
         Gives H, and holds the mixture.
     source : SourceModel
         Gives λ.
+    spatial_steps : int
+        Updates of the spatial model after each of the source model.
     """
 
     spatial: SpatialModel
     source: SourceModel
+    spatial_steps: int = 1
 
     def cost(self) -> Tensor:
         """Negative log-likelihood plus the source prior's penalty, per bin, (B,)."""
@@ -57,7 +60,7 @@ class Model:
 
     def copy(self) -> Model:
         """Model in the same state that moves on its own: updates replace tensors."""
-        return Model(copy.copy(self.spatial), copy.copy(self.source))
+        return Model(copy.copy(self.spatial), copy.copy(self.source), self.spatial_steps)
 
     def normalise(self) -> None:
         """Give the spatial covariances unit mean diagonal; λ then is the power at a microphone.
@@ -71,7 +74,9 @@ class Model:
         if self.source.at_microphone:
             self.normalise()
         update(self.spatial.statistics)
-        self.spatial.update(self.source.psd())
+        psd = self.source.psd()
+        for _ in range(self.spatial_steps):
+            self.spatial.update(psd)
 
     def images(self, channels: slice = slice(None)) -> Tensor:
         """Source images by the multichannel Wiener filter, complex (B, F, N, C, T)."""

@@ -21,7 +21,7 @@ from fca.prior.networks import ContextBlock, FrameNetwork
 from fca.simulate import Mixture
 from fca.simulated import Item
 from fca.stft import STFT
-from recipes import config, optim
+from recipes import config, optim, training
 from recipes.prior import data, evaluate, report, train
 from recipes.prior.data import Augmentation, Corpus, Excerpts
 
@@ -141,15 +141,15 @@ def test_reverberation_needs_a_bank(corpus: Corpus) -> None:
 def test_one_step_of_every_experiment(path: Path, rooms: Path, tmp_path: Path) -> None:
     overrides = [*TINY, f"data.rooms={rooms}", f"data.valid_rooms={rooms}", f"output={tmp_path}"]
     experiment = config.build(train.Experiment, config.load(path, overrides))
-    task = train.Task(experiment)
-    before = [p.detach().clone() for p in task.prior.parameters()]
-    batch = next(iter(train.Speech(experiment).train_dataloader()))
-    elbo = task.prior.elbo(task.power(batch))
+    task = train.PriorTask(experiment)
+    before = [p.detach().clone() for p in task.model.parameters()]
+    batch = next(iter(training.Speech(experiment, 16000).train_dataloader()))
+    elbo = task.elbo(batch)
     elbo.loss(experiment.training.beta).mean().backward()
     optimizer = task.configure_optimizers()["optimizer"]
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in task.prior.parameters())
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in task.model.parameters())
     optimizer.step()
-    after = list(task.prior.parameters())
+    after = list(task.model.parameters())
     assert any(not torch.equal(b, a) for b, a in zip(before, after, strict=True))
 
 
@@ -181,7 +181,7 @@ def test_two_processes_train_together(rooms: Path, tmp_path: Path) -> None:
 
 
 def test_schedules() -> None:
-    options = train.Training(steps=100, warmup=10, beta=0.5, beta_ramp=10, beta_period=40)
+    options = training.Training(steps=100, warmup=10, beta=0.5, beta_ramp=10, beta_period=40)
     weights = [options.beta_at(step) for step in range(80)]
     assert weights[:40] == weights[40:]
     assert weights[0] == pytest.approx(0.05)

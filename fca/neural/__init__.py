@@ -1,5 +1,6 @@
-"""Networks that see a mixture and say what its sources are: neural FCA and neural FastFCA."""
+"""Networks that infer the latent variables of sources: neural FCA, neural FastFCA, denoiser."""
 
+from fca.neural.denoiser import Denoiser, DenoiserConfig
 from fca.neural.model import NeuralConfig, NeuralFCA
 
-__all__ = ["NeuralConfig", "NeuralFCA"]
+__all__ = ["Denoiser", "DenoiserConfig", "NeuralConfig", "NeuralFCA"]

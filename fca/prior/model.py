@@ -181,8 +181,7 @@ class SpeechPrior(nn.Module):
         """
         self._check(power)
         gain = mean_power(power) if gain is None else gain
-        log_power = (power / gain + self.config.floor).log().mT
-        raw = self.encoder((log_power - _TYPICAL_LOG_POWER) / _LOG_POWER_SPREAD)
+        raw = self.encoder(log_features(power, gain, self.config.floor))
         return Code(self.latent.posterior(raw.to(power.dtype)), gain)
 
     def decode(self, z: Tensor, gain: Tensor | None = None) -> Tensor:
@@ -220,6 +219,12 @@ def decode(network: nn.Module, embedded: Tensor, floor: float) -> Tensor:
     output = network(embedded).to(embedded.dtype)
     log_psd = _LOG_RANGE * torch.tanh((output + _TYPICAL_LOG_POWER) / _LOG_RANGE)
     return (log_psd.exp() + floor).mT
+
+
+def log_features(power: Tensor, gain: Tensor, floor: float) -> Tensor:
+    """Log-powers relative to ``gain``, time-major (..., T, F), of about unit variance."""
+    log_power = (power / gain + floor).log().mT
+    return (log_power - _TYPICAL_LOG_POWER) / _LOG_POWER_SPREAD
 
 
 def mean_power(power: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fca.errors import InputError
+from fca.neural.denoiser import Denoiser
 from fca.prior import SpeechPrior
 from fca.source.base import Evaluate
 from fca.source.latent import Latent, energy
@@ -36,6 +37,9 @@ class VAE(Latent):
         Gradient steps, or sweeps of the sampler, per update.
     rate : float
         Size of the gradient steps (Adam), or standard deviation of the sampler's proposals.
+    denoiser : Denoiser or str, optional
+        Encoder that sees the other sources, too, and takes the place of the prior's own; it brings
+        the prior that it was trained for.
     stochastic : bool
         Draw encoded z from their posterior, for training by the evidence lower bound.
 
@@ -53,12 +57,18 @@ class VAE(Latent):
         inference: str = "encode",
         n_steps: int = 10,
         rate: float = 0.05,
+        denoiser: Denoiser | str | None = None,
         stochastic: bool = False,
     ) -> None:
         if inference not in UPDATES:
             raise InputError(f"unknown update {inference!r} of a VAE: choose {', '.join(UPDATES)}")
         if n_steps < 1:
             raise InputError(f"at least one step is needed, got n_steps={n_steps}")
+        self.denoiser = (
+            Denoiser.from_pretrained(denoiser) if isinstance(denoiser, str) else denoiser
+        )
+        if self.denoiser is not None:
+            prior = self.denoiser.prior
         self.prior = SpeechPrior.from_pretrained(prior) if isinstance(prior, str) else prior
         gaussian = self.prior.config.latent == "gaussian"
         if not inference.startswith("encode") and not gaussian:
@@ -84,13 +94,19 @@ class VAE(Latent):
     def _encode(self, power: Tensor) -> None:
         """Latent vectors (B, N, D, T) and the likeliest level of each source from its power.
 
-        The level matters: a second moment has no speckle, which the encoder expects, so that the
-        decoded PSD is too large and would grow from round to round.
+        The level matters: a second moment has no speckle, which the prior's encoder expects, so
+        that the decoded PSD is too large and would grow from round to round. A denoiser infers the
+        level with z, as part of the power belongs to the others.
         """
-        code = self.prior.encode(power.transpose(1, 2))
+        own = power.transpose(1, 2)
+        if self.denoiser is None:
+            code = self.prior.encode(own)
+        else:
+            code = self.denoiser.encode(own, own.sum(1, keepdim=True) - own)
         self._infer(code.posterior)
         self._level = code.gain.transpose(1, 2)
-        self._level = self._level * (power / self.psd()).mean((1, 3), keepdim=True)
+        if self.denoiser is None:
+            self._level = self._level * (power / self.psd()).mean((1, 3), keepdim=True)
 
     def _sample(self, evaluate: Evaluate) -> None:
         """Metropolis sweeps; frames beyond the reach of the decoder's context move at once."""

@@ -1,0 +1,117 @@
+"""The amortised posterior of a talker in a mixture, ``q(z_nt | what it and the others look like)``.
+
+A denoising encoder for the latent vectors of a speech prior: it sees the power of one source as
+separated so far and that of all the others together, and infers the z of the clean source. It is
+learned from clean speech alone, by undoing leakage that is made up (:mod:`recipes.denoiser`); no
+mixture, array or number of talkers enters, so it serves any.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from fca import pretrained
+from fca.errors import InputError
+from fca.prior import SpeechPrior
+from fca.prior.latents import Posterior
+from fca.prior.model import Code, Elbo, gaussian_nll, log_features, mean_power
+from fca.prior.networks import FrameNetwork
+
+
+@dataclass(frozen=True)
+class DenoiserConfig:
+    """Everything that a denoiser is built from; plain values, so that JSON and YAML hold it.
+
+    Attributes
+    ----------
+    prior : whose latent vectors are inferred, see :meth:`SpeechPrior.from_pretrained`
+    width : channels inside the network
+    dilations : one block each, with that temporal context in frames on either side
+    """
+
+    prior: str = "speech-prior"
+    width: int = 512
+    dilations: tuple[int, ...] = (1, 2, 4, 1, 2, 4)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dilations", tuple(self.dilations))
+        if self.width < 1:
+            raise InputError(f"the width of a network must be positive, got {self.width}")
+
+
+class Denoiser(nn.Module):
+    """Encoder ``q(z_t | own, rest)`` for the latent vectors of a frozen speech prior.
+
+    Parameters
+    ----------
+    config : DenoiserConfig
+        Sizes of the network.
+    prior : SpeechPrior, optional
+        The prior; loaded by the name in ``config`` unless given.
+    """
+
+    def __init__(self, config: DenoiserConfig, prior: SpeechPrior | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self._prior = (prior or SpeechPrior.from_pretrained(config.prior).requires_grad_(False),)
+        n_freq, n_out = self.prior.config.n_freq, self.prior.latent.n_parameters
+        self.network = FrameNetwork(2 * n_freq, config.width, n_out, config.dilations)
+
+    @property
+    def prior(self) -> SpeechPrior:
+        """The prior, whose weights are not the denoiser's own (and not saved with it)."""
+        return self._prior[0]
+
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike[str]) -> Denoiser:
+        """Denoiser that ships with the toolkit, or from a folder or hub, in evaluation mode.
+
+        Raises
+        ------
+        InputError
+            If there is none, its files are damaged, or its prior is missing.
+        """
+        folder = pretrained.resolve(name)
+        config, tensors = pretrained.load(folder, "denoiser")
+        try:
+            denoiser = cls(DenoiserConfig(**config))
+            denoiser.load_state_dict(tensors)
+        except (TypeError, RuntimeError):
+            raise InputError(f"{folder}: the weights and the configuration do not fit") from None
+        return denoiser.eval().requires_grad_(False)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write weights (in half precision), configuration and checksum to ``folder``."""
+        pretrained.save(Path(folder), "denoiser", asdict(self.config), self.state_dict().items())
+
+    def encode(self, own: Tensor, rest: Tensor) -> Code:
+        """Posterior of the latent vectors of each source.
+
+        Parameters
+        ----------
+        own : Tensor
+            Power of the source as separated so far, (..., F, T).
+        rest : Tensor
+            Power of all other sources, (..., F, T).
+        """
+        gain = mean_power(own)
+        floor = self.prior.config.floor
+        features = [log_features(power, gain, floor) for power in (own, rest)]
+        raw = self.network(torch.cat(features, dim=-1))
+        return Code(self.posterior(raw.to(own.dtype)), gain)
+
+    def posterior(self, raw: Tensor) -> Posterior:
+        """Distribution over z from the outputs of the network, (..., T, parameters)."""
+        return self.prior.latent.posterior(raw)
+
+    def elbo(self, clean: Tensor, own: Tensor, rest: Tensor) -> Elbo:
+        """Evidence lower bound of the ``clean`` power (..., F, T) with one draw of z."""
+        code = self.encode(own, rest)
+        nll = gaussian_nll(clean / code.gain, self.prior.decode(code.posterior.sample().mT))
+        kl = code.posterior.kl().mean(-1)
+        return Elbo(nll.mean((-2, -1)), kl, self.prior.config.n_freq)

@@ -1,0 +1,1 @@
+"""Training of the denoising encoder of a speech prior."""

@@ -1,0 +1,262 @@
+"""Training of variational models on clean speech: data, optimisation, checkpoints.
+
+A recipe brings a :class:`Task` and calls :func:`fit`. Lightning carries the loop.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from abc import abstractmethod
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import lightning
+import torch
+import yaml
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from fca.prior.model import Elbo
+from fca.prior.networks import ContextBlock
+from recipes.optim import muon
+from recipes.prior.data import Augmentation, Corpus, Excerpts, load_responses
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where the speech is and how it is cut.
+
+    Attributes
+    ----------
+    train, valid : folders or manifests of speech
+    root : folder that the paths of manifests are relative to
+    rooms, valid_rooms : banks of room responses; dry validation only without the latter
+    seconds, batch_size : of the excerpts, per process
+    augmentation : of the training excerpts
+    """
+
+    train: str
+    valid: str
+    root: str | None = None
+    rooms: str | None = None
+    valid_rooms: str | None = None
+    seconds: float = 2.0
+    batch_size: int = 16
+    valid_items: int = 96
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+@dataclass(frozen=True)
+class Training:
+    """Optimisation.
+
+    Attributes
+    ----------
+    steps, steps_per_epoch : all, and between validations
+    hidden_rate : learning rate of Muon, for the matrices inside the residual blocks; None gives
+        them to AdamW, too
+    learning_rate : of AdamW, for everything else
+    warmup, weight_decay, clip : both rates rise linearly over `warmup` steps and decay as a cosine
+    beta : weight of the divergence; 1 is the ELBO
+    beta_ramp : steps over which the weight rises from zero
+    beta_period : steps after which it starts again (cyclic annealing, Fu et al. 2019); 0 for never
+    level_db : the level of each excerpt is uniformly off by up to this much
+    """
+
+    steps: int = 5000
+    steps_per_epoch: int = 250
+    hidden_rate: float | None = 0.02
+    learning_rate: float = 1e-3
+    warmup: int = 50
+    weight_decay: float = 1e-4
+    clip: float = 1.0
+    beta: float = 1.0
+    beta_ramp: int = 1000
+    beta_period: int = 0
+    level_db: float = 6.0
+    precision: str = "bf16-mixed"
+    accelerator: str = "auto"
+    devices: str | int = "auto"
+
+    def beta_at(self, step: int) -> float:
+        """Weight of the divergence at a step."""
+        place = step % self.beta_period if self.beta_period else step
+        return self.beta * min(1.0, (place + 1) / max(self.beta_ramp, 1))
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate at a step, relative to the largest."""
+        decay = 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps)))
+        return min(1.0, (step + 1) / max(self.warmup, 1)) * decay
+
+
+class Experiment(Protocol):
+    """All settings of one training; recipes add those of their model."""
+
+    data: Data
+    training: Training
+    output: str
+    seed: int
+
+
+class Task(lightning.LightningModule):
+    """The loss of a variational model and what is logged of it.
+
+    Parameters
+    ----------
+    model : nn.Module
+        What is trained.
+    options : Training
+        Optimisation.
+    """
+
+    def __init__(self, model: nn.Module, options: Training) -> None:
+        super().__init__()
+        self.model, self.options = model, options
+
+    @abstractmethod
+    def elbo(self, waves: Tensor) -> Elbo:
+        """Evidence lower bound of clean speech (B, samples), perturbed in training."""
+
+    def training_step(self, waves: Tensor, _: int) -> Tensor:
+        elbo = self.elbo(waves)
+        beta = self.options.beta_at(self.global_step)
+        loss = elbo.loss(beta).mean()
+        values = {"loss": loss, "nll": elbo.nll.mean(), "kl": elbo.kl.mean(), "beta": beta}
+        self.log_dict({f"train/{name}": value for name, value in values.items()})
+        return loss
+
+    def validation_step(self, waves: Tensor, _: int, dataloader_idx: int = 0) -> None:
+        elbo = self.elbo(waves)
+        name = ("dry", "reverberant")[dataloader_idx]
+        options = {"sync_dist": True, "add_dataloader_idx": False, "batch_size": len(waves)}
+        self.log(f"valid/{name}_nll", elbo.nll.mean(), **options)
+        self.log(f"valid/{name}_kl", elbo.kl.mean(), **options)
+        self.log(f"valid/{name}_elbo", elbo.per_bin.mean(), **options)
+        self.log(f"valid/{name}_loss", elbo.loss(self.options.beta).mean(), **options)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        options = self.options
+        optimizer = self._optimizer()
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, options.rate_at)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        options = self.options
+        rate, decay = options.learning_rate, options.weight_decay
+        if options.hidden_rate is None:
+            return torch.optim.AdamW(self.model.parameters(), rate, weight_decay=decay)
+        return muon(self.model, ContextBlock, options.hidden_rate, rate, decay)
+
+
+class Speech(lightning.LightningDataModule):
+    """Loaders of an experiment; the training excerpts change with the epoch."""
+
+    def __init__(self, experiment: Experiment, sample_rate: int) -> None:
+        super().__init__()
+        self.experiment, self.options = experiment, experiment.data
+        root = None if self.options.root is None else Path(self.options.root)
+        self.train = Corpus(Path(self.options.train), sample_rate, root)
+        self.valid = Corpus(Path(self.options.valid), sample_rate, root)
+        self.rooms = _bank(self.options.rooms)
+        self.valid_rooms = _bank(self.options.valid_rooms)
+
+    def train_dataloader(self) -> DataLoader[Tensor]:
+        trainer = self.trainer
+        epoch, processes = (trainer.current_epoch, trainer.world_size) if trainer else (0, 1)
+        options = self.options
+        count = self.experiment.training.steps_per_epoch * options.batch_size * processes
+        excerpts = Excerpts(
+            self.train,
+            count,
+            options.seconds,
+            options.augmentation,
+            self.rooms,
+            self.experiment.seed,
+            epoch,
+        )
+        return DataLoader(excerpts, options.batch_size)
+
+    def val_dataloader(self) -> list[DataLoader[Tensor]]:
+        options = self.options
+        kinds = [Augmentation()]
+        if self.valid_rooms:
+            kinds.append(Augmentation(reverberant=1.0))
+        return [
+            DataLoader(
+                Excerpts(self.valid, options.valid_items, 4.0, kind, self.valid_rooms),
+                options.batch_size,
+            )
+            for kind in kinds
+        ]
+
+
+def fit(task: Task, experiment: Experiment, sample_rate: int) -> None:
+    """Train, and leave the weights of the best checkpoint in the task.
+
+    A run that was stopped goes on from its last checkpoint.
+    """
+    output = Path(experiment.output)
+    output.mkdir(parents=True, exist_ok=True)
+    settings = json_like(asdict(experiment))  # type: ignore[call-overload]
+    (output / "config.yaml").write_text(yaml.safe_dump(settings))
+    kind = "reverberant" if experiment.data.valid_rooms else "dry"
+    best = ModelCheckpoint(
+        output,
+        "best",
+        monitor=f"valid/{kind}_loss",
+        save_last=True,
+        enable_version_counter=False,
+    )
+    last = output / "last.ckpt"
+    trainer = _trainer(experiment, best)
+    speech = Speech(experiment, sample_rate)
+    trainer.fit(task, speech, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+    state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+    task.load_state_dict(state["state_dict"])
+
+
+def _trainer(experiment: Experiment, checkpoint: ModelCheckpoint) -> lightning.Trainer:
+    options = experiment.training
+    return lightning.Trainer(
+        accelerator=options.accelerator,
+        devices=options.devices,
+        strategy="ddp" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else "auto",
+        precision=options.precision,  # type: ignore[arg-type]
+        max_steps=options.steps,
+        gradient_clip_val=options.clip,
+        callbacks=[checkpoint],
+        logger=TensorBoardLogger(experiment.output, name="", version="tensorboard"),
+        reload_dataloaders_every_n_epochs=1,
+        num_sanity_val_steps=0,
+        log_every_n_steps=min(50, options.steps),
+        enable_progress_bar=sys.stderr.isatty(),
+        enable_model_summary=False,
+    )
+
+
+def json_like(value: Any) -> Any:
+    """`value` with tuples turned into lists."""
+    if isinstance(value, dict):
+        return {key: json_like(item) for key, item in value.items()}
+    return [json_like(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _bank(path: str | None) -> list[Any]:
+    return load_responses(Path(path)) if path else []
+
+
+def _bank(path: str | None) -> list[Any]:
+    return load_responses(Path(path)) if path else []
+
+
+def rank() -> int:
+    """Number of this process among those of a `torchrun`."""
+    return int(os.environ.get("RANK", "0"))

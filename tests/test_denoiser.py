@@ -1,0 +1,201 @@
+"""The denoising encoder: its degraded speech, its training, and as part of a source model."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from fca.errors import InputError
+from fca.inference.iterate import iterate
+from fca.linalg import abs2
+from fca.methods import Method
+from fca.model import Model
+from fca.neural.denoiser import Denoiser, DenoiserConfig
+from fca.prior import PriorConfig, SpeechPrior
+from fca.source import VAE
+from fca.spatial import JointlyDiagonal
+from fca.stft import STFT
+from recipes import config, training
+from recipes.denoiser import train
+from recipes.denoiser.degrade import Leakage, degrade
+from recipes.prior import data
+from tests.toy import complex_normal, random_mixture, random_psd, seeded
+
+DATA = Path(__file__).parent / "data"
+CONFIGS = sorted((Path(__file__).parent.parent / "recipes/denoiser/configs").rglob("*.yaml"))
+NOTHING = Leakage(
+    leak_db=(-300.0, -299.0), bass_db=0.0, ripple_db=0.0, swaps=0.0, noise_db=(-300.0, -299.0)
+)
+
+
+@pytest.fixture(scope="module")
+def prior_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("prior")
+    config_ = PriorConfig(n_fft=16, hop=8, latent_dim=3, width=16, encoder_dilations=(1,))
+    SpeechPrior(config_).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def denoiser(prior_folder: Path) -> Denoiser:
+    torch.manual_seed(1)
+    return Denoiser(DenoiserConfig(str(prior_folder), 16, (1,))).eval().requires_grad_(False)
+
+
+def spectra(n_items: int = 3) -> Tensor:
+    return complex_normal((n_items, 9, 20), seeded(), torch.float32)
+
+
+def test_degrading_is_random_and_repeatable() -> None:
+    outcomes = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        outcomes.append(degrade(spectra(), Leakage(), 16000))
+    first, again, other = outcomes
+    assert torch.equal(first.own, again.own) and torch.equal(first.rest, again.rest)
+    assert not torch.equal(first.own, other.own)
+    assert torch.equal(first.clean, other.clean)
+    assert all((d.own > 0).all() and d.own.isfinite().all() for d in outcomes)
+
+
+def test_without_leakage_a_source_is_seen_as_it_is() -> None:
+    degraded = degrade(spectra(), NOTHING, 16000)
+    torch.testing.assert_close(degraded.own, degraded.clean)
+    torch.testing.assert_close(degraded.clean.mean((1, 2)), torch.ones(3))
+
+
+def test_swapped_bands_hold_the_other_talker() -> None:
+    torch.manual_seed(0)
+    whole = dataclasses.replace(NOTHING, swaps=1.0, level_db=0.0)
+    degraded = degrade(spectra(), whole, 16000)
+    same = torch.isclose(degraded.own, degraded.clean, rtol=1e-4).all(-1)
+    assert same.any() and not same.all()
+
+
+def test_louder_input_gives_a_louder_psd_and_the_same_z(denoiser: Denoiser) -> None:
+    own, rest = abs2(spectra(2))
+    code, louder = denoiser.encode(own, rest), denoiser.encode(100 * own, 100 * rest)
+    torch.testing.assert_close(code.z, louder.z)
+    torch.testing.assert_close(100 * code.gain, louder.gain)
+
+
+def test_rest_matters(denoiser: Denoiser) -> None:
+    own, rest = abs2(spectra(2))
+    assert not torch.allclose(denoiser.encode(own, rest).z, denoiser.encode(own, 9 * rest).z)
+
+
+def test_saved_denoiser_is_the_same(denoiser: Denoiser, tmp_path: Path) -> None:
+    denoiser.save_pretrained(tmp_path)
+    loaded = Denoiser.from_pretrained(tmp_path)
+    own, rest = abs2(spectra(2))
+    before, after = denoiser.encode(own, rest).z, loaded.encode(own, rest).z
+    torch.testing.assert_close(before, after, atol=2e-2, rtol=2e-2)
+    names = {name.split(".")[0] for name in loaded.state_dict()}
+    assert names == {"network"}
+
+
+def test_denoiser_that_is_not_one_is_refused(prior_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="'speech prior' model, not a 'denoiser'"):
+        Denoiser.from_pretrained(prior_folder)
+    with pytest.raises(InputError, match="no model"):
+        Denoiser.from_pretrained(tmp_path / "nothing")
+    with pytest.raises(InputError, match="width of a network must be positive"):
+        DenoiserConfig(width=0)
+
+
+def method(denoiser: Denoiser, spatial: str) -> Method:
+    options = {"denoiser": denoiser}
+    update = "em" if spatial == "full rank" else "ip"
+    return Method("test", spatial, "vae", update, "-", 2, spatial_steps=2, options=options)
+
+
+@pytest.mark.parametrize("spatial", ["rank-1", "jointly diagonal", "full rank"])
+@pytest.mark.parametrize(("n_channels", "n_talkers"), [(2, 2), (3, 2), (4, 3)])
+def test_any_array_and_any_number_of_talkers(
+    denoiser: Denoiser, spatial: str, n_channels: int, n_talkers: int
+) -> None:
+    mixture = random_mixture(n_freq=9, n_channels=n_channels).to(torch.complex64)
+    model = method(denoiser, spatial).build(mixture, n_talkers, seeded())
+    iterate(model, 2)
+    images = model.images()
+    assert images.shape[2] == n_talkers and images.isfinite().all()
+
+
+def test_order_of_microphones_does_not_matter(denoiser: Denoiser) -> None:
+    mixture = random_mixture(n_freq=9, n_channels=3).to(torch.complex64)
+    demixing = complex_normal((1, 9, 3, 3), seeded(1), torch.float32)
+    gains = random_psd((1, 9, 2, 3), seeded(2), torch.float32)
+    estimates = []
+    for order in ([0, 1, 2], [2, 0, 1]):
+        spatial = JointlyDiagonal(mixture[:, :, order], demixing[..., order], gains)
+        source = VAE(denoiser=denoiser)
+        source.initialise(spatial.power[:, :, :2], seeded())
+        model = Model(spatial, source, 2)
+        iterate(model, 2)
+        estimates.append(model.images()[:, :, :, [order.index(m) for m in range(3)]])
+    torch.testing.assert_close(*estimates, atol=1e-3, rtol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("rooms") / "rooms.npz"
+    data.main(path, rooms=1, seed=0)
+    return path
+
+
+def tiny(prior_folder: Path, rooms: Path, output: Path) -> list[str]:
+    """Settings that make any experiment small; the prior's window sets the STFT."""
+    return [
+        f"data.train={DATA}",
+        f"data.valid={DATA}",
+        f"data.rooms={rooms}",
+        f"data.valid_rooms={rooms}",
+        f"model.prior={prior_folder}",
+        f"output={output}",
+        "data.seconds=0.2",
+        "data.batch_size=2",
+        "data.valid_items=2",
+        "model.width=16",
+        "training.steps=1",
+        "training.steps_per_epoch=1",
+        "training.accelerator=cpu",
+    ]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_one_step_of_every_experiment(
+    path: Path, prior_folder: Path, rooms: Path, tmp_path: Path
+) -> None:
+    settings = config.load(path, tiny(prior_folder, rooms, tmp_path))
+    experiment = config.build(train.Experiment, settings)
+    task = train.DenoiserTask(experiment)
+    batch = next(iter(training.Speech(experiment, 16000).train_dataloader()))
+    task.elbo(batch).loss(experiment.training.beta).mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in task.model.parameters())
+    before = [p.detach().clone() for p in task.model.parameters()]
+    optimizer = task.configure_optimizers()["optimizer"]  # kept, as its schedule refers to it
+    optimizer.step()
+    after = task.model.parameters()
+    assert any(not torch.equal(b, a) for b, a in zip(before, after, strict=True))
+
+
+def test_training_exports_and_validates_alike(
+    prior_folder: Path, rooms: Path, tmp_path: Path
+) -> None:
+    arguments = [str(CONFIGS[0]), *tiny(prior_folder, rooms, tmp_path)]
+    assert train.main(arguments) == 0
+    exported = Denoiser.from_pretrained(tmp_path / "denoiser")
+    assert exported.config.width == 16
+    experiment = config.build(train.Experiment, config.load(arguments[0], arguments[1:]))
+    task = train.DenoiserTask(experiment).eval()
+    waves = torch.randn(2, 800, generator=seeded())
+    state = torch.random.get_rng_state()
+    first = task.elbo(waves).kl
+    assert torch.equal(first, task.elbo(waves).kl)
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert STFT(task.prior.n_fft, task.prior.hop).n_freq == 9
