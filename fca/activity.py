@@ -1,4 +1,9 @@
-"""Who speaks when: activities of separated sources, and RTTM files."""
+"""Who speaks when: activities of separated talkers, and RTTM files.
+
+An activity is the posterior probability u_kt that talker k speaks in frame t, from a two-state
+Markov chain (speech comes in turns, so the state rarely changes) on how far his power is above what
+may be left of others and of noise. There is nothing to learn, so nothing to label.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +11,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fca.errors import InputError
 from fca.files import write_text
+
+Array = NDArray[np.float64]
+
+FRAME_SECONDS = 0.02
+LEAKAGE_DB = -12.0
+"""What a track may hold of the others, relative to them."""
+DEPTH_DB = 25.0
+"""A talker's pauses are this far below his loudest second."""
+SLOPE = 0.35
+"""Log-odds of speech per decibel above leakage and noise ..."""
+LEAST, MOST = -0.3, 2.0
+"""... within these: speech has silent frames, silence has hardly a loud one."""
+STAY_ACTIVE, STAY_SILENT = 0.995, 0.995
+"""Probabilities of the chain: turns and pauses of four seconds on average."""
+SHORTEST_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -29,6 +52,95 @@ class Segment:
     def end(self) -> float:
         """In seconds."""
         return self.start + self.duration
+
+
+def activities(power: Array) -> Array:
+    """Posterior probabilities that talkers speak.
+
+    Parameters
+    ----------
+    power : array
+        Of the frames of K talkers and of the residual, (K + 1, T).
+
+    Returns
+    -------
+    array
+        u, (K, T).
+    """
+    sources, residual = power[:-1], power[-1]
+    others = sources.sum(0) - sources
+    width = min(round(1 / FRAME_SECONDS), power.shape[1])
+    second = np.ones(width) / width
+    loudest = np.array([np.convolve(row, second, "valid").max() for row in sources])
+    floor = residual + _ratio(-DEPTH_DB) * loudest[:, None] + np.finfo(float).tiny
+    level = 10 * np.log10(np.maximum(sources, floor * 1e-9) / (_ratio(LEAKAGE_DB) * others + floor))
+    return _smooth(np.clip(SLOPE * level, LEAST, MOST))
+
+
+def _smooth(odds: Array) -> Array:
+    """Posterior probabilities of the active state given log-odds (K, T), forward-backward."""
+    forward, backward = odds.copy(), np.zeros_like(odds)
+    forward[:, 0] += np.log((1 - STAY_SILENT) / (1 - STAY_ACTIVE))
+    for t in range(1, odds.shape[1]):
+        before = np.exp(forward[:, t - 1])
+        forward[:, t] += np.log(STAY_ACTIVE * before + 1 - STAY_SILENT)
+        forward[:, t] -= np.log((1 - STAY_ACTIVE) * before + STAY_SILENT)
+    for t in range(odds.shape[1] - 2, -1, -1):
+        after = np.exp(odds[:, t + 1] + backward[:, t + 1])
+        backward[:, t] = np.log(STAY_ACTIVE * after + 1 - STAY_ACTIVE)
+        backward[:, t] -= np.log((1 - STAY_SILENT) * after + STAY_SILENT)
+    posterior: Array = 1 / (1 + np.exp(-forward - backward))
+    return posterior
+
+
+def _ratio(decibels: float) -> float:
+    return float(10 ** (decibels / 10))
+
+
+def segments(activity: Array, names: Iterable[str]) -> list[Segment]:
+    """Stretches in which talkers (K, T) rather speak than not, in order of time."""
+    found = []
+    for name, row in zip(names, activity, strict=True):
+        edges = np.flatnonzero(np.diff(row > 0.5, prepend=False, append=False))
+        for begin, end in edges.reshape(-1, 2) * FRAME_SECONDS:
+            if end - begin >= SHORTEST_SECONDS:
+                found.append(Segment(name, round(float(begin), 3), round(float(end - begin), 3)))
+    return sorted(found, key=lambda segment: (segment.start, segment.speaker))
+
+
+class Levels:
+    """Frame powers of a recording's tracks and residual, gathered from blocks that overlap.
+
+    Parameters
+    ----------
+    n_samples, sample_rate : int
+        Of the recording.
+    """
+
+    def __init__(self, n_samples: int, sample_rate: int) -> None:
+        self._size = round(FRAME_SECONDS * sample_rate)
+        self._residual = np.zeros(n_samples // self._size)
+        self._sources: list[Array] = []
+        self._stop = 0
+
+    def add(self, start: int, sources: Array, residual: Array) -> None:
+        """A block from sample ``start``: (K, samples) and (samples,); K may grow.
+
+        It counts from the middle of its overlap with the block before.
+        """
+        first = -(-((start + self._stop) // 2 if self._stop > start else start) // self._size)
+        last = (start + len(residual)) // self._size
+        inside = slice(first * self._size - start, last * self._size - start)
+        self._stop = start + len(residual)
+        while len(self._sources) < len(sources):
+            self._sources.append(np.zeros_like(self._residual))
+        for kept, wave in zip([*self._sources, self._residual], [*sources, residual], strict=True):
+            kept[first:last] = np.square(wave[inside].reshape(-1, self._size)).mean(1)
+
+    @property
+    def power(self) -> Array:
+        """(K + 1, T), the residual last."""
+        return np.stack([*self._sources, self._residual])
 
 
 def write_rttm(path: Path, segments: Iterable[Segment], name: str) -> None:

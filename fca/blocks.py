@@ -7,6 +7,7 @@ overlap, and by where they are heard from, which brings back a talker who was si
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ CHANNEL_SECONDS = 160.0
 """Most seconds of a block times microphones, unless its length is given: 20 s of eight."""
 OVERLAP = 1 / 6
 """Share of a block that it has in common with the next."""
+MOST_TALKERS = 6
+"""Sources that are fitted to a block where the number of talkers is to be found."""
 
 Signals = dict[str, Tensor]
 """Named waveforms (..., samples)."""
@@ -80,9 +83,10 @@ class BlockSeparator:
         Longest block; by default :data:`BLOCK_SECONDS`, or less with many microphones. A recording
         that is no longer is one block, and its separation exactly that of ``separator``.
     count : bool
-        Find the number of talkers: those of the separator's sources that are heard
-        (:func:`fca.tracks.heard`) from different places. Otherwise there are as many tracks as
-        the separator has sources.
+        Find the number of talkers: of as many sources as the separator has, or as there are
+        microphones if these are fewer, those count that are heard (:func:`fca.tracks.heard`), and
+        those from one place as one. Otherwise there are as many tracks as the separator has
+        sources.
 
     Raises
     ------
@@ -115,13 +119,14 @@ class BlockSeparator:
         reader = recording if isinstance(recording, Reader) else Reader(recording)
         seconds = self.block_seconds or min(BLOCK_SECONDS, CHANNEL_SECONDS / reader.n_channels)
         spans = block_spans(reader.n_samples, round(seconds * reader.sample_rate))
+        separator = self._fitting(reader.n_channels)
         tracks = Tracks(None if self.count else self.separator.n_sources)
         n_failed = 0
         for index, waveform in enumerate(reader.pieces(spans)):
             told = [_overall(callback, index, len(spans)) for callback in callbacks]
             mixture = torch.from_numpy(waveform)
             try:
-                separation = self.separator(mixture, reader.sample_rate, told)
+                separation = separator(mixture, reader.sample_rate, told)
             except InputError as error:
                 n_failed += 1
                 if n_failed == len(spans):
@@ -132,6 +137,14 @@ class BlockSeparator:
             track = self._assign(None if alone else tracks, mixture, separation, spans[index][0])
             yield self._block(spans[index], mixture, separation, track, len(tracks))
             del separation  # the model is as large as the block and must not outlive it
+
+    def _fitting(self, n_channels: int) -> Separator:
+        """The separator with as many sources as are tried on a recording."""
+        if not self.count or self.separator.n_sources <= n_channels:
+            return self.separator
+        separator = copy.copy(self.separator)
+        separator.n_sources = n_channels
+        return separator
 
     def _assign(
         self, tracks: Tracks | None, mixture: Tensor, separation: Separation, start: int

@@ -1,15 +1,72 @@
-"""Who speaks when: RTTM files."""
+"""Who speaks when: activities of planted turns, and RTTM files."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from fca.activity import Segment, read_rttm, write_rttm
+from fca.activity import Levels, Segment, activities, read_rttm, segments, write_rttm
 from fca.errors import InputError
 
 SEGMENTS = [Segment("ann", 0.0, 1.5), Segment("bob", 1.25, 2.0), Segment("ann", 4.0, 0.125)]
+
+
+def planted(seconds: float = 20.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Powers (3, T) of two bursty talkers, 20 dB of leakage, and noise; who is active, (2, T)."""
+    rng = np.random.default_rng(seed)
+    n_frames = round(seconds * 50)
+    active = np.zeros((2, n_frames), bool)
+    active[0, 100:400], active[0, 700:800], active[1, 350:650] = True, True, True
+    # Syllables: six frames loud, three frames 20 dB down.
+    shape = np.where(np.arange(n_frames) % 9 < 6, 1.0, 0.01) * rng.exponential(size=(2, n_frames))
+    clean = active * shape
+    sources = clean + 0.01 * clean[::-1] + 1e-4 * rng.exponential(size=(2, n_frames))
+    return np.concatenate([sources, 1e-4 * rng.exponential(size=(1, n_frames))]), active
+
+
+class TestActivities:
+    def test_planted_turns_are_found(self) -> None:
+        power, active = planted()
+        found = activities(power)
+        assert found.shape == active.shape
+        assert ((found >= 0) & (found <= 1)).all()
+        assert np.mean((found > 0.5) != active) < 0.03
+
+    def test_gain_and_order_do_not_matter(self) -> None:
+        power, _ = planted()
+        found = activities(power)
+        np.testing.assert_allclose(activities(1e6 * power), found, atol=1e-9)
+        np.testing.assert_allclose(activities(power[[1, 0, 2]]), found[::-1], atol=1e-9)
+
+    def test_silence_is_silence(self) -> None:
+        power, _ = planted()
+        power[1] = 0
+        assert activities(power)[1].max() < 0.5
+        assert activities(np.zeros((3, 100))).max() < 0.5
+
+    def test_segments_are_the_runs(self) -> None:
+        activity = np.zeros((2, 100))
+        activity[0, 10:60], activity[0, 70:75], activity[1, 80:] = 0.9, 0.9, 0.9
+        expected = [Segment("ann", 0.2, 1.0), Segment("bob", 1.6, 0.4)]
+        assert segments(activity, ["ann", "bob"]) == expected
+
+    def test_levels_of_blocks_are_those_of_the_whole(self) -> None:
+        rng = np.random.default_rng(0)
+        sources, residual = rng.standard_normal((2, 16000)), rng.standard_normal(16000)
+        whole, blocks = Levels(16000, 16000), Levels(16000, 16000)
+        whole.add(0, sources, residual)
+        blocks.add(0, sources[:, :7001], residual[:7001])
+        blocks.add(5003, sources[:, 5003:12000], residual[5003:12000])
+        blocks.add(11000, sources[:, 11000:], residual[11000:])
+        np.testing.assert_allclose(blocks.power, whole.power)
+
+    def test_a_talker_may_appear_later(self) -> None:
+        levels = Levels(16000, 16000)
+        levels.add(0, np.ones((1, 8000)), np.zeros(8000))
+        levels.add(8000, np.ones((2, 8000)), np.zeros(8000))
+        np.testing.assert_array_equal(levels.power.mean(1), [1, 0.5, 0])
 
 
 class TestRTTM:

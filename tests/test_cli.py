@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from fca import audio
+from fca.activity import read_rttm
 from fca.cli import app
 from fca.cli.inputs import collect
 from fca.errors import InputError
@@ -64,7 +65,7 @@ class TestResults:
     ) -> None:
         result = separate(wav, "-o", out, "--residual", "--json")
         assert result.exit_code == 0
-        names = ["residual.wav", "separation.json", "source1.wav", "source2.wav"]
+        names = ["activity.rttm", "residual.wav", "separation.json", "source1.wav", "source2.wav"]
         assert sorted(path.name for path in (out / "talk").iterdir()) == names
         parts = [audio.read(out / "talk" / name) for name in names if name.endswith(".wav")]
         assert all(x.shape == (1, RATE) and rate == RATE for x, rate in parts)
@@ -105,7 +106,11 @@ class TestResults:
         loud = recording * gain / np.abs(recording).max() * 0.5
         audio.write(tmp_path / "x.wav", loud, RATE)
         result = separate(tmp_path / "x.wav", "-o", out, "--format", "flac", "--json")
-        assert records(result)[0]["files"] == [f"source1.{suffix}", f"source2.{suffix}"]
+        assert records(result)[0]["files"] == [
+            f"source1.{suffix}",
+            f"source2.{suffix}",
+            "activity.rttm",
+        ]
         assert ("would clip" in result.stderr) == (suffix == "wav")
         total = sum(audio.read(out / "x" / f"source{n}.{suffix}")[0] for n in (1, 2))
         assert np.abs(total).max() == pytest.approx(np.abs(loud[0]).max(), rel=0.01)
@@ -130,6 +135,20 @@ class TestResults:
         image = audio.read(out / "x" / "image2.wav")[0]
         assert image.shape == mixture.shape
         np.testing.assert_allclose(image[0], parts[1][0], atol=1e-6)
+
+    def test_the_number_of_talkers_is_found(
+        self, tmp_path: Path, out: Path, two_talker_mixture: Mixture
+    ) -> None:
+        mixture = two_talker_mixture.mixture.astype(np.float32)
+        audio.write(tmp_path / "x.wav", mixture[:, : 2 * RATE], RATE)
+        options = ["--sources", "auto", "-m", "auxiva", "-i", 20, "--json", "-O", "n_fft=2048"]
+        (record,) = records(fca("separate", tmp_path / "x.wav", "-o", out, *options))
+        assert record["settings"]["n_sources"] == "auto"
+        assert record["n_sources"] == 2
+        assert record["files"] == ["source1.wav", "source2.wav", "activity.rttm"]
+        spoken = read_rttm(out / "x" / "activity.rttm")
+        assert {segment.speaker for segment in spoken} == {"source1", "source2"}
+        assert max(segment.end for segment in spoken) <= 2
 
     def test_an_interrupted_run_leaves_earlier_results(
         self, wav: Path, out: Path, monkeypatch: pytest.MonkeyPatch
@@ -192,7 +211,7 @@ class TestFinished:
         result = separate(wav, "-o", out, "--overwrite", "--format", "flac")
         assert result.exit_code == 0
         names = sorted(path.name for path in (out / "talk").iterdir())
-        assert names == ["separation.json", "source1.flac", "source2.flac"]
+        assert names == ["activity.rttm", "separation.json", "source1.flac", "source2.flac"]
 
     def test_results_of_other_settings_or_recordings_are_not_touched(
         self, tmp_path: Path, wav: Path, out: Path, recording: np.ndarray

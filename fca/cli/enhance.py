@@ -8,6 +8,7 @@ import typer
 
 from fca.cli.run import (
     BlockSeconds,
+    Course,
     Dereverberate,
     Device,
     FilePerChannel,
@@ -89,7 +90,15 @@ def enhance(
         return {**named, "noise": result.residual} if noise else named
 
     job = Job(
-        "enhancement", inputs, out, file_per_channel, audio_format, plot, as_json, overwrite, block
+        "enhancement",
+        inputs,
+        out,
+        file_per_channel,
+        audio_format,
+        plot,
+        as_json,
+        overwrite,
+        Course(block),
     )
     job.run(_enhancer, chosen, signals, {"noise": noise}, device)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fca import __version__
+from fca.activity import Levels, activities, segments, write_rttm
 from fca.errors import InputError
 from fca.pieces import Reader, Writer
 
@@ -43,6 +44,8 @@ class Results:
         Draw a picture, too.
     overwrite : bool
         Replace earlier results.
+    diarize : bool
+        Write who speaks when, too.
     """
 
     kind: str
@@ -52,6 +55,7 @@ class Results:
     suffix: str = ".wav"
     plot: bool = False
     overwrite: bool = False
+    diarize: bool = False
 
     def make(self, recording: Recording, separator: BlockSeparator, callback: Callback) -> Record:
         """Separate a recording and write its results, or find them finished.
@@ -73,20 +77,24 @@ class Results:
         if earlier and not self.overwrite and self._answers(earlier, recording, folder):
             return {**earlier, "status": "skipped"}
         reader = Reader(recording.files if recording.files[1:] else recording.files[0])
-        course = Course()
-        blocks = course.follow(separator(reader, [callback]))
+        log = Log(Levels(reader.n_samples, reader.sample_rate) if self.diarize else None)
+        blocks = log.follow(separator(reader, [callback]))
         files, notes = self._write(folder, blocks, reader, earlier)
+        if log.levels is not None:
+            files.append("activity.rttm")
+            found = segments(activities(log.levels.power), _numbered(log.n_sources))
+            write_rttm(folder / files[-1], found, Path(recording.name).name)
         if self.plot:
             files.append(f"{self.kind}.png")
-            notes += _draw(folder / files[-1], course, reader)
+            notes += _draw(folder / files[-1], log, reader)
         record = {
             "status": "done",
             "input": _paths(recording),
             "output": str(folder),
             "files": files,
-            "notes": _resampling(reader.sample_rate) + notes + course.notes(reader.sample_rate),
+            "notes": _resampling(reader.sample_rate) + notes + log.notes(reader.sample_rate),
             "settings": self._request(),
-            **_description(separator, course, reader),
+            **_description(separator, log, reader),
         }
         _save(folder / self._record, record)
         return record
@@ -137,11 +145,13 @@ class Results:
 
 
 @dataclass
-class Course:
+class Log:
     """How the separation of a recording went, block by block.
 
     Attributes
     ----------
+    levels : Levels or None
+        Gathers what the activities are found from.
     blocks : list
         Where they are, the tracks of their sources, and why they could not be separated.
     costs : list
@@ -154,6 +164,7 @@ class Course:
         Tracks.
     """
 
+    levels: Levels | None
     blocks: list[Record] = field(default_factory=list)
     costs: list[list[tuple[int, float]]] = field(default_factory=list)
     seconds: float = 0.0
@@ -171,6 +182,9 @@ class Course:
                 self.costs.append(block.separation.cost)
                 self.seconds += block.separation.seconds
             self.n_sources = len(block.sources)
+            if self.levels is not None:
+                sources, residual = block.sources.detach().cpu(), block.residual.detach().cpu()
+                self.levels.add(block.start, sources.numpy(), residual.numpy())
             yield block
             del block  # or its model would stay until the next one is fitted
 
@@ -204,21 +218,26 @@ def _made(folder: Path) -> Iterator[None]:
         raise
 
 
-def _description(separator: BlockSeparator, course: Course, reader: Reader) -> Record:
+def _numbered(count: int) -> list[str]:
+    """What the files of the talkers are called."""
+    return [f"source{n}" for n in range(1, count + 1)]
+
+
+def _description(separator: BlockSeparator, log: Log, reader: Reader) -> Record:
     single = separator.separator
     return {
         "version": __version__,
         "method": single.method.name,
-        "n_sources": course.n_sources,
+        "n_sources": log.n_sources,
         "reference_channel": single.reference_channel,
-        "iterations": course.cost[-1][0],
-        "cost": course.cost,
-        "blocks": course.blocks,
+        "iterations": log.cost[-1][0],
+        "cost": log.cost,
+        "blocks": log.blocks,
         "channels": reader.n_channels,
         "samples": reader.n_samples,
         "sample_rate": reader.sample_rate,
         "duration": reader.n_samples / reader.sample_rate,
-        "seconds": course.seconds,
+        "seconds": log.seconds,
     }
 
 
@@ -231,15 +250,15 @@ def _resampling(rate: int) -> list[str]:
     return [f"resampled from {rate} to {SAMPLE_RATE} Hz and back{lost}"]
 
 
-def _draw(path: Path, course: Course, reader: Reader) -> list[str]:
+def _draw(path: Path, log: Log, reader: Reader) -> list[str]:
     """Draw the first block, and say so where there are more."""
     from fca import plot
 
     rate = reader.sample_rate
-    plot.save(plot.plot_separation(course.mixture.numpy(), course.sources.numpy(), rate), path)
-    if len(course.blocks) == 1:
+    plot.save(plot.plot_separation(log.mixture.numpy(), log.sources.numpy(), rate), path)
+    if len(log.blocks) == 1:
         return []
-    return [f"{path.name} shows the first {course.mixture.shape[0] / rate:.1f} s"]
+    return [f"{path.name} shows the first {log.mixture.shape[0] / rate:.1f} s"]
 
 
 def _paths(recording: Recording) -> list[str]:

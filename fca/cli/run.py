@@ -79,6 +79,31 @@ BlockSeconds = Annotated[
 
 
 @dataclass(frozen=True)
+class Course:
+    """How a command goes through a recording.
+
+    Attributes
+    ----------
+    block : float or None
+        Longest block in seconds; None for the default.
+    count : bool
+        Find the number of talkers.
+    diarize : bool
+        Write who speaks when.
+    """
+
+    block: float | None
+    count: bool = False
+    diarize: bool = False
+
+    def build(self, separator: Separator) -> BlockSeparator:
+        """The separator for recordings of any length."""
+        from fca.blocks import BlockSeparator
+
+        return BlockSeparator(separator, self.block, self.count)
+
+
+@dataclass(frozen=True)
 class Job:
     """One run of a command.
 
@@ -86,8 +111,10 @@ class Job:
     ----------
     kind : str
         What its records are called.
-    inputs, out, file_per_channel, audio_format, plot, as_json, overwrite, block
+    inputs, out, file_per_channel, audio_format, plot, as_json, overwrite
         What the user asked for.
+    course : Course
+        How the recordings are gone through.
     """
 
     kind: str
@@ -98,7 +125,7 @@ class Job:
     plot: bool
     as_json: bool
     overwrite: bool
-    block: float | None
+    course: Course
 
     def run(
         self,
@@ -127,13 +154,13 @@ class Job:
 
         try:
             recordings, problems = collect(self.inputs, self.out, self.file_per_channel)
-            separator = _in_blocks(_build(build, device=device, **options), self.block)
+            separator = self.course.build(_build(build, device=device, **options))
             if self.plot:
                 require_matplotlib()
         except InputError as error:
             raise typer.BadParameter(str(error)) from None
         row = separator.separator.method
-        chosen = {"method": row.name, "n_iter": row.n_iter, "block": self.block}
+        chosen = {"method": row.name, "n_iter": row.n_iter, "block": self.course.block}
         settings = {**options, **chosen, **written}
         results = Results(
             self.kind,
@@ -143,6 +170,7 @@ class Job:
             f".{self.audio_format}",
             self.plot,
             self.overwrite,
+            self.course.diarize,
         )
         with Report(self.as_json, len(recordings)) as report:
             for what, why in problems:
@@ -151,12 +179,6 @@ class Job:
                 work = partial(results.make, recording, separator, report.advance)
                 report.run(recording, work, separation_line)
         raise typer.Exit(1 if report.n_failed else 0)
-
-
-def _in_blocks(separator: Separator, seconds: float | None) -> BlockSeparator:
-    from fca.blocks import BlockSeparator
-
-    return BlockSeparator(separator, seconds)
 
 
 def parse_options(texts: list[str]) -> Settings:

@@ -8,6 +8,7 @@ import typer
 
 from fca.cli.run import (
     BlockSeconds,
+    Course,
     Dereverberate,
     Device,
     FilePerChannel,
@@ -28,13 +29,23 @@ if TYPE_CHECKING:
     from fca.blocks import Block, Signals
     from fca.separator import Separator
 
+AUTO = "auto"
+
 MethodName = Annotated[
     str | None,
     typer.Option(
         "--method", "-m", help="A name that 'fca methods' lists.", show_default="see there"
     ),
 ]
-Sources = Annotated[int, typer.Option("--sources", "-n", help="Number of talkers.")]
+Sources = Annotated[
+    str,
+    typer.Option(
+        "--sources",
+        "-n",
+        metavar="N",
+        help="Number of talkers, or 'auto': at most one per microphone talks in a block.",
+    ),
+]
 Weights = Annotated[
     str | None,
     typer.Option(help="Network of a neural method: a folder or a model's name."),
@@ -86,7 +97,7 @@ def separate(
     out: Out,
     file_per_channel: FilePerChannel = False,
     method: MethodName = None,
-    sources: Sources = 2,
+    sources: Sources = "2",
     reference_channel: ReferenceChannel = 0,
     iterations: Iterations = None,
     weights: Weights = None,
@@ -110,13 +121,13 @@ def separate(
 
     Every recording X gets a folder OUT/X with source1.wav, source2.wav, ... (loudest first; in a
     recording of several blocks, as they appear), as long as the recording and in its scale, and
-    separation.json, written last, which says how they were made. Recordings that have theirs are
-    skipped; those of one name are told apart by their folders. The exit status is 1 if a recording
-    failed, 2 if the command makes no sense.
+    activity.rttm, which says who speaks when, and separation.json, written last, which says how
+    they were made. Recordings that have theirs are skipped; those of one name are told apart by
+    their folders. The exit status is 1 if a recording failed, 2 if the command makes no sense.
     """
     chosen = {
         "method": method,
-        "n_sources": sources,
+        "n_sources": _number(sources),
         "reference_channel": reference_channel,
         "n_iter": iterations,
         "seed": seed,
@@ -137,13 +148,23 @@ def separate(
             named |= {f"image{n}": x for n, x in enumerate(result.images(), start=1)}
         return named
 
+    course = Course(block, count=sources == AUTO, diarize=True)
     job = Job(
-        "separation", inputs, out, file_per_channel, audio_format, plot, as_json, overwrite, block
+        "separation", inputs, out, file_per_channel, audio_format, plot, as_json, overwrite, course
     )
     job.run(_separator, chosen, signals, {"images": images, "residual": residual}, device)
 
 
-def _separator(**options: Any) -> Separator:
+def _number(sources: str) -> int | str:
+    if sources == AUTO:
+        return AUTO
+    if not sources.isdecimal():
+        raise typer.BadParameter(f"{sources!r} is neither a number nor {AUTO}")
+    return int(sources)
+
+
+def _separator(n_sources: int | str, **options: Any) -> Separator:
+    from fca.blocks import MOST_TALKERS
     from fca.separator import Separator
 
-    return Separator(**options)
+    return Separator(n_sources=MOST_TALKERS if n_sources == AUTO else int(n_sources), **options)
