@@ -20,7 +20,8 @@ from fca import audio
 from fca.activity import Segment, write_rttm
 from fca.errors import InputError
 from fca.files import write_json
-from fca.simulate import TALKER_RMS, Scene, diffuse_noise, random_scene, room_responses
+from fca.simulate import Scene, diffuse_noise, random_scene, room_responses
+from fca.simulate_images import TALKER_RMS
 
 SAMPLE_RATE = 16000
 TOPIC_SECONDS = (60.0, 150.0)
