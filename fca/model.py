@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from torch import Tensor
@@ -60,7 +60,7 @@ class Model:
 
     def copy(self) -> Model:
         """Model in the same state that moves on its own: updates replace tensors."""
-        return Model(copy.copy(self.spatial), copy.copy(self.source), self.spatial_steps)
+        return replace(self, spatial=copy.copy(self.spatial), source=copy.copy(self.source))
 
     def normalise(self) -> None:
         """Give the spatial covariances unit mean diagonal; λ then is the power at a microphone.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -42,6 +44,21 @@ def build(kind: type[T], values: dict[str, Any], where: str = "") -> T:
         return kind(**arguments)
     except TypeError as error:
         raise InputError(f"settings {where or 'of the experiment'}: {error}") from None
+
+
+def command(
+    kind: type[T], run: Callable[[T], Path], arguments: list[str], usage: str | None
+) -> int:
+    """Run the experiment of a command line, a YAML file and overrides; returns the exit status."""
+    if not arguments:
+        print(usage)
+        return 2
+    try:
+        print(f"exported {run(build(kind, load(arguments[0], arguments[1:])))}")
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Training of variational models on clean speech: data, optimisation, checkpoints.
+"""Training by the evidence lower bound: optimisation, checkpoints, and clean speech as data.
 
-A recipe brings a :class:`Task` and calls :func:`fit`. Lightning carries the loop.
+A recipe brings a :class:`Task` and its data and calls :func:`fit`. Lightning carries the loop.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ class Training:
     hidden_rate : learning rate of Muon, for the matrices inside the residual blocks; None gives
         them to AdamW, too
     learning_rate : of AdamW, for everything else
-    warmup, weight_decay, clip : both rates rise linearly over `warmup` steps and decay as a cosine
+    warmup, weight_decay, clip : both rates rise linearly over `warmup` steps
+    anneal : whether they decay as a cosine
     beta : weight of the divergence; 1 is the ELBO
     beta_ramp : steps over which the weight rises from zero
     beta_period : steps after which it starts again (cyclic annealing, Fu et al. 2019); 0 for never
@@ -73,6 +74,7 @@ class Training:
     hidden_rate: float | None = 0.02
     learning_rate: float = 1e-3
     warmup: int = 50
+    anneal: bool = True
     weight_decay: float = 1e-4
     clip: float = 1.0
     beta: float = 1.0
@@ -90,17 +92,28 @@ class Training:
 
     def rate_at(self, step: int) -> float:
         """Learning rate at a step, relative to the largest."""
-        decay = 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps)))
+        decay = 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps))) if self.anneal else 1.0
         return min(1.0, (step + 1) / max(self.warmup, 1)) * decay
 
 
 class Experiment(Protocol):
-    """All settings of one training; recipes add those of their model."""
+    """Settings that all trainings have; recipes add those of their model and data."""
 
-    data: Data
-    training: Training
-    output: str
-    seed: int
+    @property
+    def training(self) -> Training: ...
+
+    @property
+    def output(self) -> str: ...
+
+
+class OnSpeech(Experiment, Protocol):
+    """Those of a training on clean speech."""
+
+    @property
+    def data(self) -> Data: ...
+
+    @property
+    def seed(self) -> int: ...
 
 
 class Task(lightning.LightningModule):
@@ -112,28 +125,35 @@ class Task(lightning.LightningModule):
         What is trained.
     options : Training
         Optimisation.
+
+    Attributes
+    ----------
+    validated : tuple of str
+        What the validation sets are called.
     """
+
+    validated: tuple[str, ...] = ("dry", "reverberant")
 
     def __init__(self, model: nn.Module, options: Training) -> None:
         super().__init__()
         self.model, self.options = model, options
 
     @abstractmethod
-    def elbo(self, waves: Tensor) -> Elbo:
-        """Evidence lower bound of clean speech (B, samples), perturbed in training."""
+    def elbo(self, batch: Any) -> Elbo:
+        """Evidence lower bound of a batch, such as clean speech (B, samples)."""
 
-    def training_step(self, waves: Tensor, _: int) -> Tensor:
-        elbo = self.elbo(waves)
+    def training_step(self, batch: Any, _: int) -> Tensor:
+        elbo = self.elbo(batch)
         beta = self.options.beta_at(self.global_step)
         loss = elbo.loss(beta).mean()
         values = {"loss": loss, "nll": elbo.nll.mean(), "kl": elbo.kl.mean(), "beta": beta}
         self.log_dict({f"train/{name}": value for name, value in values.items()})
         return loss
 
-    def validation_step(self, waves: Tensor, _: int, dataloader_idx: int = 0) -> None:
-        elbo = self.elbo(waves)
-        name = ("dry", "reverberant")[dataloader_idx]
-        options = {"sync_dist": True, "add_dataloader_idx": False, "batch_size": len(waves)}
+    def validation_step(self, batch: Any, _: int, dataloader_idx: int = 0) -> None:
+        elbo = self.elbo(batch)
+        name = self.validated[dataloader_idx]
+        options = {"sync_dist": True, "add_dataloader_idx": False, "batch_size": len(elbo.nll)}
         self.log(f"valid/{name}_nll", elbo.nll.mean(), **options)
         self.log(f"valid/{name}_kl", elbo.kl.mean(), **options)
         self.log(f"valid/{name}_elbo", elbo.per_bin.mean(), **options)
@@ -159,7 +179,7 @@ class Task(lightning.LightningModule):
 class Speech(lightning.LightningDataModule):
     """Loaders of an experiment; the training excerpts change with the epoch."""
 
-    def __init__(self, experiment: Experiment, sample_rate: int) -> None:
+    def __init__(self, experiment: OnSpeech, sample_rate: int) -> None:
         super().__init__()
         self.experiment, self.options = experiment, experiment.data
         root = None if self.options.root is None else Path(self.options.root)
@@ -167,6 +187,11 @@ class Speech(lightning.LightningDataModule):
         self.valid = Corpus(Path(self.options.valid), sample_rate, root)
         self.rooms = _bank(self.options.rooms)
         self.valid_rooms = _bank(self.options.valid_rooms)
+
+    @property
+    def hardest(self) -> str:
+        """Validation set that is nearest to use."""
+        return "reverberant" if self.valid_rooms else "dry"
 
     def train_dataloader(self) -> DataLoader[Tensor]:
         trainer = self.trainer
@@ -198,27 +223,28 @@ class Speech(lightning.LightningDataModule):
         ]
 
 
-def fit(task: Task, experiment: Experiment, sample_rate: int) -> None:
+def fit(
+    task: Task, experiment: Experiment, data: lightning.LightningDataModule, watched: str
+) -> None:
     """Train, and leave the weights of the best checkpoint in the task.
 
-    A run that was stopped goes on from its last checkpoint.
+    The best has the lowest loss on the validation set that is ``watched``. A run that was stopped
+    goes on from its last checkpoint.
     """
     output = Path(experiment.output)
     output.mkdir(parents=True, exist_ok=True)
     settings = json_like(asdict(experiment))  # type: ignore[call-overload]
     (output / "config.yaml").write_text(yaml.safe_dump(settings))
-    kind = "reverberant" if experiment.data.valid_rooms else "dry"
     best = ModelCheckpoint(
         output,
         "best",
-        monitor=f"valid/{kind}_loss",
+        monitor=f"valid/{watched}_loss",
         save_last=True,
         enable_version_counter=False,
     )
     last = output / "last.ckpt"
     trainer = _trainer(experiment, best)
-    speech = Speech(experiment, sample_rate)
-    trainer.fit(task, speech, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+    trainer.fit(task, data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
     state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
     task.load_state_dict(state["state_dict"])
 
@@ -247,10 +273,6 @@ def json_like(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: json_like(item) for key, item in value.items()}
     return [json_like(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _bank(path: str | None) -> list[Any]:
-    return load_responses(Path(path)) if path else []
 
 
 def _bank(path: str | None) -> list[Any]:

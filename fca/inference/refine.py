@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -51,8 +52,11 @@ class Refinement:
         cost = self._model.cost()
         better = cost < self._cost
         self._cost = torch.where(better, cost, self._cost)
-        spatial = _choose(better, self._model.spatial, self.best.spatial)
-        self.best = Model(spatial, _choose(better, self._model.source, self.best.source))
+        self.best = replace(
+            self._model,
+            spatial=_choose(better, self._model.spatial, self.best.spatial),
+            source=_choose(better, self._model.source, self.best.source),
+        )
 
     def images(self, channels: slice = slice(None)) -> Tensor:
         """Source images of the best, complex (B, F, N, C, T)."""

@@ -18,6 +18,8 @@ from fca.prior.model import decode
 from fca.prior.networks import FrameNetwork
 
 KIND = "neural FCA"
+_UNIT_PSD = 6.0
+"""Output of a decoder for a PSD of one, the mean power of a mixture: where training begins."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,7 @@ class NeuralFCA(nn.Module):
         self.decoder = FrameNetwork(
             self.latent.dim, config.decoder_width, config.n_freq, config.decoder_dilations
         )
+        self.decoder[-1].bias.data.fill_(_UNIT_PSD)  # type: ignore[operator]
 
     @classmethod
     def from_pretrained(cls, name: str | os.PathLike[str]) -> NeuralFCA:

@@ -17,13 +17,12 @@ import lightning
 import torch
 from torch import Tensor
 
-from fca.errors import InputError
 from fca.neural.denoiser import Denoiser, DenoiserConfig
 from fca.prior.model import Elbo
 from fca.stft import STFT
 from recipes import config
 from recipes.denoiser.degrade import Leakage, degrade
-from recipes.training import Data, Task, Training, fit, rank
+from recipes.training import Data, Speech, Task, Training, fit, rank
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,8 @@ def run(experiment: Experiment) -> Path:
     """Train, then export the best checkpoint; returns the exported folder."""
     lightning.seed_everything(experiment.seed, verbose=False)
     task = DenoiserTask(experiment)
-    fit(task, experiment, task.prior.sample_rate)
+    speech = Speech(experiment, task.prior.sample_rate)
+    fit(task, experiment, speech, speech.hardest)
     exported = Path(experiment.output) / "denoiser"
     if rank() == 0:
         task.model.save_pretrained(exported)
@@ -68,16 +68,7 @@ def run(experiment: Experiment) -> Path:
 
 
 def main(arguments: list[str]) -> int:
-    if not arguments:
-        print(__doc__)
-        return 2
-    try:
-        experiment = config.build(Experiment, config.load(arguments[0], arguments[1:]))
-        print(f"exported {run(experiment)}")
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return config.command(Experiment, run, arguments, __doc__)
 
 
 if __name__ == "__main__":

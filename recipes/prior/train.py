@@ -17,13 +17,12 @@ import lightning
 import torch
 from torch import Tensor
 
-from fca.errors import InputError
 from fca.linalg import abs2
 from fca.prior import PriorConfig, SpeechPrior
 from fca.prior.model import Elbo, mean_power
 from fca.stft import STFT
 from recipes import config
-from recipes.training import Data, Task, Training, fit, rank
+from recipes.training import Data, Speech, Task, Training, fit, rank
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,8 @@ def run(experiment: Experiment) -> Path:
     """Train, then export the best checkpoint; returns the exported folder."""
     lightning.seed_everything(experiment.seed, verbose=False)
     task = PriorTask(experiment)
-    fit(task, experiment, experiment.model.sample_rate)
+    speech = Speech(experiment, experiment.model.sample_rate)
+    fit(task, experiment, speech, speech.hardest)
     exported = Path(experiment.output) / "prior"
     if rank() == 0:
         task.model.save_pretrained(exported)
@@ -66,16 +66,7 @@ def run(experiment: Experiment) -> Path:
 
 
 def main(arguments: list[str]) -> int:
-    if not arguments:
-        print(__doc__)
-        return 2
-    try:
-        experiment = config.build(Experiment, config.load(arguments[0], arguments[1:]))
-        print(f"exported {run(experiment)}")
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return config.command(Experiment, run, arguments, __doc__)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,260 @@
+"""Train a network on mixtures alone, by the evidence lower bound of a method that it is part of.
+
+    python -m recipes.neural.train recipes/neural/configs/neural-fastfca.yaml \
+        data.train=SPEECH data.valid=SPEECH data.rooms=BANK data.valid_rooms=BANK output=runs/fast
+
+Stopped runs go on where they were when the command is repeated. Several processes: `torchrun
+--nproc-per-node=N -m recipes.neural.train …`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from fca.errors import InputError
+from fca.frontend import SAMPLE_RATE, prepare
+from fca.inference.unroll import elbo, unroll
+from fca.methods import Method, get_method
+from fca.model import Model
+from fca.neural import NeuralConfig, NeuralFCA
+from fca.neural.denoiser import Denoiser
+from fca.prior import Elbo, SpeechPrior
+from fca.stft import STFT
+from recipes import config, training
+from recipes.neural.data import Bank, Conditions, Drawn, Mixtures, Recordings, Sample, Source
+from recipes.prior.data import Corpus
+
+NETWORKS: dict[str, Callable[[str], nn.Module]] = {
+    "weights": NeuralFCA.from_pretrained,
+    "prior": SpeechPrior.from_pretrained,
+    "denoiser": Denoiser.from_pretrained,
+}
+"""Networks that can be trained, by the option through which methods take them."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where mixtures come from.
+
+    Attributes
+    ----------
+    train, valid : folders or manifests of speech; of recordings as they are, without `rooms`
+    root : folder that the paths of manifests are relative to
+    rooms, valid_rooms : banks of rooms that the speech is put into
+    noise : folder of noise for diffuse fields, white unless given
+    seconds, batch_size : of the mixtures, per process
+    valid_items : mixtures to validate on
+    workers : processes that prepare batches
+    conditions : what is drawn
+    """
+
+    train: str
+    valid: str
+    root: str | None = None
+    rooms: str | None = None
+    valid_rooms: str | None = None
+    noise: str | None = None
+    seconds: float = 4.0
+    batch_size: int = 16
+    valid_items: int = 64
+    workers: int = 0
+    conditions: Conditions = field(default_factory=Conditions)
+
+
+@dataclass(frozen=True)
+class Training(training.Training):
+    """Optimisation; see also :class:`recipes.training.Training`.
+
+    Attributes
+    ----------
+    first_beta, first_steps : largest weight of the divergence in the first cycles, and for how long
+    tracked : how many of the iterations, from the last, gradients pass; None for all
+    lean : compute activations again on the way back instead of keeping them
+    """
+
+    first_beta: float = 1.0
+    first_steps: int = 0
+    tracked: int | None = None
+    lean: bool = False
+
+    def beta_at(self, step: int) -> float:
+        weight = super().beta_at(step)
+        return weight * self.first_beta / self.beta if step < self.first_steps else weight
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """All settings of one training.
+
+    Attributes
+    ----------
+    method : row of the table of methods
+    options : of the method
+    n_fft : window in samples, the method's or the neural FCA's own unless given
+    network : option of the method that takes the network, a key of :data:`NETWORKS`
+    begin : trained network to begin with
+    model : sizes of a new neural FCA, where there is none to begin with
+    decoder : speech prior to take a new network's decoder from
+    freeze : parts of the network that keep their weights
+    """
+
+    data: Data
+    output: str
+    method: str = "neural-fca"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    n_fft: int | None = None
+    network: str = "weights"
+    begin: str | None = None
+    model: NeuralConfig = field(default_factory=NeuralConfig)
+    decoder: str | None = None
+    freeze: tuple[str, ...] = ()
+    training: Training = field(default_factory=Training)
+    seed: int = 0
+
+
+class MixtureTask(training.Task):
+    """The evidence lower bound of mixtures under a method, after its iterations.
+
+    Parameters
+    ----------
+    network : nn.Module
+        What is trained.
+    method : Method
+        Row that holds the network among its options, and takes `stochastic`.
+    options : Training
+        Optimisation.
+    """
+
+    validated = ("mixtures",)
+
+    def __init__(self, network: nn.Module, method: Method, options: Training) -> None:
+        super().__init__(network, options)
+        self.stft = STFT(method.n_fft, method.n_fft // 4)
+        self._unroll = partial(unroll, tracked=options.tracked, lean=options.lean)
+        self._methods = {drawn: method.with_options(stochastic=drawn) for drawn in (True, False)}
+
+    def elbo(self, batch: Any) -> Elbo:
+        """Bound of mixtures (B, M, samples) that have as many talkers each, (B,)."""
+        waves, n_talkers = batch
+        method = self._methods[self.training]
+        spectra, _ = prepare(waves, SAMPLE_RATE, self.stft)
+        model = method.build(spectra, int(n_talkers[0]), torch.Generator().manual_seed(0))
+        if not isinstance(model, Model):
+            raise InputError(f"{method.name} has no likelihood to train by")
+        return elbo(self._unroll(model, method.n_iter))
+
+
+class MixtureData(lightning.LightningDataModule):
+    """Loaders of an experiment; the training mixtures change with the epoch."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        super().__init__()
+        self.experiment, self.options = experiment, experiment.data
+        noise = self.options.noise
+        self._noise = None if noise is None else Corpus(Path(noise), SAMPLE_RATE)
+        self._train = self._source(self.options.train, self.options.rooms)
+        self._valid = self._source(self.options.valid, self.options.valid_rooms)
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        trainer = self.trainer
+        epoch, processes = (trainer.current_epoch, trainer.world_size) if trainer else (0, 1)
+        group = self.options.batch_size * processes
+        count = self.experiment.training.steps_per_epoch * group
+        return self._loader(self._train, count, group, self.experiment.seed, epoch)
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        return self._loader(self._valid, self.options.valid_items, self.options.batch_size)
+
+    def _loader(
+        self, source: Source, count: int, group: int, seed: int = 0, round_: int = 0
+    ) -> DataLoader[Sample]:
+        options = self.options
+        drawn = Drawn(source, options.conditions, count, group, options.seconds, seed, round_)
+        return DataLoader(drawn, options.batch_size, num_workers=options.workers)
+
+    def _source(self, folder: str, rooms: str | None) -> Source:
+        options = self.options
+        if (options.rooms is None) != (options.valid_rooms is None):
+            raise InputError("give data.rooms and data.valid_rooms, or neither")
+        if rooms is None:
+            return Recordings(Path(folder), options.conditions.channels[1])
+        root = None if options.root is None else Path(options.root)
+        speech = Corpus(Path(folder), SAMPLE_RATE, root)
+        return Mixtures(speech, Bank(Path(rooms)), self._noise, options.conditions)
+
+
+def make_network(experiment: Experiment) -> nn.Module:
+    """Network to train, at its start.
+
+    Raises
+    ------
+    InputError
+        For an unknown kind of network or part, or one that there is nothing to begin with.
+    """
+    if experiment.network not in NETWORKS:
+        raise InputError(
+            f"unknown network {experiment.network!r}; choose from {', '.join(NETWORKS)}"
+        )
+    if experiment.begin is not None:
+        network = NETWORKS[experiment.network](experiment.begin)
+    elif experiment.network == "weights":
+        network = new_network(experiment.model, experiment.decoder)
+    else:
+        raise InputError(f"a {experiment.network} to begin with is needed: give begin")
+    network.requires_grad_(True).train()
+    parts = dict(network.named_children())
+    for part in experiment.freeze:
+        if part not in parts:
+            raise InputError(f"no part {part!r} to freeze; there are {', '.join(parts)}")
+        parts[part].requires_grad_(False)
+    return network
+
+
+def new_network(sizes: NeuralConfig, decoder: str | None) -> NeuralFCA:
+    """Untrained neural FCA, with the decoder of a prior if wanted."""
+    if decoder is None:
+        return NeuralFCA(sizes)
+    prior = SpeechPrior.from_pretrained(decoder)
+    network = NeuralFCA(sizes.with_decoder(prior))
+    network.decoder.load_state_dict(prior.decoder.state_dict())
+    return network
+
+
+def make_task(experiment: Experiment) -> MixtureTask:
+    """Network and method of an experiment."""
+    network = make_network(experiment)
+    if isinstance(network, NeuralFCA):
+        network.encoder.lean = experiment.training.lean
+    options = {**experiment.options, experiment.network: network}
+    method = get_method(experiment.method).with_options(**options)
+    method = replace(method, n_fft=experiment.n_fft or method.n_fft)
+    return MixtureTask(network, method, experiment.training)
+
+
+def run(experiment: Experiment) -> Path:
+    """Train, then export the best checkpoint; returns the exported folder."""
+    lightning.seed_everything(experiment.seed, verbose=False)
+    task = make_task(experiment)
+    training.fit(task, experiment, MixtureData(experiment), "mixtures")
+    exported = Path(experiment.output) / "network"
+    if training.rank() == 0:
+        task.model.save_pretrained(exported)
+    return exported
+
+
+def main(arguments: list[str]) -> int:
+    return config.command(Experiment, run, arguments, __doc__)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
