@@ -14,6 +14,7 @@ from torch import Tensor
 from fca.clustering import CACGMM
 from fca.errors import InputError
 from fca.inference.start import STARTS, Start
+from fca.inference.track import still, track
 from fca.likelihood import Gaussian, Likelihood, StudentT
 from fca.mixing import Mixing
 from fca.model import Fittable, Model
@@ -34,7 +35,7 @@ from fca.spatial import FullRank, JointlyDiagonal, Rank1, SpatialModel
 from fca.spatial.diagonal import check_rank1
 from fca.spatial.expanded import MovingAverage, late_gains
 from fca.spatial.inverse_wishart import InverseWishart
-from fca.spatial.motion import Moving, exponential_windows
+from fca.spatial.motion import Moving
 from fca.spatial.observation import Observation
 
 SOURCES: dict[str, Callable[..., SourceModel]] = {
@@ -225,12 +226,17 @@ class Method:
         if self.start not in STARTS:
             known = ", ".join([*STARTS, "network"])
             raise InputError(f"unknown start {self.start!r}; choose from {known}")
-        return STARTS[self.start](mixture, n_fitted, generator)
+        if not self.mixing.moves:
+            return STARTS[self.start](mixture, n_fitted, generator)
+        windows = self.mixing.windows(mixture)
+        if self.start == "iva":
+            return track(mixture, n_fitted, generator, windows)
+        return still(STARTS[self.start](mixture, n_fitted, generator), len(windows))
 
     def _spatial(self, observation: Observation, start: Start) -> SpatialModel:
         mixture, demixing = observation.mixture, start.demixing
         if self.spatial == "full rank":
-            return self._full_rank(mixture, start.scm())
+            return self._full_rank(mixture, start)
         inference = (self.update, self.likelihood, observation)
         if self.spatial == "rank-1":
             return Rank1(mixture, demixing, start.power.shape[2], *inference)
@@ -250,15 +256,13 @@ class Method:
         inner = JointlyDiagonal(mixture, start.demixing, gains, *inference)
         return MovingAverage(inner, n_sources, self.mixing.delay, self.mixing.reverberant)
 
-    def _full_rank(self, mixture: Tensor, scm: Tensor) -> SpatialModel:
+    def _full_rank(self, mixture: Tensor, start: Start) -> SpatialModel:
         if not self.mixing.moves:
-            return FullRank(mixture, scm, self.update, self.likelihood)
-        windows = exponential_windows(mixture.shape[-1], self.mixing.forgetfulness, mixture.real)
-        n_copies, n_sources = len(windows), scm.shape[2]
-        scm = scm.repeat(1, 1, n_copies, 1, 1)
-        prior = InverseWishart(self.mixing.inertia, n_copies)
-        inner = FullRank(mixture, scm, self.update, self.likelihood, prior=prior)
-        return Moving(inner, n_sources, windows)
+            return FullRank(mixture, start.scm(), self.update, self.likelihood)
+        windows = self.mixing.windows(mixture)
+        prior = InverseWishart(self.mixing.inertia, len(windows))
+        inner = FullRank(mixture, start.scm(), self.update, self.likelihood, prior=prior)
+        return Moving(inner, start.power.shape[2], windows)
 
 
 _ROWS = [

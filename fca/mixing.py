@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fca.errors import InputError
+from fca.spatial.motion import exponential_windows
 from fca.spatial.observation import Observation
 from fca.spatial.reverberation import Prediction, wpe
 
@@ -84,6 +85,10 @@ class Mixing:
     def moves(self) -> bool:
         """Whether the covariances change over time."""
         return self.forgetfulness < 1
+
+    def windows(self, mixture: Tensor) -> Tensor:
+        """Windows (K, T) on the frames of a mixture (B, F, M, T) whose talkers move."""
+        return exponential_windows(mixture.shape[-1], self.forgetfulness, mixture.real)
 
     @property
     def n_late(self) -> int:

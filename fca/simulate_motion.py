@@ -6,13 +6,13 @@ Waveforms, lengths and times are as in :mod:`fca.simulate`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fca.errors import InputError
-from fca.simulate import WALL_MARGIN, Mixture, Scene, random_scene, room_responses
+from fca.simulate import WALL_MARGIN, Mixture, Scene, room_responses
 from fca.simulate_images import (
     Array,
     Range,
@@ -23,7 +23,7 @@ from fca.simulate_images import (
     stack,
 )
 
-__all__ = ["circular_paths", "mix_moving", "path_responses", "random_moving_scene"]
+__all__ = ["circular_paths", "mix_moving", "path_responses", "walk"]
 
 
 def circular_paths(scene: Scene, degrees: float, step: float = 3.0) -> Array:
@@ -45,16 +45,13 @@ def circular_paths(scene: Scene, degrees: float, step: float = 3.0) -> Array:
     return paths
 
 
-def random_moving_scene(
-    rng: np.random.Generator, degrees: float, *, distance: Range = (0.7, 1.2), **options: float
-) -> tuple[Scene, Array]:
-    """A scene of :func:`~fca.simulate.random_scene` and paths that stay inside its room.
+def walk(draw: Callable[[], Scene], degrees: float) -> tuple[Scene, Array]:
+    """A scene, drawn until there is one, in which circular paths stay inside the room.
 
     Parameters
     ----------
-    rng : source of all randomness
+    draw : makes a random scene; :func:`~fca.simulate.random_scene`
     degrees : how far each talker walks around the array
-    distance, **options : as in :func:`~fca.simulate.random_scene`
 
     Returns
     -------
@@ -62,7 +59,7 @@ def random_moving_scene(
     paths : (talkers, P, 3)
     """
     while True:  # a draw whose paths lead out of the room is drawn again
-        scene = random_scene(rng, distance=distance, **options)  # type: ignore[arg-type]
+        scene = draw()
         paths = circular_paths(scene, degrees)
         if (paths > WALL_MARGIN).all() and (paths < np.asarray(scene.room) - WALL_MARGIN).all():
             return scene, paths

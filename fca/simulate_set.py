@@ -29,6 +29,7 @@ from fca.simulate import (
     room_responses,
 )
 from fca.simulate_corpora import Corpora, draw_noise, draw_responses, draw_talkers
+from fca.simulate_motion import mix_moving, path_responses, walk
 from fca.simulated import MANIFEST, PARTS, Item, load
 
 __all__ = ["Condition", "Corpora", "build"]
@@ -54,6 +55,7 @@ class Condition:
         drawn if None
     speech : folders below the corpus that hold one folder per speaker
     measured : use the measured responses instead of simulated rooms
+    speed : how fast the talkers walk around the array (degrees per second)
     """
 
     count: int
@@ -68,6 +70,7 @@ class Condition:
     array: tuple[tuple[float, float, float], ...] | None = None
     speech: tuple[str, ...] = (".",)
     measured: bool = False
+    speed: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("count", "talkers", "mics"):
@@ -77,6 +80,8 @@ class Condition:
             low, high = getattr(self, name)
             if low > high or (name != "level_db" and low <= 0):
                 raise InputError(f"{name}: from {low} to {high} is no range to draw from")
+        if self.speed and (self.measured or self.array is not None):
+            raise InputError("talkers walk in simulated rooms around random arrays only")
         if self.array is not None and len(self.array) != self.mics:
             raise InputError(f"the array has {len(self.array)} microphones, not {self.mics}")
 
@@ -165,13 +170,14 @@ def _draw(kind: Condition, corpora: Corpora, rng: np.random.Generator) -> tuple[
     rate = corpora.sample_rate
     samples = round(rng.uniform(*kind.seconds) * rate)
     talkers, speech = draw_talkers(corpora, kind.speech, kind.talkers, samples, rng)
-    responses, mics, room = _draw_room(kind, corpora, rng)
+    responses, mics, room = _draw_room(kind, corpora, samples, rng)
     snr_db = rng.uniform(*kind.snr_db) if isinstance(kind.snr_db, list | tuple) else kind.snr_db
     noise, noise_name = None, None
     if snr_db is not None:
-        sources, noise_name = draw_noise(corpora, len(responses[0]), samples, rng)
+        sources, noise_name = draw_noise(corpora, len(mics), samples, rng)
         noise = diffuse_noise(sources, mics, rate)
-    mixture = mix(
+    mixer = mix_moving if kind.speed else mix
+    mixture = mixer(
         speech,
         responses,
         rng,
@@ -180,18 +186,23 @@ def _draw(kind: Condition, corpora: Corpora, rng: np.random.Generator) -> tuple[
         noise=noise,
         sample_rate=rate,
     )
-    t60 = float(np.mean([reverberation_time(r, rate) for r in responses[:, 0]]))
+    at_first = responses.reshape(kind.talkers, -1, responses.shape[-1])[:, 0]
+    t60 = float(np.mean([reverberation_time(r, rate) for r in at_first]))
     drawn = {"talkers": talkers, "room": room, "measured_t60": t60, "noise": noise_name}
     return mixture, drawn | {"snr_db": snr_db, "level_db": _levels(mixture)}
 
 
 def _draw_room(
-    kind: Condition, corpora: Corpora, rng: np.random.Generator
+    kind: Condition, corpora: Corpora, samples: int, rng: np.random.Generator
 ) -> tuple[Array, Array, Row]:
-    """Responses (talkers, channels, taps), microphone positions, and what was drawn."""
+    """Responses (talkers, channels, taps), microphone positions, and what was drawn.
+
+    Of talkers who walk there is one response for each of several places, on the second axis.
+    """
     if kind.measured:
         return draw_responses(corpora, kind.talkers, kind.mics, rng)
-    scene = random_scene(
+    draw = partial(
+        random_scene,
         rng,
         n_talkers=kind.talkers,
         n_mics=kind.mics,
@@ -200,6 +211,11 @@ def _draw_room(
         distance=kind.distance,
         array=kind.array,
     )
+    if kind.speed:
+        scene, paths = walk(draw, kind.speed * samples / corpora.sample_rate)
+        responses = path_responses(scene, paths, corpora.sample_rate)
+        return responses, np.array(scene.mics), asdict(scene)
+    scene = draw()
     responses = room_responses(scene, corpora.sample_rate, max_order=None)
     return responses, np.array(scene.mics), asdict(scene)
 

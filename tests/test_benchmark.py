@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fca.errors import InputError
+from fca.separator import Separator
+from recipes import config
 from recipes.benchmark import common, data, quality, speed
 
 SPEECH = Path(__file__).parent / "data"
@@ -105,6 +108,25 @@ def test_quality_table_of_a_method_and_a_peer(built: Path, tmp_path: Path) -> No
     assert all(f"| {name} |" in text for name in names)
     with pytest.raises(InputError, match="no entry"):
         common.entries(chosen, ["auxiliary"])
+
+
+@pytest.mark.parametrize("recipe", ["reverberation", "motion"])
+def test_other_recipes_use_the_benchmark(recipe: str, built: Path, tmp_path: Path) -> None:
+    """Their sets can be read, their entries are methods, and the first one can be scored."""
+    pytest.importorskip("nara_wpe")
+    folder = Path(quality.__file__).parent.parent / recipe
+    (name,) = set(config.load(folder / "sets.yaml")) - {"defaults"}
+    assert all(kind.count == 3 for kind in data.conditions(name, folder / "sets.yaml").values())
+    chosen = common.settings("quality", folder / "quality.yaml", False, [])
+    competitors = common.entries(chosen)
+    assert len(competitors) == len(chosen["variants"])
+    for entry in competitors:
+        options = dict(entry.options)
+        assert Separator(entry.method, 2, **options).method.n_iter == entry.options["n_iter"]
+    reference = chosen.get("reference", "images")
+    short = replace(competitors[-1], options={**competitors[-1].options, "n_iter": 1})
+    row = quality.score(short, data.load(built)[0], 0, reference)
+    assert np.isfinite(row["improvement"]["sdr"]).all()
 
 
 def test_speed_compares_like_with_like() -> None:

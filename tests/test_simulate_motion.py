@@ -7,7 +7,7 @@ import pytest
 
 from fca.errors import InputError
 from fca.simulate import Scene, mix, random_scene
-from fca.simulate_motion import circular_paths, mix_moving, path_responses, random_moving_scene
+from fca.simulate_motion import circular_paths, mix_moving, path_responses, walk
 
 
 def walkers(rng: np.random.Generator) -> list[np.ndarray]:
@@ -32,7 +32,8 @@ def test_paths_keep_their_distance_and_go_as_far_as_asked() -> None:
 
 
 def test_paths_stay_in_the_room() -> None:
-    scene, paths = random_moving_scene(np.random.default_rng(1), 200.0, n_mics=2)
+    rng = np.random.default_rng(1)
+    scene, paths = walk(lambda: random_scene(rng, n_mics=2, distance=(0.7, 1.2)), 200.0)
     assert (paths > 0.4).all() and (paths < np.asarray(scene.room) - 0.4).all()
     assert isinstance(scene, Scene) and len(scene.mics) == 2
 

@@ -52,6 +52,18 @@ def test_mixtures_are_as_asked(made: Path) -> None:
         assert len(speakers) == 2  # each file of a flat folder is a speaker
 
 
+def test_talkers_walk(tmp_path: Path) -> None:
+    still, walking = (
+        simulate(tmp_path / str(speed), "-c", 1, "--speed", speed, "--distance", 0.7, 1.0)[0]
+        for speed in (0, 30)
+    )
+    assert walking.row["recipe"]["asked"]["speed"] == 30
+    assert walking.read("images").shape[:2] == still.read("images").shape[:2]
+    np.testing.assert_allclose(walking.read("early").std(), still.read("early").std(), rtol=1)
+    with pytest.raises(InputError, match="talkers walk in simulated rooms"):
+        Condition(count=1, speed=10, measured=True)
+
+
 def test_processes_do_not_change_a_set_and_it_can_grow(made: Path, tmp_path: Path) -> None:
     options = ["--snr", 10, 20, "--level", 3, 6, "--seed", 5]
     first = simulate(tmp_path, "-c", 1, *options)

@@ -37,6 +37,9 @@ Aperture = Annotated[tuple[float, float], typer.Option(help="Range of the array'
 Distance = Annotated[
     tuple[float, float], typer.Option(help="Range of the talkers' distance to the array (m).")
 ]
+Speed = Annotated[
+    float, typer.Option(help="Degrees per second that the talkers walk around the array.")
+]
 ArrayFile = Annotated[
     Path | None,
     typer.Option(
@@ -76,6 +79,7 @@ def simulate(
     level: Level = (-5, 5),
     aperture: Aperture = (0.05, 0.3),
     distance: Distance = (0.7, 2.5),
+    speed: Speed = 0.0,
     array: ArrayFile = None,
     noise: Noise = None,
     measured: Measured = None,
@@ -110,6 +114,7 @@ def simulate(
             distance=distance,
             array=positions,
             measured=measured is not None,
+            speed=speed,
         )
         corpora = Corpora(speech, noise, measured, sample_rate)
         items = build({name: kind}, corpora, out, seed=seed, jobs=jobs, told=told)

@@ -192,13 +192,14 @@ def _loudest_first(spatial: Rank1, n_sources: int) -> Start:
     """Order the rows of Q by the power of their images at the microphones."""
     energy = spatial.scale() * spatial.power.mean(-1)
     order = energy.sum(1).argsort(dim=-1, descending=True)
-    demixing = _take_rows(spatial.demixing, order)
-    power = _take_rows(spatial.power, order)
+    demixing = take_rows(spatial.demixing, order)
+    power = take_rows(spatial.power, order)
     repeat = torch.arange(n_sources, device=power.device) % power.shape[2]
     return Start(demixing, power[:, :, repeat])
 
 
-def _take_rows(values: Tensor, order: Tensor) -> Tensor:
+def take_rows(values: Tensor, order: Tensor) -> Tensor:
+    """Rows (axis 2) of (B, F, M, ...) in an order (B, M)."""
     index = order[:, None, :, None].expand(-1, values.shape[1], -1, values.shape[3])
     return values.gather(2, index)
 

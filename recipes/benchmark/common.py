@@ -36,7 +36,15 @@ __all__ = [
 
 CONFIG = Path(__file__).with_name("config.yaml")
 QUICK = Path(__file__).with_name("quick.yaml")
-PACKAGES = ("fca", "torch", "numpy", "pyroomacoustics", "ssspy", "fast_bss_eval")
+PACKAGES = (
+    "fca",
+    "torch",
+    "numpy",
+    "pyroomacoustics",
+    "ssspy",
+    "fast_bss_eval",
+    "nara_wpe",
+)
 
 Waveform = NDArray[np.floating[Any]]
 Settings = dict[str, Any]
@@ -97,7 +105,9 @@ def entries(config: Mapping[str, Any], only: Sequence[str] = ()) -> list[Entry]:
 
     left_out = config.get("leave_out", ())
     ours: dict[str, Any] = {
-        name: {} for name, row in METHODS.items() if name not in left_out and not row.needs_weights
+        name: {}
+        for name, row in METHODS.items()
+        if left_out != "all" and name not in left_out and not row.needs_weights
     }
     ours |= config.get("variants") or {}
     found = [

@@ -2,6 +2,9 @@
 
     python -m recipes.benchmark.quality SET_FOLDER -o OUT [--quick] [--only NAME ...]
 
+The reference is the image at the first microphone, or what `quality.reference` of the configuration
+names: `early` is the image without late reverberation.
+
 Scores are appended to OUT/scores.jsonl as they come, and a rerun continues there; then
 OUT/quality.md and OUT/quality.json are written.
 """
@@ -40,16 +43,17 @@ from recipes.benchmark.common import (
     write_text,
 )
 
+REFERENCES = {"images": "reverberant images", "early": "early images (50 ms)"}
 METRICS = {"sdr": "SDRi", "sir": "SIRi", "si_sdr": "SI-SDRi"}
 
 
-def score(entry: Entry, item: Item, seed: int) -> Settings:
-    """Separate one mixture and score it against the reverberant images at channel 0.
+def score(entry: Entry, item: Item, seed: int, reference: str = "images") -> Settings:
+    """Separate one mixture and score it against a part of the item at channel 0.
 
     A source that came out NaN or infinite counts as silent, as do all of a run that broke off on
     a singular matrix.
     """
-    mixture, references = item.read("mixture"), item.references()
+    mixture, references = item.read("mixture"), item.read(reference)[:, 0]
     began = time.perf_counter()
     try:
         estimates = entry.separate(mixture, item.sample_rate, item.n_talkers, seed)
@@ -71,15 +75,24 @@ def score(entry: Entry, item: Item, seed: int) -> Settings:
 
 
 def run(
-    competitors: list[Entry], items: list[Item], log: Log, *, seed: int, jobs: int, threads: int
+    competitors: list[Entry],
+    items: list[Item],
+    log: Log,
+    *,
+    seed: int,
+    jobs: int,
+    threads: int,
+    reference: str = "images",
 ) -> list[Settings]:
     """Results of all competitors on all items; those in the log already are taken from there."""
-    wanted = [(_key(entry, item, seed), entry, item) for entry in competitors for item in items]
+    wanted = [
+        (_key(entry, item, seed, reference), entry, item) for entry in competitors for item in items
+    ]
     os.environ.update(thread_environment(threads))  # inherited by processes that start afresh
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, context) as pool:
         tasks = {
-            pool.submit(score, entry, item, seed): key
+            pool.submit(score, entry, item, seed, reference): key
             for key, entry, item in wanted
             if log.find(key) is None
         }
@@ -88,9 +101,11 @@ def run(
     return [row for key, _, _ in wanted if (row := log.find(key)) is not None]
 
 
-def _key(entry: Entry, item: Item, seed: int) -> Settings:
+def _key(entry: Entry, item: Item, seed: int, reference: str = "images") -> Settings:
     """What a score belongs to."""
+    other = {} if reference == "images" else {"reference": reference}
     return {
+        **other,
         "entry": entry.name,
         "options": dict(entry.options),
         "item": item.id,
@@ -144,13 +159,14 @@ def main(
         raise typer.Exit(1) from None
     items = [item for item in items if item.row["recipe"]["index"] < chosen["items"]]
     log = Log(output / "scores.jsonl")
-    rows = run(competitors, items, log, seed=seed, jobs=jobs, threads=threads)
+    reference = chosen.get("reference", "images")
+    rows = run(competitors, items, log, seed=seed, jobs=jobs, threads=threads, reference=reference)
     facts = surroundings() | {"set": folder.name, "seed": seed, "threads": threads}
     text = (
         f"# Separation quality on `{folder.name}`\n\n"
-        "Improvement over the mixture (dB) against reverberant images at the first microphone: "
-        "mean over mixtures ± 95 % confidence interval. RTF is the time taken over the mixture's "
-        f"duration with {threads} thread(s), {jobs} at a time; seed {seed}.\n"
+        f"Improvement over the mixture (dB) against {REFERENCES[reference]} at the first "
+        "microphone: mean over mixtures ± 95 % confidence interval. RTF is the time taken over the "
+        f"mixture's duration with {threads} thread(s), {jobs} at a time; seed {seed}.\n"
         f"{describe(facts)}\n\n{table(rows, competitors)}"
     )
     write_text(output / "quality.md", text)
