@@ -18,7 +18,7 @@ from fca.spatial.base import SpatialModel
 class Refinement:
     """A model whose latent vectors move by Adam, and the best that was met.
 
-    Each step moves z and then updates the spatial parameters (Bando et al. 2021, section III-D).
+    Each step moves z and then updates the spatial parameters (Bando et al. 2021).
     The cost is the negative evidence lower bound at the latent vectors; as Adam overshoots at
     times, every recording keeps the parameters with which its cost was lowest. The loop that fits
     models iterates it like any of them.

@@ -66,7 +66,7 @@ class Separable(nn.Module):
 
 
 class DilatedBlock(nn.Sequential):
-    """Separable convolutions with dilations 1, 2, 4, ... (Bando et al. 2021, fig. 2).
+    """Separable convolutions with dilations 1, 2, 4, ... (Bando et al. 2021).
 
     Parameters
     ----------
