@@ -7,7 +7,7 @@ may be left of others and of noise. There is nothing to learn, so nothing to lab
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,8 @@ LEAST, MOST = -0.3, 2.0
 STAY_ACTIVE, STAY_SILENT = 0.995, 0.995
 """Probabilities of the chain: turns and pauses of four seconds on average."""
 SHORTEST_SECONDS = 0.2
+MARGIN_SECONDS = 0.1
+"""By how much known segments are widened: words fade out, and labels are not exact."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,16 @@ def segments(activity: Array, names: Iterable[str]) -> list[Segment]:
     return sorted(found, key=lambda segment: (segment.start, segment.speaker))
 
 
+def on_frames(spoken: Iterable[Segment], speakers: Sequence[str], times: Array) -> Array:
+    """Whether each speaker talks within :data:`MARGIN_SECONDS` of each time, (speakers, times)."""
+    active = np.zeros((len(speakers), len(times)))
+    for segment in spoken:
+        near = times > segment.start - MARGIN_SECONDS
+        near &= times < segment.end + MARGIN_SECONDS
+        active[speakers.index(segment.speaker), near] = 1
+    return active
+
+
 class Levels:
     """Frame powers of a recording's tracks and residual, gathered from blocks that overlap.
 
@@ -155,8 +167,14 @@ def write_rttm(path: Path, segments: Iterable[Segment], name: str) -> None:
     write_text(path, "".join(lines))
 
 
-def read_rttm(path: str | Path) -> list[Segment]:
+def read_rttm(path: str | Path, name: str | None = None) -> list[Segment]:
     """Segments of an RTTM file, in its order.
+
+    Parameters
+    ----------
+    path : path
+    name : str, optional
+        The recording whose segments are wanted, where the file is about several.
 
     Raises
     ------
@@ -169,10 +187,14 @@ def read_rttm(path: str | Path) -> list[Segment]:
         reason = error.strerror if isinstance(error, OSError) else "not text"
         raise InputError(f"{path}: cannot be read ({reason})") from None
     fields = [(number, line.split()) for number, line in enumerate(lines, start=1)]
-    spoken = [_segment(path, n, words) for n, words in fields if words[:1] == ["SPEAKER"]]
+    spoken = [(w[1:2], _segment(path, n, w)) for n, w in fields if w[:1] == ["SPEAKER"]]
     if not spoken:
         raise InputError(f"{path}: no line of RTTM begins with SPEAKER")
-    return spoken
+    several = len({tuple(recording) for recording, _ in spoken}) > 1
+    wanted = [s for recording, s in spoken if name is None or not several or recording == [name]]
+    if not wanted:
+        raise InputError(f"{path}: nothing is said of a recording called {name}")
+    return wanted
 
 
 def _segment(path: str | Path, number: int, words: list[str]) -> Segment:

@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from fca.activity import Segment, on_frames
 from fca.errors import InputError
 from fca.frontend import SAMPLE_RATE
 from fca.inference.iterate import Callback, Progress
@@ -53,6 +55,8 @@ class Block:
         What was found; None where separation was impossible.
     problem : str
         Why it was, otherwise empty.
+    names : list of str
+        What the tracks are called: source1, source2, ..., or the speakers of the guide.
     """
 
     start: int
@@ -62,6 +66,7 @@ class Block:
     track: list[int]
     separation: Separation | None
     problem: str
+    names: list[str]
     _n_channels: int
 
     def images(self) -> Tensor:
@@ -87,6 +92,8 @@ class BlockSeparator:
         microphones if these are fewer, those count that are heard (:func:`fca.tracks.heard`), and
         those from one place as one. Otherwise there are as many tracks as the separator has
         sources.
+    guide : sequence of Segment, optional
+        When who speaks; the speakers are the tracks.
 
     Raises
     ------
@@ -95,7 +102,11 @@ class BlockSeparator:
     """
 
     def __init__(
-        self, separator: Separator, block_seconds: float | None = None, count: bool = False
+        self,
+        separator: Separator,
+        block_seconds: float | None = None,
+        count: bool = False,
+        guide: Sequence[Segment] | None = None,
     ) -> None:
         least = 4 * separator.stft.n_fft / SAMPLE_RATE
         if block_seconds is not None and not least <= block_seconds < math.inf:
@@ -103,6 +114,8 @@ class BlockSeparator:
         self.separator = separator
         self.block_seconds = block_seconds
         self.count = count
+        self.guide = guide
+        self.speakers = list(dict.fromkeys(segment.speaker for segment in guide or ()))
 
     def __call__(
         self,
@@ -119,24 +132,51 @@ class BlockSeparator:
         reader = recording if isinstance(recording, Reader) else Reader(recording)
         seconds = self.block_seconds or min(BLOCK_SECONDS, CHANNEL_SECONDS / reader.n_channels)
         spans = block_spans(reader.n_samples, round(seconds * reader.sample_rate))
-        separator = self._fitting(reader.n_channels)
-        tracks = Tracks(None if self.count else self.separator.n_sources)
+        known = 0 if self.count else self.separator.n_sources
+        self._n_tracks = len(self.speakers) if self.guide else known
+        sort = self._guided if self.guide else self._matcher(reader, len(spans) == 1)
         n_failed = 0
         for index, waveform in enumerate(reader.pieces(spans)):
             told = [_overall(callback, index, len(spans)) for callback in callbacks]
-            mixture = torch.from_numpy(waveform)
+            stretch = Stretch(*spans[index], torch.from_numpy(waveform), reader.sample_rate, told)
             try:
-                separation = separator(mixture, reader.sample_rate, told)
+                yield sort(stretch)
             except InputError as error:
                 n_failed += 1
                 if n_failed == len(spans):
                     raise
-                yield self._silent(spans[index], mixture, len(tracks), str(error))
-                continue
-            alone = len(spans) == 1 and not self.count
-            track = self._assign(None if alone else tracks, mixture, separation, spans[index][0])
-            yield self._block(spans[index], mixture, separation, track, len(tracks))
-            del separation  # the model is as large as the block and must not outlive it
+                yield self._block(stretch, None, [], str(error))
+
+    def _guided(self, stretch: Stretch) -> Block:
+        """A block whose speakers are known."""
+        rate, stft = stretch.sample_rate, self.separator.stft
+        begin, end = stretch.start / rate, stretch.stop / rate
+        spoken = [s for s in self.guide or () if s.start < end and s.end > begin]
+        present = [name for name in self.speakers if any(s.speaker == name for s in spoken)]
+        if not present:
+            return self._block(stretch, None, [])
+        n_samples = -(-stretch.mixture.shape[1] * SAMPLE_RATE // rate)
+        times = begin + np.arange(n_samples // stft.hop + 1) * stft.hop / SAMPLE_RATE
+        activity = torch.from_numpy(on_frames(spoken, present, times))
+        separation = self.separator.guided(stretch.mixture, activity, rate, stretch.callbacks)
+        return self._block(stretch, separation, [self.speakers.index(name) for name in present])
+
+    def _matcher(self, reader: Reader, alone: bool) -> Callable[[Stretch], Block]:
+        """Sorts the sources of blocks by what was heard before."""
+        separator = self._fitting(reader.n_channels)
+        tracks = Tracks(None if self.count else separator.n_sources)
+
+        def sort(stretch: Stretch) -> Block:
+            separation = separator(stretch.mixture, stretch.sample_rate, stretch.callbacks)
+            sources = separation.sources.detach().cpu()
+            if alone and not self.count:  # a separator that knows how many there are is believed
+                return self._block(stretch, separation, list(range(len(sources))))
+            residual, mixture = separation.residual.detach().cpu(), stretch.mixture.to(sources)
+            rate = stretch.sample_rate
+            track = tracks.assign(stretch.start, mixture, sources, residual, rate)
+            return self._block(stretch, separation, track)
+
+        return sort
 
     def _fitting(self, n_channels: int) -> Separator:
         """The separator with as many sources as are tried on a recording."""
@@ -146,37 +186,35 @@ class BlockSeparator:
         separator.n_sources = n_channels
         return separator
 
-    def _assign(
-        self, tracks: Tracks | None, mixture: Tensor, separation: Separation, start: int
-    ) -> list[int]:
-        """Track of each source; a separator that knows how many there are is believed."""
-        if tracks is None:
-            return list(range(len(separation.sources)))
-        sources, residual = separation.sources.detach().cpu(), separation.residual.detach().cpu()
-        return tracks.assign(start, mixture.to(sources), sources, residual, separation.sample_rate)
-
     def _block(
         self,
-        span: tuple[int, int],
-        mixture: Tensor,
-        separation: Separation,
+        stretch: Stretch,
+        separation: Separation | None,
         track: list[int],
-        n_known: int,
+        problem: str = "",
     ) -> Block:
-        n_tracks = self._n_tracks(n_known)
-        sources = gather(separation.sources, track, n_tracks)
-        reference = mixture[self.separator.reference_channel].to(sources)
+        mixture, channel = stretch.mixture, self.separator.reference_channel
+        self._n_tracks = max([self._n_tracks, *(k + 1 for k in track)])
+        if separation is None:
+            sources = mixture.new_zeros(self._n_tracks, mixture.shape[1])
+        else:
+            sources = gather(separation.sources, track, self._n_tracks)
+        reference = mixture[channel if channel < len(mixture) else 0].to(sources)
         residual = reference - sources.sum(0)
-        return Block(*span, sources, residual, track, separation, "", len(mixture))
+        names = self.speakers or [f"source{n}" for n in range(1, self._n_tracks + 1)]
+        span = stretch.start, stretch.stop
+        return Block(*span, sources, residual, track, separation, problem, names, len(mixture))
 
-    def _silent(self, span: tuple[int, int], mixture: Tensor, n_known: int, problem: str) -> Block:
-        sources = mixture.new_zeros(self._n_tracks(n_known), mixture.shape[1])
-        channel = self.separator.reference_channel
-        residual = mixture[channel] if channel < len(mixture) else mixture[0]
-        return Block(*span, sources, residual, [], None, problem, len(mixture))
 
-    def _n_tracks(self, n_known: int) -> int:
-        return n_known if self.count else self.separator.n_sources
+@dataclass(frozen=True)
+class Stretch:
+    """A stretch of a recording that is to be separated."""
+
+    start: int
+    stop: int
+    mixture: Tensor
+    sample_rate: int
+    callbacks: Sequence[Callback]
 
 
 def block_spans(n_samples: int, longest: int) -> list[tuple[int, int]]:

@@ -36,6 +36,9 @@ class CACGMM:
         K, talkers plus noise.
     generator : torch.Generator
         Draws the initial masks.
+    activity : Tensor, optional
+        Known activities of the classes (B, K, T): where a class is below one half, it has no part
+        (guided source separation, Boeddeker et al. 2018). Some class must be active in each frame.
 
     Raises
     ------
@@ -43,25 +46,37 @@ class CACGMM:
         If there is no class.
     """
 
-    def __init__(self, mixture: Tensor, n_classes: int, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        mixture: Tensor,
+        n_classes: int,
+        generator: torch.Generator,
+        activity: Tensor | None = None,
+    ) -> None:
         if n_classes < 1:
             raise InputError(f"clustering needs at least one class, got {n_classes}")
         self.mixture = mixture
         power = abs2(mixture).sum(2, keepdim=True)
         self._direction = mixture / power.sqrt().clamp_min(_TINY)
         self._outer = pack_outer(self._direction)
+        self._barrier = None if activity is None else _barrier(activity.to(power))
         self._posterior = _initial_masks(mixture, n_classes, generator)
+        if self._barrier is not None:
+            equal = self._barrier.softmax(2).expand(-1, mixture.shape[1], -1, -1)
+            self._posterior = equal.clamp_min(_TINY)
         self._energy = torch.ones_like(self._posterior)
         self._steps = 0
 
     @property
     def masks(self) -> Tensor:
         """Posterior class probabilities γ, (B, F, K, T), aligned over frequency."""
+        if self._barrier is not None:  # which class is whose is known
+            return self._posterior
         return reorder(self._posterior, align(self._posterior))
 
     def step(self) -> None:
         """One EM iteration; every tenth first aligns the frequencies."""
-        if self._steps % 10 == 9:
+        if self._steps % 10 == 9 and self._barrier is None:
             order = align(self._posterior)
             self._posterior = reorder(self._posterior, order)
             self._energy = reorder(self._energy, order)
@@ -89,7 +104,13 @@ class CACGMM:
     def _log_joint(self) -> Tensor:
         """``log π_k − log|B_k| − M log ŷᴴB_k⁻¹ŷ`` (eq. 19), (B, F, K, T)."""
         n_channels = self.mixture.shape[2]
-        return self._prior.log() - self._logdet[..., None] - n_channels * self._energy.log()
+        joint = self._prior.log() - self._logdet[..., None] - n_channels * self._energy.log()
+        return joint if self._barrier is None else joint + self._barrier
+
+
+def _barrier(activity: Tensor) -> Tensor:
+    """Log-probability (B, 1, K, T) that keeps classes out of frames in which they are silent."""
+    return torch.where(activity > 0.5, 0.0, -1e4).to(activity)[:, None]
 
 
 def _covariance_update(outer: Tensor, masks: Tensor, energy: Tensor) -> tuple[Tensor, Tensor]:

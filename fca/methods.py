@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fca.clustering import CACGMM
 from fca.errors import InputError
-from fca.inference.start import STARTS, Start
+from fca.inference.start import STARTS, Start, guided
 from fca.inference.track import still, track
 from fca.likelihood import Gaussian, Likelihood, StudentT
 from fca.mixing import Mixing
@@ -22,6 +22,7 @@ from fca.source import (
     NMF,
     VAE,
     Free,
+    Gated,
     Gauss,
     Laplace,
     SlidingNMF,
@@ -30,6 +31,7 @@ from fca.source import (
     Student,
     noisy_speech,
 )
+from fca.source.gated import with_background
 from fca.source.neural import Neural, load_weights
 from fca.spatial import FullRank, JointlyDiagonal, Rank1, SpatialModel
 from fca.spatial.diagonal import check_rank1
@@ -181,13 +183,24 @@ class Method:
             choices["n_fft"] = network.config.n_fft
         return dataclasses.replace(self, **choices, options=options)
 
-    def n_fitted(self, n_sources: int, n_channels: int) -> int:
-        """Number of sources that the model has when ``n_sources`` are wanted."""
+    def n_fitted(self, n_sources: int, n_channels: int, guided: bool = False) -> int:
+        """Number of sources that the model has when ``n_sources`` are wanted.
+
+        With known activities there is one for the background, where there is room.
+        """
+        if guided:
+            return n_sources + (self.spatial != "rank-1" or n_sources < n_channels)
         if self.fits == "channels":
             return max(n_sources, n_channels)
         return n_sources + (self.fits in ("sources + 1", "sources + noise"))
 
-    def build(self, mixture: Tensor, n_sources: int, generator: torch.Generator) -> Fittable:
+    def build(
+        self,
+        mixture: Tensor,
+        n_sources: int,
+        generator: torch.Generator,
+        activity: Tensor | None = None,
+    ) -> Fittable:
         """Model of a mixture at its start, ready to be iterated.
 
         Parameters
@@ -198,20 +211,27 @@ class Method:
             Sources wanted.
         generator : torch.Generator
             Random numbers of the start and of the source model.
+        activity : Tensor, optional
+            When the wanted sources are active, (B, n_sources, T), if known: the model has them
+            first, then a background that always is, and starts from :func:`guided`.
 
         Raises
         ------
         InputError
             For an unknown start or option, or more sources than the spatial model allows.
         """
-        n_fitted = self.n_fitted(n_sources, mixture.shape[2])
+        n_fitted = self.n_fitted(n_sources, mixture.shape[2], guided=activity is not None)
+        gate = None if activity is None else with_background(activity, n_fitted)
         if self.spatial == "cACGMM":
-            return CACGMM(mixture, n_fitted, generator)
+            return CACGMM(mixture, n_fitted, generator, gate)
         if self.spatial == "rank-1":
             check_rank1(n_fitted, mixture.shape[2])
         observation = self.mixing.observe(mixture)
         source = SOURCES[self.source](**self.options)
-        start = self._start(source, observation.early(), n_fitted, generator)
+        if gate is None:
+            start = self._start(source, observation.early(), n_fitted, generator)
+        else:
+            source, start = Gated(source, gate), guided(observation.early(), gate, generator)
         if source.at_microphone:
             start = start.at_microphones()
         spatial = self._spatial(observation, start)

@@ -176,6 +176,39 @@ class Separator:
         InputError
             For a recording that cannot be separated; one line says why.
         """
+        return self._separate(mixture, sample_rate, callbacks, None)
+
+    def guided(
+        self,
+        mixture: Signal,
+        activity: Tensor,
+        sample_rate: int | None = None,
+        callbacks: Sequence[Callback] = (),
+    ) -> Separation:
+        """Separate talkers of whom it is known when they speak.
+
+        Parameters
+        ----------
+        mixture, sample_rate, callbacks
+            As above.
+        activity : Tensor
+            (talkers, frames of the STFT), above one half where a talker may speak. It decides how
+            many sources there are, and their order.
+
+        Raises
+        ------
+        InputError
+            For a recording that cannot be separated, or activities that do not fit it.
+        """
+        return self._separate(mixture, sample_rate, callbacks, activity)
+
+    def _separate(
+        self,
+        mixture: Signal,
+        sample_rate: int | None,
+        callbacks: Sequence[Callback],
+        activity: Tensor | None,
+    ) -> Separation:
         began = time.perf_counter()
         waves, rate = _load(mixture, sample_rate)
         batch = waves.reshape(-1, *waves.shape[-2:]).to(self.device, self.dtype)
@@ -184,9 +217,11 @@ class Separator:
                 batch, rate, self.stft, self.method.min_channels, early=self.dereverberate
             )
             reference = self._reference_index(frontend)
-            model, trace = self._fit(spectrum, callbacks)
+            gate = None if activity is None else _gate(activity, frontend, spectrum)
+            model, trace = self._fit(spectrum, callbacks, gate)
+            n_sources = self.n_sources if gate is None else gate.shape[1]
             renderer = _Renderer(
-                model, frontend, self.method, self.n_sources, reference, self.output_filter
+                model, frontend, self.method, n_sources, reference, self.output_filter, gate is None
             )
             sources = renderer.reference()
             if waves.ndim == 2:
@@ -204,13 +239,14 @@ class Separator:
         )
 
     def _fit(
-        self, spectrum: Tensor, callbacks: Sequence[Callback]
+        self, spectrum: Tensor, callbacks: Sequence[Callback], gate: Tensor | None
     ) -> tuple[Fittable, list[tuple[int, float]]]:
         """The fit of lowest final cost over ``n_starts`` seeds."""
         fits = []
         for start in range(self.n_starts):
             generator = torch.Generator().manual_seed(self.seed + start)
-            model = self.method.build(spectrum, self.n_sources, generator)
+            n_sources = self.n_sources if gate is None else gate.shape[1]
+            model = self.method.build(spectrum, n_sources, generator, gate)
             if self.n_refine:
                 check_refinable(model)
             fits.append((model, iterate(model, self.method.n_iter, callbacks)))
@@ -245,7 +281,10 @@ class Separator:
 
 @dataclass(frozen=True)
 class _Renderer:
-    """Waveforms of the sources of a fitted model that are loudest at the reference channel."""
+    """Waveforms of the sources of a fitted model that are wanted.
+
+    With ``by_loudness`` those that are loudest at the reference channel, otherwise the first.
+    """
 
     model: Fittable
     frontend: Frontend
@@ -253,6 +292,7 @@ class _Renderer:
     n_sources: int
     reference_index: int
     output_filter: str
+    by_loudness: bool
 
     def reference(self) -> Tensor:
         """Sources at the reference channel, (B, N, samples)."""
@@ -282,6 +322,8 @@ class _Renderer:
         power = abs2(self._at_reference.detach()).mean(3)
         batch, n_freq, n_fitted, _ = power.shape
         order = torch.arange(n_fitted, device=power.device).expand(batch, n_freq, -1)
+        if not self.by_loudness:
+            return order[:, :, : self.n_sources]
         if self.method.align:
             order = align(power)
         loudness = reorder(power, order).sum((1, 3))
@@ -363,6 +405,17 @@ def _device(name: str) -> torch.device:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError):
         raise InputError(f"device {name!r} is not available here") from None
+
+
+def _gate(activity: Tensor, frontend: Frontend, spectrum: Tensor) -> Tensor:
+    """Activities (N, T) at the frames of a spectrogram (B, F, M, T'), (B, N, T')."""
+    expected = len(frontend.active)
+    if activity.ndim != 2 or activity.shape[1] != expected or not len(activity):
+        raise InputError(
+            f"activities must be (talkers, {expected} frames), got {tuple(activity.shape)}"
+        )
+    gate = activity.to(spectrum.real)[:, frontend.active]
+    return gate.expand(len(spectrum), -1, -1)
 
 
 def _output_filter(name: str, method: Method) -> str:

@@ -14,6 +14,7 @@ import torch
 from conftest import MixtureMaker, decaying_responses
 
 from fca import audio
+from fca.activity import Segment
 from fca.blocks import OVERLAP, Block, BlockSeparator, block_spans, stitch
 from fca.errors import InputError
 from fca.inference import Progress
@@ -208,3 +209,22 @@ def test_progress_counts_all_blocks(wav: Path, meeting: tuple[np.ndarray, np.nda
 def test_blocks_need_a_length(seconds: float) -> None:
     with pytest.raises(InputError, match="blocks of"):
         BlockSeparator(Separator("auxiva"), seconds)
+
+
+def test_known_speakers_guide_every_block(
+    wav: Path, meeting: tuple[np.ndarray, np.ndarray]
+) -> None:
+    mixture, images = meeting
+    names = ["cat", "ann", "bob"]
+    guide = [Segment(names[talker], second, 2.7) for talker, second in TURNS]
+    blocks = list(BlockSeparator(Separator("auxiva", n_iter=20), 8.0, guide=guide)(wav))
+    assert {name for block in blocks for name in block.names} == set(names)
+    assert all(len(block.sources) == 3 for block in blocks)
+    found = assemble(iter(blocks), mixture.shape[1])
+    for row, name in enumerate(blocks[0].names):
+        image, track = images[names.index(name), 0], found[f"source{row}"]
+        assert image @ track > 0.8 * np.linalg.norm(image) * np.linalg.norm(track)
+    silent = [Segment("ann", 100.0, 1.0)]
+    (first, *_) = BlockSeparator(Separator("auxiva", **FAST), 8.0, guide=silent)(wav)
+    assert not first.sources.any()
+    assert (first.separation, first.problem) == (None, "")

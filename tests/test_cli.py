@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from fca import audio
-from fca.activity import read_rttm
+from fca.activity import Segment, read_rttm, write_rttm
 from fca.cli import app
 from fca.cli.inputs import collect
 from fca.errors import InputError
@@ -149,6 +149,38 @@ class TestResults:
         spoken = read_rttm(out / "x" / "activity.rttm")
         assert {segment.speaker for segment in spoken} == {"source1", "source2"}
         assert max(segment.end for segment in spoken) <= 2
+
+    def test_a_guide_names_the_talkers(self, tmp_path: Path, wav: Path, out: Path) -> None:
+        guide = tmp_path / "guide.rttm"
+        spoken = [Segment("ann", 0, 0.6), Segment("bob", 0.4, 0.6)]
+        write_rttm(guide, spoken, "talk")
+        result = separate(wav, "-o", out, "--rttm", guide, "--images", "--json", "-O", "n_fft=512")
+        names = ["ann.wav", "bob.wav", "ann.image.wav", "bob.image.wav"]
+        assert records(result)[0]["files"] == names
+        only = separate(
+            wav, "-o", out / "x", "--rttm", guide, "--target", "bob", "--json", "-O", "n_fft=512"
+        )
+        assert records(only)[0]["files"] == ["bob.wav"]
+        first, second = (audio.read(out / x / "bob.wav")[0] for x in ("talk", "x/talk"))
+        np.testing.assert_array_equal(first, second)
+
+    @pytest.mark.parametrize(
+        ("line", "options", "message"),
+        [
+            ("SPEAKER a 1 0 1 <NA> <NA> ann\nSPEAKER b 1 0 1 <NA> <NA> ann", [], "called talk"),
+            ("SPEAKER a 1 0 1 <NA> <NA> ann", ["--target", "bob"], "nobody is called bob"),
+            ("SPEAKER a 1 0 1 <NA> <NA> ../ann", [], "cannot name a file"),
+            ("nothing", [], "begins with SPEAKER"),
+        ],
+    )
+    def test_guides_of_no_use(
+        self, tmp_path: Path, wav: Path, out: Path, line: str, options: list[str], message: str
+    ) -> None:
+        (tmp_path / "x.rttm").write_text(line)
+        result = separate(wav, "-o", out, "--rttm", tmp_path / "x.rttm", *options)
+        assert result.exit_code == 1
+        assert message in result.stderr
+        assert not out.exists()
 
     def test_an_interrupted_run_leaves_earlier_results(
         self, wav: Path, out: Path, monkeypatch: pytest.MonkeyPatch
@@ -372,6 +404,7 @@ class TestFailures:
             ["--device", "abacus"],
             ["--format", "mp3"],
             ["--block", "0.1"],
+            ["--target", "ann"],
             ["--sources", "two"],
             ["--sources", "0"],
             ["--iterations", "-1"],

@@ -17,9 +17,11 @@ from fca.pieces import Reader, Writer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from fca.blocks import Block, BlockSeparator, Signals
+    from fca.blocks import Block, Signals
     from fca.cli.inputs import Recording
+    from fca.cli.run import Course
     from fca.inference.iterate import Callback
+    from fca.separator import Separator
 
 Record = dict[str, Any]
 
@@ -44,20 +46,20 @@ class Results:
         Draw a picture, too.
     overwrite : bool
         Replace earlier results.
-    diarize : bool
-        Write who speaks when, too.
+    course : Course
+        How recordings are gone through.
     """
 
     kind: str
     folder: Path
     settings: Mapping[str, Any]
     signals: Callable[[Block], Signals]
+    course: Course
     suffix: str = ".wav"
     plot: bool = False
     overwrite: bool = False
-    diarize: bool = False
 
-    def make(self, recording: Recording, separator: BlockSeparator, callback: Callback) -> Record:
+    def make(self, recording: Recording, separator: Separator, callback: Callback) -> Record:
         """Separate a recording and write its results, or find them finished.
 
         Returns
@@ -77,13 +79,14 @@ class Results:
         if earlier and not self.overwrite and self._answers(earlier, recording, folder):
             return {**earlier, "status": "skipped"}
         reader = Reader(recording.files if recording.files[1:] else recording.files[0])
-        log = Log(Levels(reader.n_samples, reader.sample_rate) if self.diarize else None)
-        blocks = log.follow(separator(reader, [callback]))
+        name = Path(recording.name).name
+        log = Log(Levels(reader.n_samples, reader.sample_rate) if self.course.diarize else None)
+        blocks = log.follow(self.course.build(separator, name)(reader, [callback]))
         files, notes = self._write(folder, blocks, reader, earlier)
         if log.levels is not None:
             files.append("activity.rttm")
             found = segments(activities(log.levels.power), _numbered(log.n_sources))
-            write_rttm(folder / files[-1], found, Path(recording.name).name)
+            write_rttm(folder / files[-1], found, name)
         if self.plot:
             files.append(f"{self.kind}.png")
             notes += _draw(folder / files[-1], log, reader)
@@ -223,14 +226,13 @@ def _numbered(count: int) -> list[str]:
     return [f"source{n}" for n in range(1, count + 1)]
 
 
-def _description(separator: BlockSeparator, log: Log, reader: Reader) -> Record:
-    single = separator.separator
+def _description(separator: Separator, log: Log, reader: Reader) -> Record:
     return {
         "version": __version__,
-        "method": single.method.name,
+        "method": separator.method.name,
         "n_sources": log.n_sources,
-        "reference_channel": single.reference_channel,
-        "iterations": log.cost[-1][0],
+        "reference_channel": separator.reference_channel,
+        "iterations": log.cost[-1][0] if log.costs else 0,
         "cost": log.cost,
         "blocks": log.blocks,
         "channels": reader.n_channels,

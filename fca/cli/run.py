@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -90,17 +90,39 @@ class Course:
         Find the number of talkers.
     diarize : bool
         Write who speaks when.
+    rttm : Path or None
+        Says who speaks when, of one recording or of several by their names.
+    target : str or None
+        The only speaker of it that is wanted.
     """
 
     block: float | None
     count: bool = False
     diarize: bool = False
+    rttm: Path | None = None
+    target: str | None = None
 
-    def build(self, separator: Separator) -> BlockSeparator:
-        """The separator for recordings of any length."""
+    def build(self, separator: Separator, recording: str | None = None) -> BlockSeparator:
+        """The separator for recordings of any length, guided where there is something to follow.
+
+        Raises
+        ------
+        InputError
+            If the blocks are too short, or the guide is of no use for the recording.
+        """
+        from fca.activity import read_rttm
         from fca.blocks import BlockSeparator
 
-        return BlockSeparator(separator, self.block, self.count)
+        if self.rttm is None or recording is None:
+            return BlockSeparator(separator, self.block, self.count)
+        guided = BlockSeparator(separator, self.block, guide=read_rttm(self.rttm, recording))
+        if self.target is not None and self.target not in guided.speakers:
+            known = ", ".join(guided.speakers)
+            raise InputError(f"nobody is called {self.target} in {self.rttm}, but {known}")
+        for name in guided.speakers:
+            if Path(name).name != name or name.startswith("."):
+                raise InputError(f"{self.rttm}: the speaker {name!r} cannot name a file")
+        return guided
 
 
 @dataclass(frozen=True)
@@ -132,7 +154,7 @@ class Job:
         build: Callable[..., Separator],
         options: Settings,
         signals: Callable[[Block], Signals],
-        written: Mapping[str, bool],
+        written: Settings,
         device: str,
     ) -> None:
         """Work through the recordings, one line each, and exit with the status of the run.
@@ -143,7 +165,7 @@ class Job:
             Makes the separator from ``options``; those that are None are left out.
         signals : callable
             What is written of a block: names and waveforms.
-        written : mapping
+        written : dict
             The choices that ``signals`` depends on.
         device : str
             Where it is computed, which the results do not depend on.
@@ -154,12 +176,13 @@ class Job:
 
         try:
             recordings, problems = collect(self.inputs, self.out, self.file_per_channel)
-            separator = self.course.build(_build(build, device=device, **options))
+            separator = _build(build, device=device, **options)
+            self.course.build(separator)
             if self.plot:
                 require_matplotlib()
         except InputError as error:
             raise typer.BadParameter(str(error)) from None
-        row = separator.separator.method
+        row = separator.method
         chosen = {"method": row.name, "n_iter": row.n_iter, "block": self.course.block}
         settings = {**options, **chosen, **written}
         results = Results(
@@ -167,10 +190,10 @@ class Job:
             self.out,
             settings,
             signals,
+            self.course,
             f".{self.audio_format}",
             self.plot,
             self.overwrite,
-            self.course.diarize,
         )
         with Report(self.as_json, len(recordings)) as report:
             for what, why in problems:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -26,6 +27,8 @@ from fca.cli.run import (
 )
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fca.blocks import Block, Signals
     from fca.separator import Separator
 
@@ -45,6 +48,19 @@ Sources = Annotated[
         metavar="N",
         help="Number of talkers, or 'auto': at most one per microphone talks in a block.",
     ),
+]
+Guide = Annotated[
+    Path | None,
+    typer.Option(
+        "--rttm",
+        help="Who speaks when, as RTTM, of one recording or of several by their names: guides the "
+        "separation into these speakers.",
+        show_default=False,
+    ),
+]
+Target = Annotated[
+    str | None,
+    typer.Option(help="Speaker of the RTTM file; only his file is written.", show_default=False),
 ]
 Weights = Annotated[
     str | None,
@@ -98,6 +114,8 @@ def separate(
     file_per_channel: FilePerChannel = False,
     method: MethodName = None,
     sources: Sources = "2",
+    rttm: Guide = None,
+    target: Target = None,
     reference_channel: ReferenceChannel = 0,
     iterations: Iterations = None,
     weights: Weights = None,
@@ -122,8 +140,9 @@ def separate(
     Every recording X gets a folder OUT/X with source1.wav, source2.wav, ... (loudest first; in a
     recording of several blocks, as they appear), as long as the recording and in its scale, and
     activity.rttm, which says who speaks when, and separation.json, written last, which says how
-    they were made. Recordings that have theirs are skipped; those of one name are told apart by
-    their folders. The exit status is 1 if a recording failed, 2 if the command makes no sense.
+    they were made. With --rttm the files are named after the speakers, and activity.rttm is left
+    out. Recordings that have their results are skipped; those of one name are told apart by their
+    folders. The exit status is 1 if a recording failed, 2 if the command makes no sense.
     """
     chosen = {
         "method": method,
@@ -140,19 +159,32 @@ def separate(
         **parse_options(option or []),
     }
 
-    def signals(result: Block) -> Signals:
-        named = {f"source{n}": x for n, x in enumerate(result.sources, start=1)}
+    def signals(block: Block) -> Signals:
+        named = _wanted(block.names, block.sources, target)
         if residual:
-            named["residual"] = result.residual
+            named["residual"] = block.residual
         if images:
-            named |= {f"image{n}": x for n, x in enumerate(result.images(), start=1)}
+            views = _wanted(block.names, block.images(), target)
+            named |= {_image(name, rttm is not None): x for name, x in views.items()}
         return named
 
-    course = Course(block, count=sources == AUTO, diarize=True)
+    if target is not None and rttm is None:
+        raise typer.BadParameter("a target needs --rttm", param_hint="--target")
+    course = Course(block, sources == AUTO, diarize=rttm is None, rttm=rttm, target=target)
     job = Job(
         "separation", inputs, out, file_per_channel, audio_format, plot, as_json, overwrite, course
     )
-    job.run(_separator, chosen, signals, {"images": images, "residual": residual}, device)
+    written = {"images": images, "residual": residual, "rttm": rttm and str(rttm.resolve())}
+    job.run(_separator, chosen, signals, {**written, "target": target}, device)
+
+
+def _wanted(names: list[str], rows: Tensor, target: str | None) -> dict[str, Tensor]:
+    named = zip(names, rows, strict=True)
+    return {name: row for name, row in named if target in (None, name)}
+
+
+def _image(name: str, guided: bool) -> str:
+    return f"{name}.image" if guided else name.replace("source", "image")
 
 
 def _number(sources: str) -> int | str:

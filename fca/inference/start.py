@@ -127,7 +127,22 @@ def clustering(
     """Rows of Q by max-SNR beamforming between the classes of a cACGMM."""
     classes = CACGMM(mixture, n_sources + 1, generator)
     iterate(classes, n_iter, monitor_every=n_iter)
-    masks = classes.masks
+    return _between_classes(mixture, classes.masks, n_sources, generator)
+
+
+def guided(
+    mixture: Tensor, activity: Tensor, generator: torch.Generator, n_iter: int = 30
+) -> Start:
+    """:func:`clustering` with known activities (B, N, T), one class per source."""
+    classes = CACGMM(mixture, activity.shape[1], generator, activity)
+    iterate(classes, n_iter, monitor_every=n_iter)
+    return _between_classes(mixture, classes.masks, activity.shape[1], generator)
+
+
+def _between_classes(
+    mixture: Tensor, masks: Tensor, n_sources: int, generator: torch.Generator
+) -> Start:
+    """Rows of Q by max-SNR beamforming between classes with masks (B, F, K, T)."""
     outer = pack_outer(mixture)
     target = weighted_covariance(outer, masks[:, :, :n_sources])
     noise = regularise(weighted_covariance(outer, 1 - masks[:, :, :n_sources]), CONDITION)

@@ -2,6 +2,7 @@
 
 from fca.source.base import SourceModel
 from fca.source.free import Fixed, Free, Stationary
+from fca.source.gated import Gated
 from fca.source.invariant import Gauss, Laplace, Student
 from fca.source.nmf import NMF
 from fca.source.noisy_speech import noisy_speech
@@ -14,6 +15,7 @@ __all__ = [
     "VAE",
     "Fixed",
     "Free",
+    "Gated",
     "Gauss",
     "Laplace",
     "SlidingNMF",

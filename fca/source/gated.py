@@ -1,0 +1,93 @@
+"""Sources that are known to be silent at times: activities multiply the PSDs of any model."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+
+from fca.source.base import Evaluate, SourceModel, floored
+from fca.spatial.base import Statistics
+
+QUIET = 1e-3
+"""PSD of a silent source, relative to its mean while it is active."""
+_NEUTRAL = 1e-12
+
+
+class Gated(SourceModel):
+    """``u_nt λ_nft`` with known activities u.
+
+    As in neural FCASA and guided FCA (Bando et al. 2024, 2025). Models with a gain per frame would
+    make up for any u > 0, so u is taken for zero or one. A silent source keeps a fixed PSD,
+    :data:`QUIET` of what it starts with, which leaves the frames in which it speaks their weight:
+    at zero, its silence alone would decide where it is heard from.
+
+    Parameters
+    ----------
+    model : SourceModel
+        Describes the sources while they are active.
+    activity : Tensor
+        (B, N, T), active above one half.
+    """
+
+    def __init__(self, model: SourceModel, activity: Tensor) -> None:
+        self._model = model
+        self._active = activity[:, None] > 0.5
+        self.at_microphone = model.at_microphone  # type: ignore[misc]
+
+    def __copy__(self) -> Gated:
+        """The model is copied with its gate, so that each moves on its own."""
+        duplicate = Gated(copy.copy(self._model), self._active[:, 0].float())
+        duplicate._quiet = self._quiet
+        return duplicate
+
+    @property
+    def refinable(self) -> bool:
+        return self._model.refinable
+
+    def initialise(self, power: Tensor, generator: torch.Generator) -> None:
+        count = self._active.sum(-1, keepdim=True).clamp_min(1)
+        mean = torch.where(self._active, power, 0.0).sum(-1, keepdim=True) / count
+        self._quiet = floored(QUIET * mean)
+        self._model.initialise(power, generator)
+
+    def psd(self) -> Tensor:
+        return self._gate(self._model.psd())
+
+    def update(self, evaluate: Evaluate) -> None:
+        self._model.update(self._seen(evaluate))
+
+    def refine(self, evaluate: Evaluate) -> None:
+        self._model.refine(self._seen(evaluate))
+
+    def divergence(self) -> Tensor | float:
+        return self._model.divergence()
+
+    def penalty(self) -> Tensor | float:
+        return self._model.penalty()
+
+    def absorb(self, factor: Tensor) -> Tensor:
+        absorbed = self._model.absorb(factor)
+        self._quiet = floored(self._quiet * absorbed[..., None])
+        return absorbed
+
+    def _gate(self, psd: Tensor) -> Tensor:
+        return torch.where(self._active, psd, self._quiet)
+
+    def _seen(self, evaluate: Evaluate) -> Evaluate:
+        """Statistics as the model sees them: frames in which it is silent say nothing."""
+
+        def see(psd: Tensor) -> Statistics:
+            now = evaluate(self._gate(psd))
+            quadratic = torch.where(self._active, now.quadratic, _NEUTRAL)
+            trace = torch.where(self._active, now.trace, _NEUTRAL)
+            return Statistics(psd, quadratic, trace, now.rank, now.bin_nll)
+
+        return see
+
+
+def with_background(activity: Tensor, n_sources: int) -> Tensor:
+    """Activities (B, N, T) of ``n_sources`` sources, of which those after the N always are."""
+    rest = torch.ones_like(activity[:, :1]).expand(-1, n_sources - activity.shape[1], -1)
+    return torch.cat([activity, rest], dim=1)

@@ -1,0 +1,127 @@
+"""Known activities: silent sources stay silent, costs still fall, and talkers keep their order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import RATE, MixtureMaker
+from toy import (
+    SOURCES,
+    each_source,
+    each_spatial,
+    n_sources_of,
+    random_mixture,
+    random_psd,
+    seeded,
+    source_model,
+    spatial_model,
+)
+
+from fca.clustering import CACGMM
+from fca.errors import InputError
+from fca.model import Model
+from fca.separator import Separator
+from fca.source import Gated
+
+FAST: dict[str, Any] = {"n_fft": 1024, "n_iter": 10}
+
+
+def gated_model(name: str, kind: str) -> tuple[Model, torch.Tensor]:
+    """A composition with a random gate (B, N, T), the last source always on."""
+    mixture = random_mixture(seed=4)
+    shape = (1, mixture.shape[1], n_sources_of(name, mixture), mixture.shape[3])
+    power = random_psd(shape, seeded(3))
+    gate = (torch.rand((1, shape[2], shape[3]), generator=seeded(5)) > 0.4).double()
+    gate[:, -1] = 1
+    source = Gated(source_model(kind, power), gate)
+    source.initialise(power, seeded(2))
+    return Model(spatial_model(name, mixture), source), gate
+
+
+@each_spatial
+@each_source
+def test_the_cost_falls_and_silence_stays(name: str, kind: str) -> None:
+    model, gate = gated_model(name, kind)
+    silent = gate[:, None].expand_as(model.source.psd()) == 0
+    before = model.source.psd()[silent]
+    costs = [model.cost()]
+    for _ in range(5):
+        model.step()
+        costs.append(model.cost())
+    trace = torch.stack(costs)[:, 0]
+    assert torch.isfinite(trace).all()
+    assert (trace.diff() <= 1e-9 * trace.abs().max()).all()
+    torch.testing.assert_close(model.source.psd()[silent], before)
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_a_gate_that_is_open_changes_nothing(kind: str) -> None:
+    mixture = random_mixture()
+    power = random_psd((1, mixture.shape[1], 3, mixture.shape[3]), seeded(3))
+    gated = Gated(source_model(kind, power), torch.ones(1, 3, mixture.shape[3]))
+    gated.initialise(power, seeded(2))
+    models = [
+        Model(spatial_model("jointly diagonal", mixture), source)
+        for source in (source_model(kind, power), gated)
+    ]
+    for model in models:
+        for _ in range(3):
+            model.step()
+    torch.testing.assert_close(models[1].source.psd(), models[0].source.psd())
+
+
+def test_the_cost_is_unchanged_by_normalisation() -> None:
+    model, _ = gated_model("full rank", "nmf")
+    before = model.cost()
+    model.normalise()
+    torch.testing.assert_close(model.cost(), before, rtol=1e-6, atol=0)
+
+
+def test_classes_keep_out_of_frames_in_which_they_are_silent() -> None:
+    mixture = random_mixture()
+    activity = torch.ones(1, 3, mixture.shape[3])
+    activity[:, 0, :10], activity[:, 1, 20:] = 0, 0
+    classes = CACGMM(mixture, 3, seeded(), activity)
+    for _ in range(12):
+        classes.step()
+    masks = classes.masks
+    assert masks[:, :, 0, :10].max() < 1e-6
+    assert masks[:, :, 1, 20:].max() < 1e-6
+    torch.testing.assert_close(masks.sum(2), torch.ones_like(masks[:, :, 0]))
+
+
+@pytest.mark.parametrize("method", ["fastmnmf2", "fca", "auxiva", "cacgmm"])
+def test_talkers_come_in_the_order_of_their_activities(
+    make_mixture: MixtureMaker, method: str
+) -> None:
+    """Two talkers who overlap by half: the one that is asked for first comes first."""
+    parts = make_mixture(2, 3, snr_db=30)
+    images = parts.images.copy()
+    images[0, :, round(2.5 * RATE) :] = 0
+    images[1, :, : round(1.0 * RATE)] = 0
+    mixture = (images.sum(0) + parts.noise).astype(np.float32)
+    separator = Separator(method, **FAST)
+    frames = torch.arange(mixture.shape[1] // separator.stft.hop + 1) * separator.stft.hop / RATE
+    activity = torch.stack([frames < 2.5, frames > 1.0]).float()
+    for order in ([0, 1], [1, 0]):
+        result = separator.guided(mixture, activity[order], RATE)
+        assert result.sources.shape == (2, mixture.shape[1])
+        total = result.sources.sum(0) + result.residual
+        np.testing.assert_allclose(total.numpy(), mixture[0], atol=1e-6)
+        for source, talker in zip(result.sources.numpy(), order, strict=True):
+            agreement = [
+                abs(source @ image) / np.linalg.norm(source) / np.linalg.norm(image)
+                for image in images[:, 0]
+            ]
+            assert np.argmax(agreement) == talker
+            assert agreement[talker] > 0.8
+
+
+@pytest.mark.parametrize("shape", [(2, 7), (0, 63), (63,)])
+def test_activities_that_do_not_fit(make_mixture: MixtureMaker, shape: tuple[int, ...]) -> None:
+    mixture = make_mixture(2, 2, seconds=1.0).mixture
+    with pytest.raises(InputError, match="activities must be"):
+        Separator("auxiva", **FAST).guided(mixture, torch.ones(shape), RATE)
