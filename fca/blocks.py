@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -132,82 +133,50 @@ class BlockSeparator:
         reader = recording if isinstance(recording, Reader) else Reader(recording)
         seconds = self.block_seconds or min(BLOCK_SECONDS, CHANNEL_SECONDS / reader.n_channels)
         spans = block_spans(reader.n_samples, round(seconds * reader.sample_rate))
-        known = 0 if self.count else self.separator.n_sources
-        self._n_tracks = len(self.speakers) if self.guide else known
-        sort = self._guided if self.guide else self._matcher(reader, len(spans) == 1)
+        sort = self._sorter(reader.n_channels, alone=len(spans) == 1)
         n_failed = 0
         for index, waveform in enumerate(reader.pieces(spans)):
             told = [_overall(callback, index, len(spans)) for callback in callbacks]
-            stretch = Stretch(*spans[index], torch.from_numpy(waveform), reader.sample_rate, told)
+            stretch = _Stretch(*spans[index], torch.from_numpy(waveform), reader.sample_rate, told)
             try:
-                yield sort(stretch)
+                yield self._block(stretch, sort.names, *sort(stretch))
             except InputError as error:
                 n_failed += 1
                 if n_failed == len(spans):
                     raise
-                yield self._block(stretch, None, [], str(error))
+                yield self._block(stretch, sort.names, None, [], str(error))
 
-    def _guided(self, stretch: Stretch) -> Block:
-        """A block whose speakers are known."""
-        rate, stft = stretch.sample_rate, self.separator.stft
-        begin, end = stretch.start / rate, stretch.stop / rate
-        spoken = [s for s in self.guide or () if s.start < end and s.end > begin]
-        present = [name for name in self.speakers if any(s.speaker == name for s in spoken)]
-        if not present:
-            return self._block(stretch, None, [])
-        n_samples = -(-stretch.mixture.shape[1] * SAMPLE_RATE // rate)
-        times = begin + np.arange(n_samples // stft.hop + 1) * stft.hop / SAMPLE_RATE
-        activity = torch.from_numpy(on_frames(spoken, present, times))
-        separation = self.separator.guided(stretch.mixture, activity, rate, stretch.callbacks)
-        return self._block(stretch, separation, [self.speakers.index(name) for name in present])
-
-    def _matcher(self, reader: Reader, alone: bool) -> Callable[[Stretch], Block]:
-        """Sorts the sources of blocks by what was heard before."""
-        separator = self._fitting(reader.n_channels)
-        tracks = Tracks(None if self.count else separator.n_sources)
-
-        def sort(stretch: Stretch) -> Block:
-            separation = separator(stretch.mixture, stretch.sample_rate, stretch.callbacks)
-            sources = separation.sources.detach().cpu()
-            if alone and not self.count:  # a separator that knows how many there are is believed
-                return self._block(stretch, separation, list(range(len(sources))))
-            residual, mixture = separation.residual.detach().cpu(), stretch.mixture.to(sources)
-            rate = stretch.sample_rate
-            track = tracks.assign(stretch.start, mixture, sources, residual, rate)
-            return self._block(stretch, separation, track)
-
-        return sort
-
-    def _fitting(self, n_channels: int) -> Separator:
-        """The separator with as many sources as are tried on a recording."""
-        if not self.count or self.separator.n_sources <= n_channels:
-            return self.separator
-        separator = copy.copy(self.separator)
-        separator.n_sources = n_channels
-        return separator
+    def _sorter(self, n_channels: int, alone: bool) -> _Sorter:
+        if self.guide is not None:
+            return _Guided(self.separator, self.guide, self.speakers)
+        separator = self.separator
+        if self.count:
+            separator = copy.copy(separator)
+            separator.n_sources = min(separator.n_sources, n_channels)
+        return _Matched(separator, None if self.count else separator.n_sources, alone)
 
     def _block(
         self,
-        stretch: Stretch,
+        stretch: _Stretch,
+        names: Callable[[], list[str]],
         separation: Separation | None,
         track: list[int],
         problem: str = "",
     ) -> Block:
         mixture, channel = stretch.mixture, self.separator.reference_channel
-        self._n_tracks = max([self._n_tracks, *(k + 1 for k in track)])
+        called = names()
         if separation is None:
-            sources = mixture.new_zeros(self._n_tracks, mixture.shape[1])
+            sources = mixture.new_zeros(len(called), mixture.shape[1])
         else:
-            sources = gather(separation.sources, track, self._n_tracks)
+            sources = gather(separation.sources, track, len(called))
         reference = mixture[channel if channel < len(mixture) else 0].to(sources)
         residual = reference - sources.sum(0)
-        names = self.speakers or [f"source{n}" for n in range(1, self._n_tracks + 1)]
         span = stretch.start, stretch.stop
-        return Block(*span, sources, residual, track, separation, problem, names, len(mixture))
+        return Block(*span, sources, residual, track, separation, problem, called, len(mixture))
 
 
 @dataclass(frozen=True)
-class Stretch:
+class _Stretch:
     """A stretch of a recording that is to be separated."""
 
     start: int
@@ -215,6 +184,64 @@ class Stretch:
     mixture: Tensor
     sample_rate: int
     callbacks: Sequence[Callback]
+
+
+class _Sorter(Protocol):
+    """Separates stretches of one recording, in order, and tells the tracks of their sources."""
+
+    def names(self) -> list[str]:
+        """What the tracks so far are called."""
+
+    def __call__(self, stretch: _Stretch) -> tuple[Separation | None, list[int]]:
+        """Separation, None if there is nothing to separate, and the track of each source."""
+
+
+@dataclass(frozen=True)
+class _Guided:
+    """Sorts by who is known to speak."""
+
+    separator: Separator
+    guide: Sequence[Segment]
+    speakers: list[str]
+
+    def names(self) -> list[str]:
+        return self.speakers
+
+    def __call__(self, stretch: _Stretch) -> tuple[Separation | None, list[int]]:
+        rate, stft = stretch.sample_rate, self.separator.stft
+        begin, end = stretch.start / rate, stretch.stop / rate
+        spoken = [s for s in self.guide if s.start < end and s.end > begin]
+        present = [name for name in self.speakers if any(s.speaker == name for s in spoken)]
+        if not present:
+            return None, []
+        n_samples = -(-stretch.mixture.shape[1] * SAMPLE_RATE // rate)
+        times = begin + np.arange(n_samples // stft.hop + 1) * stft.hop / SAMPLE_RATE
+        activity = torch.from_numpy(on_frames(spoken, present, times))
+        separation = self.separator.guided(stretch.mixture, activity, rate, stretch.callbacks)
+        return separation, [self.speakers.index(name) for name in present]
+
+
+class _Matched:
+    """Sorts by what was heard before; a separator that knows how many there are is believed."""
+
+    def __init__(self, separator: Separator, limit: int | None, alone: bool) -> None:
+        self._separator = separator
+        self._limit = limit
+        self._believed = alone and limit is not None
+        self._tracks = Tracks(limit)
+
+    def names(self) -> list[str]:
+        count = len(self._tracks) if self._limit is None else self._limit
+        return [f"source{n}" for n in range(1, count + 1)]
+
+    def __call__(self, stretch: _Stretch) -> tuple[Separation | None, list[int]]:
+        rate = stretch.sample_rate
+        separation = self._separator(stretch.mixture, rate, stretch.callbacks)
+        sources, residual = separation.sources.detach().cpu(), separation.residual.detach().cpu()
+        if self._believed:
+            return separation, list(range(len(sources)))
+        mixture = stretch.mixture.to(sources)
+        return separation, self._tracks.assign(stretch.start, mixture, sources, residual, rate)
 
 
 def block_spans(n_samples: int, longest: int) -> list[tuple[int, int]]:

@@ -11,8 +11,12 @@ import pytest
 from conftest import DATA
 
 from fca import audio
-from fca.activity import read_rttm
+from fca.activity import Segment, read_rttm, write_rttm
+from fca.blocks import BlockSeparator
 from fca.errors import InputError
+from fca.separator import Separator
+from fca.simulate import Mixture
+from recipes.meeting import count, evaluate
 from recipes.meeting.memory import record
 from recipes.meeting.simulate import (
     SAMPLE_RATE,
@@ -80,3 +84,62 @@ def test_recordings_for_the_memory_table(tmp_path: Path) -> None:
     waveform, rate = audio.read(tmp_path / "x.wav")
     assert (waveform.shape, rate) == ((8, round(1.2 * SAMPLE_RATE)), SAMPLE_RATE)
     assert waveform.std(axis=1).min() > 0
+
+
+class TestEvaluation:
+    """Tracks that are known to be right or wrong."""
+
+    @pytest.fixture
+    def folders(self, tmp_path: Path) -> tuple[Path, Path]:
+        """A meeting of two minutes, and results in which two talkers swap after the first."""
+        rng = np.random.default_rng(0)
+        rate, half = SAMPLE_RATE, 60 * SAMPLE_RATE
+        images = rng.standard_normal((2, 2 * half)).astype(np.float32)
+        tracks = images.copy()
+        tracks[:, half:] = 0.5 * images[::-1, half:] + 0.01 * images[:, half:]
+        for folder in ("meeting", "results"):
+            (tmp_path / folder).mkdir()
+        audio.write(tmp_path / "meeting" / "meeting.wav", images.sum(0, keepdims=True), rate)
+        for n in (0, 1):
+            audio.write(tmp_path / "meeting" / f"talker{n + 1}.wav", images[n], rate)
+            audio.write(tmp_path / "results" / f"source{n + 1}.wav", tracks[n], rate)
+        spoken = [Segment("talker1", 0, 70), Segment("talker2", 0, 10), Segment("talker2", 110, 9)]
+        write_rttm(tmp_path / "meeting" / "meeting.rttm", spoken, "meeting")
+        return tmp_path / "meeting", tmp_path / "results"
+
+    def test_swaps_are_counted_where_they_happen(self, folders: tuple[Path, Path]) -> None:
+        rows = evaluate.score(*folders)
+        swapped = {(row["start"], row["talker"]): row["swapped"] for row in rows}
+        assert swapped == {
+            (0, "talker1"): False,
+            (0, "talker2"): False,
+            (60, "talker1"): True,
+            (60, "talker2"): True,
+        }
+        assert rows[0]["sdr"] > 100
+        assert rows[-1]["sdr"] < 0
+
+    def test_tables_tell_the_pauses_and_the_swaps(self, folders: tuple[Path, Path]) -> None:
+        errors = {0.0: {"DER": 0.1, "missed": 0.05, "false alarm": 0.03, "confusion": 0.02}}
+        text = evaluate.tables(folders[0], evaluate.score(*folders), errors)
+        assert "| talker2 | 100 | 1 of 2 |" in text
+        assert "| 0 | 10.0 | 5.0 | 3.0 | 2.0 |" in text
+
+    @pytest.mark.parametrize("seconds", [10, 60, 89, 91, 300])
+    def test_pieces_cover_the_meeting(self, seconds: int) -> None:
+        found = evaluate.pieces(seconds, 1)
+        assert found[0].start == 0
+        assert found[-1].stop == seconds
+        assert all(a.stop == b.start for a, b in itertools.pairwise(found))
+        assert max(piece.stop - piece.start for piece in found) < 1.5 * evaluate.SDR_SECONDS + 1
+
+
+def test_the_confusion_table() -> None:
+    rows = [{"talkers": n, "found": k} for n, k in ((1, 1), (1, 1), (2, 1), (2, 3))]
+    assert count.table(rows).splitlines()[2:] == ["| 1 | 0 | 2 | 0 | 0 |", "| 2 | 0 | 1 | 0 | 1 |"]
+
+
+def test_talkers_of_a_recording_are_counted(tmp_path: Path, two_talker_mixture: Mixture) -> None:
+    audio.write(tmp_path / "x.wav", two_talker_mixture.mixture.astype(np.float32), SAMPLE_RATE)
+    separator = BlockSeparator(Separator("auxiva", 5, n_iter=20, n_fft=2048), count=True)
+    assert count.count(tmp_path / "x.wav", separator) == 2
