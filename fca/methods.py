@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fca.clustering import CACGMM
 from fca.errors import InputError
+from fca.inference.denoised import DENOISER, denoised
 from fca.inference.start import STARTS, Start, guided
 from fca.inference.track import still, track
 from fca.likelihood import Gaussian, Likelihood, StudentT
@@ -52,6 +53,7 @@ SOURCES: dict[str, Callable[..., SourceModel]] = {
     "vae, nmf": noisy_speech,
     "neural": Neural,
 }
+ALL_STARTS = {**STARTS, "denoiser": denoised}
 SPATIAL_MODELS = ("rank-1", "jointly diagonal", "jointly diagonal, shared gains", "full rank")
 FITS = ("sources", "sources + 1", "sources + noise", "channels")
 _CHOICES = ("spatial", "source", "start", "update", "fits", "align", "dof", "spatial_steps")
@@ -78,7 +80,7 @@ class Method:
     n_iter : int
         Default number of iterations.
     start : str
-        Default start, a key of :data:`~fca.inference.start.STARTS`, or "network" for source models
+        Default start, a key of :data:`ALL_STARTS`, or "network" for source models
         that infer it from the mixture.
     n_fft : int
         Default window in samples at 16 kHz; the shift is a quarter of it.
@@ -94,6 +96,8 @@ class Method:
         Degrees of freedom of a Student's t likelihood; None for the Gaussian.
     spatial_steps : int
         Updates of the spatial model in each iteration.
+    n_refine : int
+        Default number of refinement steps, for source models with latent vectors.
     options : mapping
         Arguments of the source model.
     mixing : Mixing
@@ -113,6 +117,7 @@ class Method:
     dof: float | None = None
     n_fft: int = 4096
     spatial_steps: int = 1
+    n_refine: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
     mixing: Mixing = field(default_factory=Mixing)
 
@@ -243,15 +248,15 @@ class Method:
     ) -> Start:
         if self.start == "network":
             return source.start(mixture, n_fitted)
-        if self.start not in STARTS:
-            known = ", ".join([*STARTS, "network"])
+        if self.start not in ALL_STARTS:
+            known = ", ".join([*ALL_STARTS, "network"])
             raise InputError(f"unknown start {self.start!r}; choose from {known}")
         if not self.mixing.moves:
-            return STARTS[self.start](mixture, n_fitted, generator)
+            return ALL_STARTS[self.start](mixture, n_fitted, generator)
         windows = self.mixing.windows(mixture)
         if self.start == "iva":
             return track(mixture, n_fitted, generator, windows)
-        return still(STARTS[self.start](mixture, n_fitted, generator), len(windows))
+        return still(ALL_STARTS[self.start](mixture, n_fitted, generator), len(windows))
 
     def _spatial(self, observation: Observation, start: Start) -> SpatialModel:
         mixture, demixing = observation.mixture, start.demixing
@@ -355,6 +360,18 @@ _ROWS = [
         options={"inference": "gradient"},
     ),
     Method(
+        "deep-fca",
+        "jointly diagonal, shared gains",
+        "vae",
+        "ip",
+        "this toolkit",
+        n_iter=1,
+        start="denoiser",
+        spatial_steps=10,
+        n_refine=50,
+        options={"denoiser": DENOISER},
+    ),
+    Method(
         "neural-fca",
         "full rank",
         "neural",
@@ -387,7 +404,7 @@ _ROWS = [
     ),
 ]
 METHODS: dict[str, Method] = {row.name: row for row in _ROWS}
-DEFAULT_METHOD = "fastmnmf2"
+DEFAULT_METHOD = "deep-fca"
 
 
 def get_method(name: str) -> Method:

@@ -52,11 +52,11 @@ class Model:
 
     def step(self) -> None:
         """One iteration: the source model, then the spatial model. Never raises the cost."""
-        self._move(self.source.update)
+        self._move(self.source.update, self.spatial_steps)
 
     def refine(self) -> None:
         """Like :meth:`step` with :meth:`SourceModel.refine`: on the whole down, not always."""
-        self._move(self.source.refine)
+        self._move(self.source.refine, 1)
 
     def copy(self) -> Model:
         """Model in the same state that moves on its own: updates replace tensors."""
@@ -70,12 +70,12 @@ class Model:
         absorbed = self.source.absorb(self.spatial.scale())
         self.spatial.rescale(absorbed.reciprocal())
 
-    def _move(self, update: Callable[[Evaluate], None]) -> None:
+    def _move(self, update: Callable[[Evaluate], None], spatial_steps: int) -> None:
         if self.source.at_microphone:
             self.normalise()
         update(self.spatial.statistics)
         psd = self.source.psd()
-        for _ in range(self.spatial_steps):
+        for _ in range(spatial_steps):
             self.spatial.update(psd)
 
     def images(self, channels: slice = slice(None)) -> Tensor:

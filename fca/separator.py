@@ -87,9 +87,9 @@ class Separator:
         Iterations; the method's default if not given.
     n_starts : int
         Fits from as many random seeds, of which the one of lowest cost is kept.
-    n_refine : int
+    n_refine : int, optional
         Steps of :class:`~fca.inference.refine.Refinement` afterwards, for methods with latent
-        vectors.
+        vectors; the method's default if not given.
     output_filter : {"wiener", "mvdr"}
         How sources are taken out: by the model's Wiener filter, or by a time-invariant beamformer
         from the model's covariances, which distorts less and suppresses less.
@@ -123,7 +123,7 @@ class Separator:
         reference_channel: int = 0,
         n_iter: int | None = None,
         n_starts: int = 1,
-        n_refine: int = 0,
+        n_refine: int | None = None,
         output_filter: str = "wiener",
         dereverberate: bool = False,
         n_fft: int | None = None,
@@ -137,9 +137,9 @@ class Separator:
         self.method = row.with_options(n_iter=n_iter, **options)
         self.n_sources = _at_least_one("n_sources", n_sources)
         self.n_starts = _at_least_one("n_starts", n_starts)
-        if n_refine < 0:
+        self.n_refine = self.method.n_refine if n_refine is None else n_refine
+        if self.n_refine < 0:
             raise InputError(f"n_refine cannot be negative, got {n_refine}")
-        self.n_refine = n_refine
         self.output_filter = _output_filter(output_filter, self.method)
         if dereverberate:
             require_nara_wpe()

@@ -67,7 +67,8 @@ Weights = Annotated[
     typer.Option(help="Network of a neural method: a folder or a model's name."),
 ]
 Refine = Annotated[
-    int, typer.Option(help="Steps of refinement on the recording, for methods with a speech model.")
+    int | None,
+    typer.Option(help="Steps of refinement on the recording, for methods with a speech model."),
 ]
 Reverberation = Annotated[
     Literal["none", "ar", "ma", "arma"] | None,
@@ -119,7 +120,7 @@ def separate(
     reference_channel: ReferenceChannel = 0,
     iterations: Iterations = None,
     weights: Weights = None,
-    refine: Refine = 0,
+    refine: Refine = None,
     reverberation: Reverberation = None,
     output_filter: OutputFilter = "wiener",
     dereverberate: Dereverberate = False,

@@ -54,8 +54,8 @@ class Refinement:
         self._cost = torch.where(better, cost, self._cost)
         self.best = replace(
             self._model,
-            spatial=_choose(better, self._model.spatial, self.best.spatial),
-            source=_choose(better, self._model.source, self.best.source),
+            spatial=choose(better, self._model.spatial, self.best.spatial),
+            source=choose(better, self._model.source, self.best.source),
         )
 
     def images(self, channels: slice = slice(None)) -> Tensor:
@@ -69,17 +69,17 @@ def check_refinable(model: Fittable) -> None:
         raise InputError("nothing to refine: the method has no Gaussian latent vectors")
 
 
-def _choose(better: Tensor, new: Any, old: Any) -> Any:
+def choose(better: Tensor, new: Any, old: Any) -> Any:
     """``new`` with the state of ``old`` in those recordings that are not ``better``, (B,)."""
     if new is old:
         return old
     if isinstance(new, Tensor) and isinstance(old, Tensor):
         return torch.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
     if isinstance(new, list | tuple) and isinstance(old, list | tuple):
-        return type(new)(_choose(better, a, b) for a, b in zip(new, old, strict=True))
+        return type(new)(choose(better, a, b) for a, b in zip(new, old, strict=True))
     if isinstance(new, SpatialModel | SourceModel):
         chosen = copy.copy(new)
         for name, value in vars(new).items():
-            setattr(chosen, name, _choose(better, value, getattr(old, name, value)))
+            setattr(chosen, name, choose(better, value, getattr(old, name, value)))
         return chosen
     return new

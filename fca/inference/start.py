@@ -50,7 +50,8 @@ class Start:
     power : Tensor
         Powers of the components of Q that belong to the sources, (B, F, N, T).
     known_gains : Tensor, optional
-        Gains of the sources on the components, (B, F, N, M), where there is an estimate.
+        Gains of the sources on the components, (B, F or 1, N, M), where there is an estimate; the
+        powers are then those at a microphone.
     """
 
     demixing: Tensor
@@ -59,6 +60,8 @@ class Start:
 
     def at_microphones(self) -> Start:
         """The same start with the rows of Q scaled so that powers are those at a microphone."""
+        if self.known_gains is not None:
+            return self
         column = column_power(torch.linalg.inv(self.demixing))
         owned = torch.arange(self.power.shape[2], device=self.power.device) % column.shape[-1]
         power = self.power * column[..., owned, None]
@@ -67,7 +70,8 @@ class Start:
     def gains(self, shared: bool = False) -> Tensor:
         """Gains g (B, F or 1, N, M) of jointly diagonalisable covariances."""
         if self.known_gains is not None:
-            return self.known_gains.mean(1, keepdim=True) if shared else self.known_gains
+            gains = self.known_gains.mean(1, keepdim=True) if shared else self.known_gains
+            return gains if shared else gains.expand(-1, self.power.shape[1], -1, -1)
         n_sources, n_channels = self.power.shape[2], self.demixing.shape[-1]
         owner = torch.arange(n_channels, device=self.power.device) % n_sources
         own = owner == torch.arange(n_sources, device=self.power.device)[:, None]

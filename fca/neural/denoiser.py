@@ -34,8 +34,8 @@ class DenoiserConfig:
     dilations : one block each, with that temporal context in frames on either side
     """
 
-    prior: str = "speech-prior"
-    width: int = 512
+    prior: str = "speech-prior-4096"
+    width: int = 384
     dilations: tuple[int, ...] = (1, 2, 4, 1, 2, 4)
 
     def __post_init__(self) -> None:
@@ -98,7 +98,13 @@ class Denoiser(nn.Module):
             Power of the source as separated so far, (..., F, T).
         rest : Tensor
             Power of all other sources, (..., F, T).
+
+        Raises
+        ------
+        InputError
+            If they do not have the F of the prior's STFT.
         """
+        self.prior.check(own)
         gain = mean_power(own)
         floor = self.prior.config.floor
         features = [log_features(power, gain, floor) for power in (own, rest)]

@@ -179,7 +179,7 @@ class SpeechPrior(nn.Module):
         InputError
             If ``power`` does not have the F of the prior's STFT.
         """
-        self._check(power)
+        self.check(power)
         gain = mean_power(power) if gain is None else gain
         raw = self.encoder(log_features(power, gain, self.config.floor))
         return Code(self.latent.posterior(raw.to(power.dtype)), gain)
@@ -206,7 +206,8 @@ class SpeechPrior(nn.Module):
         z = self.latent.sample_prior(n_items, n_frames).to(next(self.parameters()).device)
         return self.decode(z.mT)
 
-    def _check(self, power: Tensor) -> None:
+    def check(self, power: Tensor) -> None:
+        """Raise :class:`InputError` unless ``power`` (..., F, T) has the F of the prior's STFT."""
         if power.ndim < 2 or power.shape[-2] != self.config.n_freq:
             raise InputError(
                 f"the prior needs powers (..., {self.config.n_freq}, frames) of its STFT "

@@ -78,6 +78,8 @@ class VAE(Latent):
 
     def initialise(self, power: Tensor, generator: torch.Generator) -> None:
         self.prior = self.prior.to(power.device, power.dtype)
+        if self.denoiser is not None:
+            self.denoiser = self.denoiser.to(power.device, power.dtype)
         self._generator = generator
         self._encode(power)
 
