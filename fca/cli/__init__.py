@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from fca.cli.demo import demo
 from fca.cli.enhance import enhance
 from fca.cli.evaluate import evaluate
 from fca.cli.methods import methods
@@ -28,6 +29,7 @@ app.command()(enhance)
 app.command()(stream)
 app.command()(simulate)
 app.command()(evaluate)
+app.command()(demo)
 app.command()(methods)
 
 

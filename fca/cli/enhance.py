@@ -8,6 +8,7 @@ import typer
 
 from fca.cli.run import (
     BlockSeconds,
+    Corpus,
     Course,
     Dereverberate,
     Device,
@@ -17,11 +18,14 @@ from fca.cli.run import (
     Iterations,
     Job,
     Json,
+    Manifest,
     Out,
     Overwrite,
     Plot,
+    Ray,
     ReferenceChannel,
     Seed,
+    Shard,
     parse_options,
 )
 
@@ -50,8 +54,11 @@ Noise = Annotated[bool, typer.Option("--noise", help="Write what was taken away,
 
 
 def enhance(
-    inputs: Inputs,
     out: Out,
+    inputs: Inputs = None,
+    manifest: Manifest = None,
+    shard: Shard = None,
+    ray: Ray = None,
     file_per_channel: FilePerChannel = False,
     inference: Inference = "gradient",
     prior: Prior = "speech-prior",
@@ -89,17 +96,8 @@ def enhance(
         named = {"enhanced": result.sources[0]}
         return {**named, "noise": result.residual} if noise else named
 
-    job = Job(
-        "enhancement",
-        inputs,
-        out,
-        file_per_channel,
-        audio_format,
-        plot,
-        as_json,
-        overwrite,
-        Course(block),
-    )
+    corpus = Corpus(inputs, out, file_per_channel, manifest, shard, ray)
+    job = Job("enhancement", corpus, audio_format, plot, as_json, overwrite, Course(block))
     job.run(_enhancer, chosen, signals, {"noise": noise}, device)
 
 

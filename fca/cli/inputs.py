@@ -43,7 +43,10 @@ class Recording:
 
 
 def collect(
-    inputs: Iterable[str], out: Path, file_per_channel: bool = False
+    inputs: Iterable[str],
+    out: Path,
+    file_per_channel: bool = False,
+    listed: Iterable[Recording] = (),
 ) -> tuple[list[Recording], list[Problem]]:
     """Recordings that the inputs name, and what is wrong with inputs that name none.
 
@@ -56,13 +59,15 @@ def collect(
         Output folder; not searched.
     file_per_channel : bool
         Join files whose names differ in the number at their end only.
+    listed : iterable of Recording
+        Others, from a manifest.
 
     Raises
     ------
     InputError
         If the output folder is also to be searched.
     """
-    found: list[Recording] = []
+    found = list(listed)
     problems: list[Problem] = []
     for text in inputs:
         recordings = _expand(text, out)

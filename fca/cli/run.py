@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,14 +16,16 @@ from fca.plot import require_matplotlib
 
 if TYPE_CHECKING:
     from fca.blocks import Block, BlockSeparator, Signals
+    from fca.cli.inputs import Problem, Recording
+    from fca.cli.results import Results
     from fca.separator import Separator
 
 Settings = dict[str, Any]
 
 Inputs = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(
-        metavar="IN...",
+        metavar="[IN...]",
         help="Audio files, folders (searched with their subfolders), quoted patterns such as "
         "'rec/*.wav', or A.wav,B.wav,... for a recording with one file per microphone.",
         show_default=False,
@@ -64,6 +66,30 @@ Plot = Annotated[bool, typer.Option("--plot", help="Draw the spectrograms and ac
 Json = Annotated[
     bool,
     typer.Option("--json", help="Print what was done to standard output, a JSON line each."),
+]
+Manifest = Annotated[
+    Path | None,
+    typer.Option(
+        help="File that lists recordings: a Kaldi wav.scp, or a path a line.", show_default=False
+    ),
+]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        metavar="i/n",
+        help="Only the i-th of n shares of the recordings, i from 1, for job arrays such as "
+        "Slurm's: --shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT.",
+        show_default=False,
+    ),
+]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Work on a Ray cluster: its address, auto, or local for one in this process.",
+        show_default=False,
+    ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Do again what is already there.")]
 BlockSeconds = Annotated[
@@ -126,6 +152,49 @@ class Course:
 
 
 @dataclass(frozen=True)
+class Corpus:
+    """Which recordings are worked through, and where.
+
+    Attributes
+    ----------
+    inputs, out, file_per_channel
+        What :func:`fca.cli.inputs.collect` takes.
+    manifest : Path or None
+        Lists further recordings.
+    shard : str or None
+        Share i/n of them.
+    ray : str or None
+        Address of a cluster.
+    """
+
+    inputs: list[str] | None
+    out: Path
+    file_per_channel: bool = False
+    manifest: Path | None = None
+    shard: str | None = None
+    ray: str | None = None
+
+    def recordings(self) -> tuple[list[Recording], list[Problem]]:
+        """What is to be done, and what is wrong with the rest of the inputs.
+
+        Raises
+        ------
+        InputError
+            If nothing is named, or the manifest or the share is of no use.
+        """
+        from fca.cli.inputs import collect
+        from fca.cli.manifest import read_manifest, shard
+
+        listed = [] if self.manifest is None else read_manifest(self.manifest)
+        if not self.inputs and not listed:
+            raise InputError("name recordings, or a file that lists them: --manifest")
+        found, problems = collect(self.inputs or [], self.out, self.file_per_channel, listed)
+        if self.shard is None:
+            return found, problems
+        return shard(found, self.shard), problems if self.shard.startswith("1/") else []
+
+
+@dataclass(frozen=True)
 class Job:
     """One run of a command.
 
@@ -133,16 +202,16 @@ class Job:
     ----------
     kind : str
         What its records are called.
-    inputs, out, file_per_channel, audio_format, plot, as_json, overwrite
+    corpus : Corpus
+        Of which recordings, and where.
+    audio_format, plot, as_json, overwrite
         What the user asked for.
     course : Course
         How the recordings are gone through.
     """
 
     kind: str
-    inputs: list[str]
-    out: Path
-    file_per_channel: bool
+    corpus: Corpus
     audio_format: str
     plot: bool
     as_json: bool
@@ -170,12 +239,11 @@ class Job:
         device : str
             Where it is computed, which the results do not depend on.
         """
-        from fca.cli.inputs import collect
         from fca.cli.report import Report, separation_line
         from fca.cli.results import Results
 
         try:
-            recordings, problems = collect(self.inputs, self.out, self.file_per_channel)
+            recordings, problems = self.corpus.recordings()
             separator = _build(build, device=device, **options)
             self.course.build(separator)
             if self.plot:
@@ -187,7 +255,7 @@ class Job:
         settings = {**options, **chosen, **written}
         results = Results(
             self.kind,
-            self.out,
+            self.corpus.out,
             settings,
             signals,
             self.course,
@@ -198,10 +266,35 @@ class Job:
         with Report(self.as_json, len(recordings)) as report:
             for what, why in problems:
                 report.fail(what, why)
-            for recording in recordings:
-                work = partial(results.make, recording, separator, report.advance)
+            works: Iterable[tuple[Recording, Callable[[], Settings]]] = (
+                (recording, partial(results.make, recording, separator, report.advance))
+                for recording in recordings
+            )
+            if self.corpus.ray is not None:
+                works = _on_ray(self.corpus.ray, recordings, results, separator)
+            for recording, work in works:
                 report.run(recording, work, separation_line)
         raise typer.Exit(1 if report.n_failed else 0)
+
+
+def _on_ray(
+    address: str, recordings: list[Recording], results: Results, separator: Separator
+) -> Iterator[tuple[Recording, Callable[[], Settings]]]:
+    """Outcomes of the recordings; a cluster that cannot be reached is an error of usage."""
+    from fca.cli.cluster import work_through
+
+    try:
+        yield from work_through(address, recordings, partial(_make, results, separator))
+    except InputError as error:
+        raise typer.BadParameter(str(error), param_hint="--ray") from None
+
+
+def _make(results: Results, separator: Separator, recording: Recording) -> Settings:
+    """Record of a recording that a worker separates, in one thread."""
+    import torch
+
+    torch.set_num_threads(1)
+    return results.make(recording, separator, lambda progress: None)
 
 
 def parse_options(texts: list[str]) -> Settings:

@@ -9,6 +9,7 @@ import typer
 
 from fca.cli.run import (
     BlockSeconds,
+    Corpus,
     Course,
     Dereverberate,
     Device,
@@ -18,11 +19,14 @@ from fca.cli.run import (
     Iterations,
     Job,
     Json,
+    Manifest,
     Out,
     Overwrite,
     Plot,
+    Ray,
     ReferenceChannel,
     Seed,
+    Shard,
     parse_options,
 )
 
@@ -110,8 +114,11 @@ Residual = Annotated[
 
 
 def separate(
-    inputs: Inputs,
     out: Out,
+    inputs: Inputs = None,
+    manifest: Manifest = None,
+    shard: Shard = None,
+    ray: Ray = None,
     file_per_channel: FilePerChannel = False,
     method: MethodName = None,
     sources: Sources = "2",
@@ -172,9 +179,8 @@ def separate(
     if target is not None and rttm is None:
         raise typer.BadParameter("a target needs --rttm", param_hint="--target")
     course = Course(block, sources == AUTO, diarize=rttm is None, rttm=rttm, target=target)
-    job = Job(
-        "separation", inputs, out, file_per_channel, audio_format, plot, as_json, overwrite, course
-    )
+    corpus = Corpus(inputs, out, file_per_channel, manifest, shard, ray)
+    job = Job("separation", corpus, audio_format, plot, as_json, overwrite, course)
     written = {"images": images, "residual": residual, "rttm": rttm and str(rttm.resolve())}
     job.run(_separator, chosen, signals, {**written, "target": target}, device)
 

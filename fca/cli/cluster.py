@@ -1,0 +1,99 @@
+"""Working through recordings on a Ray cluster (``pip install 'fca[ray]'``).
+
+Ray Data hands the recordings out one by one, and hands one out again whose worker died. As results
+appear under their names when they are complete, and are skipped where they are, nothing is lost and
+nothing is done twice.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from fca.errors import InputError
+
+if TYPE_CHECKING:
+    from fca.cli.inputs import Recording
+
+Record = dict[str, Any]
+LOCAL = "local"
+
+
+def work_through(
+    address: str, recordings: Sequence[Recording], work: Callable[[Recording], Record]
+) -> Iterator[tuple[Recording, Callable[[], Record]]]:
+    """Do the work on every recording somewhere in a cluster.
+
+    Parameters
+    ----------
+    address : str
+        Of the cluster, as ``ray start --head`` tells it; "auto" finds the one of this machine, and
+        "local" starts one in this process.
+    recordings : sequence of Recording
+        Their files, and those that are written, must be seen by all machines.
+    work : callable
+        Gives the record of a recording.
+
+    Yields
+    ------
+    Recording, and a callable that gives its record, or raises what went wrong
+        As they are finished.
+
+    Raises
+    ------
+    InputError
+        If ray is not installed, or there is no cluster at the address.
+    """
+    ray = _connect(address)
+    try:
+        items = [{"index": index} for index in range(len(recordings))]
+        dataset = ray.data.from_items(items, override_num_blocks=len(items))
+        outcomes = dataset.map(_task(recordings, work), num_cpus=1)
+        for row in outcomes.iter_rows():
+            yield recordings[row["index"]], partial(_outcome, row)
+    finally:
+        ray.shutdown()
+
+
+def _task(
+    recordings: Sequence[Recording], work: Callable[[Recording], Record]
+) -> Callable[[Record], Record]:
+    """What a worker does with a row; failures come back as text, so that they are not repeated."""
+
+    def run(row: Record) -> Record:
+        try:
+            record = work(recordings[int(row["index"])])
+        except (InputError, OSError, RuntimeError) as error:
+            return {"index": row["index"], "outcome": "{}", "problem": str(error)}
+        return {"index": row["index"], "outcome": json.dumps(record), "problem": ""}
+
+    return run
+
+
+def _outcome(row: Record) -> Record:
+    if row["problem"]:
+        raise InputError(row["problem"])
+    record: Record = json.loads(row["outcome"])
+    return record
+
+
+def _connect(address: str) -> Any:
+    try:
+        import ray
+        import ray.data
+    except ImportError:
+        raise InputError("--ray needs ray: pip install 'fca[ray]'") from None
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address == LOCAL:
+        options["include_dashboard"] = False
+    try:
+        ray.init(address=address, **options)
+    except (ConnectionError, ValueError) as error:
+        raise InputError(f"no Ray cluster at {address!r}: {error}") from None
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    return ray

@@ -1,0 +1,119 @@
+"""The page, in a browser where there is one."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import RATE, MixtureMaker
+from typer.testing import CliRunner
+
+from fca import audio
+from fca.cli import app
+from fca.demo import separate_files
+from fca.errors import InputError
+
+WAIT = 300
+"""Seconds until a browser on a busy machine must have answered."""
+
+
+@pytest.fixture
+def wav(tmp_path: Path, make_mixture: MixtureMaker) -> Path:
+    recording = make_mixture(2, 2, seconds=1.0).mixture.astype(np.float32)
+    audio.write(tmp_path / "talk.wav", recording, RATE)
+    return tmp_path / "talk.wav"
+
+
+class TestWhatTheButtonDoes:
+    def test_talkers_picture_and_summary(self, tmp_path: Path, wav: Path) -> None:
+        told: list[tuple[float, str]] = []
+        out = tmp_path / "out"
+        out.mkdir()
+        paths, picture, summary = separate_files(
+            [wav], "auxiva", 2, out, lambda *news: told.append(news)
+        )
+        recording, _ = audio.read(wav)
+        assert all(audio.read(path)[0].shape == (1, RATE) for path in paths)
+        assert picture.read_bytes().startswith(b"\x89PNG")
+        assert summary.startswith("2 talkers from 2 channels, 1.0 s")
+        assert told[-1] == (1.0, "drawing")
+        assert [share for share, _ in told] == sorted(share for share, _ in told)
+        total = sum(audio.read(path)[0][0] for path in paths)
+        # As many outputs as microphones leave nothing but the mean.
+        np.testing.assert_allclose(total, recording[0] - recording[0].mean(), atol=1e-5)
+
+    def test_files_of_one_channel_are_one_recording(self, tmp_path: Path, wav: Path) -> None:
+        recording, _ = audio.read(wav)
+        files = [tmp_path / f"{n}.wav" for n in range(2)]
+        for file, channel in zip(files, recording, strict=True):
+            audio.write(file, channel, RATE)
+        _, _, summary = separate_files(files, "auxiva", 2, tmp_path, lambda *_: None)
+        assert "from 2 channels" in summary
+
+    def test_what_cannot_be_separated(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="drop a recording"):
+            separate_files([], "auxiva", 2, tmp_path, lambda *_: None)
+
+
+def test_without_gradio_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    result = CliRunner().invoke(app, ["demo", "--no-open"])
+    assert result.exit_code == 1
+    assert "pip install 'fca[demo]'" in result.stderr
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    """Headless Chromium."""
+    webdriver = pytest.importorskip("selenium.webdriver")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.skip("no Chromium with its driver is installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in ("--headless=new", "--no-sandbox", "--window-size=1100,1600"):
+        options.add_argument(argument)
+    service = webdriver.ChromeService(driver)
+    chrome = webdriver.Chrome(options=options, service=service)
+    yield chrome
+    chrome.quit()
+
+
+def test_as_a_new_user_would(browser: Any, wav: Path, tmp_path: Path) -> None:
+    """An unfinished start gets a message; a recording gets a player for each talker."""
+    pytest.importorskip("gradio")
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    from fca.demo import build_page
+
+    def text(selector: str) -> str:
+        return " ".join(e.text for e in browser.find_elements(By.CSS_SELECTOR, selector))
+
+    page = build_page()
+    _, address, _ = page.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
+    try:
+        wait = WebDriverWait(browser, WAIT)
+        browser.get(address)
+        wait.until(lambda b: b.find_elements(By.ID, "separate")).pop().click()
+        wait.until(lambda _: "drop a recording first" in text("body"))
+        browser.find_element(By.CSS_SELECTOR, "input[type=file]").send_keys(str(wav))
+        wait.until(lambda _: "talk.wav" in text("body").replace("\n", ""))
+        browser.find_element(By.ID, "separate").click()
+        wait.until(lambda _: "2 talkers from 2 channels" in text("#status"))
+        wait.until(lambda b: len(b.find_elements(By.CSS_SELECTOR, "#talker2 audio")) == 1)
+        assert not browser.find_elements(By.CSS_SELECTOR, "#talker3 audio")
+        wait.until(lambda _: picture_width(browser) > 500)
+    finally:
+        page.close()
+
+
+def picture_width(browser: Any) -> int:
+    script = "const i = document.querySelector('#picture img'); return i ? i.naturalWidth : 0"
+    return int(browser.execute_script(script))
