@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from fca.errors import InputError
 from fca.separator import Separator
 from recipes import config
-from recipes.benchmark import common, data, quality, speed
+from recipes.benchmark import (
+    __main__,
+    ceilings,
+    common,
+    data,
+    figure,
+    quality,
+    scoring,
+    speed,
+    tables,
+)
 
 SPEECH = Path(__file__).parent / "data"
 RATE = 16000
@@ -91,23 +105,159 @@ def test_quality_table_of_a_method_and_a_peer(built: Path, tmp_path: Path) -> No
     overrides = [f"quality.variants.{names[0]}={short}", f"quality.peers.{names[1]}={short}"]
     # In single precision the peer may break off on a clip of two seconds.
     overrides.append(f"quality.peers.{names[1]}.dtype=complex128")
-    chosen = common.settings("quality", None, True, overrides)
+    chosen = common.settings("quality", None, False, overrides)
     competitors = common.entries(chosen, names)
-    assert [entry.name for entry in competitors] == names
+    assert [(entry.name, entry.kind) for entry in competitors] == [
+        (names[0], "method"),
+        (names[1], "peer"),
+    ]
     assert all(entry.options["n_iter"] == 5 for entry in competitors)
     items = data.load(built)[2:]
     log = common.Log(tmp_path / "scores.jsonl")
+    version, terms = common.code_version(), scoring.Terms()
     rows = [
-        log.add(quality._key(e, i, 0), quality.score(e, i, 0)) for e in competitors for i in items
+        log.add(quality._key(e, i, terms, version), scoring.score(e, i, terms))
+        for i in items
+        for e in competitors
     ]
     assert all(np.isfinite(row["improvement"]["sdr"]).all() for row in rows)
-    resumed = quality.run(competitors, items, common.Log(log.path), seed=0, jobs=1, threads=1)
+    assert all(row["seconds"] > 0 for row in rows)
+    resumed = quality.run(competitors, items, common.Log(log.path), terms)
     assert resumed == rows
-    text = quality.table(rows, competitors)
+    assert log.find(quality._key(competitors[0], items[0], terms, "other code")) is None
+    text = tables.table(rows, competitors, yardstick=names[0])
     assert "### measured_binaural (1 mixtures)" in text
     assert all(f"| {name} |" in text for name in names)
+    gain = np.mean(rows[1]["improvement"]["si_sdr"]) - np.mean(rows[0]["improvement"]["si_sdr"])
+    assert f"| {gain:.2f} ± nan |" in text
+    assert tables.failures(rows) == ""
     with pytest.raises(InputError, match="no entry"):
         common.entries(chosen, ["auxiliary"])
+
+
+def test_items_of_a_configuration(built: Path) -> None:
+    items = data.load(built)
+    assert [i.id for i in quality.select(items, {"items": 1})] == [items[0].id, items[2].id]
+    chosen = {"items": 9, "conditions": ["two_talkers"]}
+    assert quality.select(items, chosen) == items[:2]
+    with pytest.raises(InputError, match="no mixtures"):
+        quality.select(items, {"items": 9, "conditions": ["four_talkers"]})
+
+
+class Dying(common.Entry):
+    """An entry whose process dies."""
+
+    def separate_item(self, item: data.Item, seed: int) -> np.ndarray:
+        os._exit(1)
+
+
+class Weak(common.Entry):
+    """An entry that raises, or never ends."""
+
+    def separate_item(self, item: data.Item, seed: int) -> np.ndarray:
+        while self.method == "endless":
+            pass
+        raise FloatingPointError("singular\nmatrix")
+
+
+def test_who_breaks_off_loses_the_mixture_and_the_rest_goes_on(built: Path, tmp_path: Path) -> None:
+    item = data.load(built)[0]
+    weak = scoring.score(Weak("weak", "raises", "ceiling"), item, scoring.Terms())
+    assert weak["error"] == "FloatingPointError: singular matrix"
+    endless = scoring.score(
+        Weak("endless", "endless", "ceiling"), item, scoring.Terms(timeout=0.05)
+    )
+    assert endless["error"].startswith("TimeoutError")
+    competitors = [
+        Dying("dying", "dies", "ceiling"),
+        common.Entry("mask", "ideal ratio mask", "ceiling"),
+    ]
+    log = common.Log(tmp_path / "scores.jsonl")
+    rows = quality.run(competitors, [item], log, scoring.Terms())
+    assert [row.get("error") for row in rows] == ["the process died", None]
+    assert rows[0]["improvement"]["sdr"] == ["-inf", "-inf"]
+    text = tables.table(rows, competitors)
+    assert "| dying | nan ± nan (1 left out) |" in text
+    assert "- dying, two_talkers_0000: the process died" in tables.failures(rows)
+
+
+def test_ceilings_know_the_talkers(built: Path) -> None:
+    item = data.load(built)[0]
+    quick = {
+        "mask": common.Entry("mask", "ideal ratio mask", "ceiling", {"n_fft": 512}),
+        "diagonal": common.Entry("diagonal", "wiener", "ceiling", {"n_fft": 512}),
+        "full": common.Entry("full", "wiener", "ceiling", {"n_fft": 512, "spatial": "full rank"}),
+    }
+    for entry in quick.values():
+        row = scoring.score(entry, item, scoring.Terms())
+        assert row["seconds"] is None  # a ceiling's time says nothing
+        assert np.mean(row["improvement"]["sdr"]) > 8, entry.name
+    with pytest.raises(InputError, match="no spatial model"):
+        ceilings.wiener(item, spatial="rank-1")
+    chosen = common.settings("quality", None, False, [])
+    configured = common.entries(chosen)
+    assert sum(entry.kind == "ceiling" for entry in configured) == 5
+    assert chosen["yardstick"] in {entry.name for entry in configured}
+
+
+def test_figure_has_a_labelled_point_per_method(tmp_path: Path) -> None:
+    rows = [
+        {
+            "entry": name,
+            "condition": "two_talkers",
+            "item": str(k),
+            "duration": 2.0,
+            "seconds": seconds,
+            "improvement": {"sdr": [gain, gain + k]},
+        }
+        for name, seconds, gain in (("a", 1.0, 10), ("b", 8.0, 10), ("mask", None, 13))
+        for k in range(3)
+    ]
+    rows.append({**rows[0], "entry": "lost", "improvement": {"sdr": ["-inf", "-inf"]}})
+    kinds = {"a": "method", "b": "peer", "mask": "ceiling", "lost": "peer"}
+    facts = {"set": "x", "date": "today", "processor": "any", "seed": 0, "threads": 1}
+    results = {
+        "surroundings": facts,
+        "entries": {name: {"kind": kind} for name, kind in kinds.items()},
+        "rows": rows,
+    }
+    (tmp_path / "quality.json").write_text(json.dumps(results))
+    found = figure.points(results, "two_talkers")
+    assert [(p.name, p.factor) for p in found[:2]] == [("a", 0.5), ("b", 4.0)]
+    assert [p.name for p in found] == ["a", "b", "mask"]
+    outputs = [tmp_path / "f.svg", tmp_path / "f.png"]
+    figure.make(tmp_path / "quality.json", outputs)
+    text = outputs[0].read_text()
+    assert all(f">{name}</text>" in text for name in ("a", "b", "mask"))
+    assert outputs[1].read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(InputError, match="no condition"):
+        figure.make(tmp_path / "quality.json", outputs, "four_talkers")
+    with pytest.raises(InputError, match="no results"):
+        figure.make(tmp_path / "nowhere.json", outputs)
+
+
+def test_one_command_makes_mixtures_table_and_figure(tmp_path: Path) -> None:
+    arguments = ["-o", str(tmp_path), "--quick", "--set", "quality.items=1"]
+    arguments += ["--set", "quality.conditions=[two_talkers]", "--only", "ideal ratio mask"]
+    app = typer.Typer()
+    app.command()(__main__.main)
+    for _ in range(2):  # the second run finds everything done
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+    assert "| ideal ratio mask |" in (tmp_path / "quality.md").read_text()
+    content = json.loads((tmp_path / "quality.json").read_text())
+    assert len(content["rows"]) == len((tmp_path / "scores.jsonl").read_text().splitlines()) == 1
+    assert content["surroundings"]["code"] == common.code_version()
+    assert (tmp_path / "figure.svg").is_file()
+
+
+def test_the_full_set_is_as_large_as_it_says() -> None:
+    kinds = data.conditions("full")
+    assert kinds["two_talkers"].count >= 100
+    assert kinds["three_talkers"].count >= 50
+    assert {kind.mics for kind in kinds.values()} == {2, 4, 6, 8}
+    assert kinds["three_talkers_unequal_levels"].talkers == 3
+    assert list(kinds["three_talkers_unequal_levels"].level_db) == [-10, 10]
 
 
 @pytest.mark.parametrize("recipe", ["reverberation", "motion"])
@@ -125,7 +275,7 @@ def test_other_recipes_use_the_benchmark(recipe: str, built: Path, tmp_path: Pat
         assert Separator(entry.method, 2, **options).method.n_iter == entry.options["n_iter"]
     reference = chosen.get("reference", "images")
     short = replace(competitors[-1], options={**competitors[-1].options, "n_iter": 1})
-    row = quality.score(short, data.load(built)[0], 0, reference)
+    row = scoring.score(short, data.load(built)[0], scoring.Terms(reference=reference))
     assert np.isfinite(row["improvement"]["sdr"]).all()
 
 

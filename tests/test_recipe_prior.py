@@ -22,6 +22,7 @@ from fca.simulate import Mixture
 from fca.simulated import Item
 from fca.stft import STFT
 from recipes import config, optim, training
+from recipes.benchmark import ceilings
 from recipes.prior import data, evaluate, report, train
 from recipes.prior.data import Augmentation, Corpus, Excerpts
 
@@ -236,8 +237,8 @@ def test_ceiling_orders_the_psd_estimates(
         audio.write(tmp_path / f"{name}.wav", part.reshape(-1, part.shape[-1]), 16000)
     item = Item(tmp_path, {"id": "a", "talkers": [0, 0], "sample_rate": 16000})
     stft = STFT(512, 128)
-    spatial = evaluate.jointly_diagonal
-    estimates = (evaluate.true_power, evaluate.nmf(1), torch.ones_like)
+    spatial = ceilings.jointly_diagonal
+    estimates = (ceilings.true_power, evaluate.nmf(1), torch.ones_like)
     scores = [float(evaluate.ceiling(item, e, stft, spatial).mean()) for e in estimates]
     assert scores == sorted(scores, reverse=True)
     assert scores[0] > 8

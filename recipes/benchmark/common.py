@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -17,13 +18,16 @@ import typer
 from numpy.typing import NDArray
 
 from fca.errors import InputError
+from fca.evaluation import finite_json
 from fca.files import write_json, write_text
 from fca.report import table as markdown
+from fca.simulated import Item
 from recipes.config import load
 
 __all__ = [
     "Entry",
     "Log",
+    "code_version",
     "describe",
     "entries",
     "markdown",
@@ -34,6 +38,7 @@ __all__ = [
     "write_text",
 ]
 
+ROOT = Path(__file__).parents[2]
 CONFIG = Path(__file__).with_name("config.yaml")
 QUICK = Path(__file__).with_name("quick.yaml")
 PACKAGES = (
@@ -55,26 +60,30 @@ Override = Annotated[list[str] | None, typer.Option("--set", help="key=value in 
 Only = Annotated[list[str] | None, typer.Option(help="only this entry; repeat for more")]
 
 
+KINDS = ("method", "peer", "ceiling", "network")
+
+
 @dataclass(frozen=True)
 class Entry:
-    """One competitor: a method of this toolkit, or a peer's, with its options.
+    """One competitor with its options.
 
     Attributes
     ----------
     name : as it stands in the tables
-    method : a row of :data:`fca.methods.METHODS`, or of `peers.PEERS` if `peer`
-    peer : whether another toolkit runs
+    method : a row of :data:`fca.methods.METHODS`, of `peers.PEERS` or of `ceilings.CEILINGS`
+    kind : "method" of this toolkit, "peer" of another, "ceiling" that knows the talkers, or
+        "network" that was trained with them
     options : keyword arguments of the separation
     """
 
     name: str
     method: str
-    peer: bool = False
+    kind: str = "method"
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def separate(self, mixture: Waveform, rate: int, n_sources: int, seed: int) -> Waveform:
         """Sources (n_sources, samples) at the first channel of a mixture (channels, samples)."""
-        if self.peer:
+        if self.kind == "peer":
             from recipes.benchmark.peers import PEERS
 
             peer = PEERS[self.method]
@@ -85,6 +94,14 @@ class Entry:
         sources: Waveform = separator(mixture, rate).sources.numpy()
         return sources
 
+    def separate_item(self, item: Item, seed: int) -> Waveform:
+        """Sources of a mixture of a set, whose talkers ceilings may look at."""
+        if self.kind == "ceiling":
+            from recipes.benchmark.ceilings import CEILINGS
+
+            return CEILINGS[self.method](item, **self.options)
+        return self.separate(item.read("mixture"), item.sample_rate, item.n_talkers, seed)
+
 
 def settings(section: str, config: Path | None, quick: bool, overrides: list[str]) -> Settings:
     """One section of a configuration: the full one, the quick one, or the user's own."""
@@ -94,7 +111,7 @@ def settings(section: str, config: Path | None, quick: bool, overrides: list[str
 
 
 def entries(config: Mapping[str, Any], only: Sequence[str] = ()) -> list[Entry]:
-    """Every method of the toolkit, its configured variants, and the configured peers.
+    """Every method of the toolkit, and the configured variants, peers and ceilings.
 
     Raises
     ------
@@ -110,16 +127,36 @@ def entries(config: Mapping[str, Any], only: Sequence[str] = ()) -> list[Entry]:
         if left_out != "all" and name not in left_out and not row.needs_weights
     }
     ours |= config.get("variants") or {}
+    sections = {"method": ours, "peer": config.get("peers"), "ceiling": config.get("ceilings")}
     found = [
-        Entry(name, options.pop("method", name), False, options)
-        for name, options in ((name, dict(options or {})) for name, options in ours.items())
+        _entry(name, kind, dict(options or {}))
+        for kind, section in sections.items()
+        for name, options in (section or {}).items()
     ]
-    peers = config.get("peers") or {}
-    found += [Entry(name, name, True, options or {}) for name, options in peers.items()]
     unknown = set(only) - {entry.name for entry in found}
     if unknown:
         raise InputError(f"no entry {sorted(unknown)}; there are {[e.name for e in found]}")
     return [entry for entry in found if not only or entry.name in only]
+
+
+def _entry(name: str, kind: str, options: Settings) -> Entry:
+    return Entry(name, options.pop("method", name), kind, options)
+
+
+def code_version() -> str:
+    """Hash of everything that scores depend on: numerics, weights, recipe, other toolkits.
+
+    Results of one version of the code are never taken for those of another.
+    """
+    files = [p for p in (ROOT / "fca").rglob("*.py") if "cli" not in p.parts]
+    files += [p for p in (ROOT / "pretrained").rglob("*") if p.suffix in (".json", ".safetensors")]
+    files += [Path(__file__).with_name(f"{name}.py") for name in ("ceilings", "common", "peers")]
+    files += [Path(__file__).with_name("scoring.py")]
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes())
+    digest.update(json.dumps({name: _version(name) for name in PACKAGES}).encode())
+    return digest.hexdigest()[:12]
 
 
 class Log:
@@ -143,7 +180,7 @@ class Log:
 
     def add(self, key: Settings, result: Settings) -> Settings:
         """Keep a result; returns it with its key."""
-        row = {"key": key, **result}
+        row: Settings = finite_json({"key": key, **result})
         self.rows[self._name(key)] = row
         with self.path.open("a") as file:
             file.write(json.dumps(row) + "\n")

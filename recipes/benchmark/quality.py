@@ -5,25 +5,24 @@
 The reference is the image at the first microphone, or what `quality.reference` of the configuration
 names: `early` is the image without late reverberation.
 
-Scores are appended to OUT/scores.jsonl as they come, and a rerun continues there; then
-OUT/quality.md and OUT/quality.json are written.
+Scores are appended to OUT/scores.jsonl as they come, and a rerun of the same code continues there;
+then OUT/quality.md and OUT/quality.json are written.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import time
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 
 from fca.errors import InputError
-from fca.metrics import Summary, evaluate, summarise
+from fca.files import write_text
 from fca.simulated import Item, load
 from recipes.benchmark.common import (
     Entry,
@@ -33,109 +32,136 @@ from recipes.benchmark.common import (
     Quick,
     Settings,
     UserConfig,
+    code_version,
     describe,
     entries,
-    markdown,
     settings,
     surroundings,
     thread_environment,
-    write_json,
-    write_text,
 )
+from recipes.benchmark.scoring import REFERENCES, Terms, lost, score
+from recipes.benchmark.tables import compact, failures, table
 
-REFERENCES = {"images": "reverberant images", "early": "early images (50 ms)"}
-METRICS = {"sdr": "SDRi", "sir": "SIRi", "si_sdr": "SI-SDRi"}
-
-
-def score(entry: Entry, item: Item, seed: int, reference: str = "images") -> Settings:
-    """Separate one mixture and score it against a part of the item at channel 0.
-
-    A source that came out NaN or infinite counts as silent, as do all of a run that broke off on
-    a singular matrix.
-    """
-    mixture, references = item.read("mixture"), item.read(reference)[:, 0]
-    began = time.perf_counter()
-    try:
-        estimates = entry.separate(mixture, item.sample_rate, item.n_talkers, seed)
-    except np.linalg.LinAlgError:
-        estimates = np.zeros_like(references)
-    seconds = time.perf_counter() - began
-    finite = np.isfinite(estimates).all(axis=-1, keepdims=True)
-    estimates = np.where(finite, estimates, 0)
-    scores = evaluate(
-        references, estimates, item.sample_rate, mixture=mixture[0], metrics=list(METRICS)
-    )
-    return {
-        "entry": entry.name,
-        "condition": item.condition,
-        "duration": mixture.shape[-1] / item.sample_rate,
-        "seconds": seconds,
-        "improvement": {name: values.tolist() for name, values in scores.improvement.items()},
-    }
+Task = tuple[Settings, Entry, Item]
 
 
 def run(
     competitors: list[Entry],
     items: list[Item],
     log: Log,
+    terms: Terms,
     *,
-    seed: int,
-    jobs: int,
-    threads: int,
-    reference: str = "images",
+    jobs: int = 1,
+    threads: int = 1,
 ) -> list[Settings]:
-    """Results of all competitors on all items; those in the log already are taken from there."""
-    wanted = [
-        (_key(entry, item, seed, reference), entry, item) for entry in competitors for item in items
-    ]
+    """Results of all competitors on all items; those in the log already are taken from there.
+
+    Entries take turns on each mixture, so that all meet the machine in the same state.
+    """
+    version = code_version()
+    wanted = [(_key(e, item, terms, version), e, item) for item in items for e in competitors]
     os.environ.update(thread_environment(threads))  # inherited by processes that start afresh
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context) as pool:
-        tasks = {
-            pool.submit(score, entry, item, seed, reference): key
-            for key, entry, item in wanted
-            if log.find(key) is None
-        }
-        for task in as_completed(tasks):
-            log.add(tasks[task], task.result())
+    missing = [task for task in wanted if log.find(task[0]) is None]
+    unfinished = _submit(missing, log, jobs, terms)
+    while unfinished:  # a process died: those that may have been in it go one by one
+        suspects, rest = unfinished[: jobs + 1], unfinished[jobs + 1 :]
+        for task in suspects:
+            if _submit([task], log, 1, terms):
+                log.add(task[0], lost(task[1], task[2], "the process died"))
+        unfinished = _submit(rest, log, jobs, terms)
     return [row for key, _, _ in wanted if (row := log.find(key)) is not None]
 
 
-def _key(entry: Entry, item: Item, seed: int, reference: str = "images") -> Settings:
+def _submit(tasks: list[Task], log: Log, jobs: int, terms: Terms) -> list[Task]:
+    """Score in parallel; returns, in order, the tasks without result because a process died."""
+    if not tasks:
+        return []
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, context) as pool:
+        futures = {pool.submit(score, e, item, terms): (k, e, item) for k, e, item in tasks}
+        for future in as_completed(futures):
+            if not isinstance(future.exception(), BrokenProcessPool):
+                log.add(futures[future][0], future.result())
+    return [t for f, t in futures.items() if isinstance(f.exception(), BrokenProcessPool)]
+
+
+def _key(entry: Entry, item: Item, terms: Terms, version: str) -> Settings:
     """What a score belongs to."""
-    other = {} if reference == "images" else {"reference": reference}
     return {
-        **other,
         "entry": entry.name,
+        "method": entry.method,
         "options": dict(entry.options),
         "item": item.id,
         "made": item.row["recipe"],
-        "seed": seed,
+        "seed": terms.seed,
+        "reference": terms.reference,
+        "code": version,
     }
 
 
-def table(rows: list[Settings], competitors: list[Entry]) -> str:
-    """One Markdown table per condition: mean and 95 % interval, and the real-time factor."""
-    parts = []
-    for condition in dict.fromkeys(row["condition"] for row in rows):
-        chosen = [row for row in rows if row["condition"] == condition]
-        lines = [_line(entry.name, chosen) for entry in competitors]
-        count = len({row["key"]["item"] for row in chosen})
-        header = ["", *METRICS.values(), "RTF"]
-        parts.append(f"### {condition} ({count} mixtures)\n\n{markdown(header, lines)}")
-    return "\n".join(parts)
+def select(items: Sequence[Item], chosen: Settings) -> list[Item]:
+    """The items of a configuration: so many of each condition, of some conditions or of all.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    """
+    wanted = chosen.get("conditions")
+    found = [
+        item
+        for item in items
+        if item.row["recipe"]["index"] < chosen["items"]
+        and (wanted is None or item.condition in wanted)
+    ]
+    if not found:
+        raise InputError(f"no mixtures of {wanted or 'any condition'} in the set")
+    return found
 
 
-def _line(name: str, rows: Iterable[Settings]) -> list[str]:
-    rows = [row for row in rows if row["entry"] == name]
-    summaries = [summarise([row["improvement"][metric] for row in rows]) for metric in METRICS]
-    factor = np.mean([row["seconds"] / row["duration"] for row in rows])
-    return [name, *map(_cell, summaries), f"{factor:.2f}"]
+def measure(
+    folder: Path,
+    output: Path,
+    chosen: Settings,
+    only: Sequence[str] = (),
+    *,
+    seed: int = 0,
+    jobs: int = 1,
+    threads: int = 1,
+    echo: Callable[[str], None] = typer.echo,
+) -> None:
+    """Score the entries of a configuration on a set and write its tables."""
+    competitors = entries(chosen, only)
+    items = select(load(folder), chosen)
+    terms = Terms(seed, chosen.get("reference", "images"), chosen.get("timeout", 900))
+    log = Log(output / "scores.jsonl")
+    rows = run(competitors, items, log, terms, jobs=jobs, threads=threads)
+    facts = surroundings() | {
+        "code": code_version(),
+        "set": folder.name,
+        "seed": seed,
+        "reference": terms.reference,
+        "threads": threads,
+        "jobs": jobs,
+    }
+    yardstick = chosen.get("yardstick")
+    text = _caption(facts, yardstick) + table(rows, competitors, yardstick) + failures(rows)
+    write_text(output / "quality.md", text)
+    write_text(output / "quality.json", compact(facts, competitors, rows))
+    echo(text)
 
 
-def _cell(summary: Summary) -> str:
-    lost = f" ({summary.excluded} left out)" if summary.excluded else ""
-    return f"{summary}{lost}"
+def _caption(facts: Settings, yardstick: str | None) -> str:
+    compared = f" Last column: SI-SDR over that of {yardstick} on the same mixtures."
+    return (
+        f"# Separation quality on `{facts['set']}`\n\n"
+        f"Improvement over the mixture (dB) against {REFERENCES[facts['reference']]} at the first "
+        "microphone: mean over mixtures ± 95 % confidence interval. RTF is the time taken over the "
+        f"mixture's duration with {facts['threads']} thread(s), {facts['jobs']} at a time; seed "
+        f"{facts['seed']}. Ceilings, without RTF, know the talkers' spectra."
+        f"{compared if yardstick else ''}\n"
+        f"{describe(facts)} Code {facts['code']}.\n\n"
+    )
 
 
 def main(
@@ -149,29 +175,13 @@ def main(
     jobs: int = 1,
     threads: int = 1,
 ) -> None:
-    """Score every method and peer on an evaluation set."""
+    """Score every method, peer and ceiling on an evaluation set."""
     try:
         chosen = settings("quality", config, quick, override or [])
-        competitors = entries(chosen, only or [])
-        items = load(folder)
+        measure(folder, output, chosen, only or [], seed=seed, jobs=jobs, threads=threads)
     except InputError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
-    items = [item for item in items if item.row["recipe"]["index"] < chosen["items"]]
-    log = Log(output / "scores.jsonl")
-    reference = chosen.get("reference", "images")
-    rows = run(competitors, items, log, seed=seed, jobs=jobs, threads=threads, reference=reference)
-    facts = surroundings() | {"set": folder.name, "seed": seed, "threads": threads}
-    text = (
-        f"# Separation quality on `{folder.name}`\n\n"
-        f"Improvement over the mixture (dB) against {REFERENCES[reference]} at the first "
-        "microphone: mean over mixtures ± 95 % confidence interval. RTF is the time taken over the "
-        f"mixture's duration with {threads} thread(s), {jobs} at a time; seed {seed}.\n"
-        f"{describe(facts)}\n\n{table(rows, competitors)}"
-    )
-    write_text(output / "quality.md", text)
-    write_json(output / "quality.json", {"surroundings": facts, "rows": rows})
-    typer.echo(text)
 
 
 if __name__ == "__main__":

@@ -143,11 +143,11 @@ def matches(chosen: Settings, only: Sequence[str]) -> list[Match]:
     from recipes.benchmark.peers import PEERS
 
     found = entries(chosen)
-    peers = [entry for entry in found if entry.peer]
+    peers = [entry for entry in found if entry.kind == "peer"]
     pairs = [
         Match(e, [p for p in peers if PEERS[p.method].counterpart == e.method])
         for e in found
-        if not e.peer
+        if e.kind == "method"
     ]
     return [m for m in pairs if m.peers and (not only or m.ours.name in only)]
 

@@ -10,37 +10,35 @@ beside the same with the true powers and with NMF fitted to them.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 import typer
 from torch import Tensor
 
 from fca.errors import InputError
-from fca.inference.iterate import iterate
 from fca.metrics import evaluate, summarise
-from fca.model import Model
 from fca.prior import SpeechPrior
 from fca.prior.model import itakura_saito
 from fca.simulated import Item
 from fca.simulated import load as load_set
-from fca.source import NMF, Fixed, Stack, Stationary
-from fca.spatial import FullRank, JointlyDiagonal, SpatialModel
+from fca.source import NMF
 from fca.stft import STFT
+from recipes.benchmark.ceilings import (
+    PsdEstimate,
+    SpatialChoice,
+    full_rank,
+    jointly_diagonal,
+    oracle_filter,
+    true_power,
+)
 from recipes.prior.data import Augmentation, Corpus, Excerpts, load_responses
 
-SpatialChoice = Callable[[Tensor, int], SpatialModel]
-PsdEstimate = Callable[[Tensor], Tensor]
-N_ITER = 30
 NMF_BASES = (8, 16, 32)
 N_FULL_RANK = 4
 KINDS = {"dry": Augmentation(), "reverberant": Augmentation(reverberant=1.0)}
-BACKGROUND_DB = -30.0
-"""Level that the stationary background starts with, relative to the mixture."""
 
 
 @torch.no_grad()
@@ -58,40 +56,12 @@ def fit_of_prior(prior: SpeechPrior, waves: Tensor) -> dict[str, float]:
     }
 
 
-def jointly_diagonal(mixture: Tensor, n_sources: int) -> SpatialModel:
-    """Q = I and equal gains: with true PSDs any start will do."""
-    batch, n_freq, n_channels, _ = mixture.shape
-    eye = torch.eye(n_channels, dtype=mixture.dtype).expand(batch, n_freq, -1, -1)
-    gains = mixture.real.new_ones(batch, n_freq, n_sources, n_channels)
-    return JointlyDiagonal(mixture, eye, gains)
-
-
-def full_rank(mixture: Tensor, n_sources: int) -> SpatialModel:
-    """H = I for every source."""
-    batch, n_freq, n_channels, _ = mixture.shape
-    eye = torch.eye(n_channels, dtype=mixture.dtype)
-    return FullRank(mixture, eye.expand(batch, n_freq, n_sources, -1, -1))
-
-
-@torch.no_grad()
 def ceiling(item: Item, estimate: PsdEstimate, stft: STFT, spatial: SpatialChoice) -> Any:
     """SDR improvement (talkers,) with PSDs estimated from the true image powers (N, F, T)."""
-    images = torch.from_numpy(np.ascontiguousarray(item.read("images")))
-    waves = torch.from_numpy(np.ascontiguousarray(item.read("mixture")))
-    scale = waves.square().mean().sqrt()
-    mixture = stft.analyse(waves / scale).transpose(0, 1)[None]
-    power = stft.analyse(images / scale).abs().square().mean(1)
-    psd = estimate(power).transpose(0, 1)[None]
-    n_talkers = len(images)
-    source = Stack([(Fixed(psd), n_talkers), (Stationary(), 1)])
-    level = 10 ** (BACKGROUND_DB / 10) * mixture.abs().square().mean(2, keepdim=True)
-    source.initialise(torch.cat([psd, level], dim=2), torch.Generator())
-    model = Model(spatial(mixture, n_talkers + 1), source)
-    iterate(model, N_ITER, monitor_every=N_ITER)
-    estimates = model.images(slice(0, 1))[0, :, :n_talkers, 0].transpose(0, 1)
-    talkers = stft.synthesise(estimates, waves.shape[-1]) * scale
+    talkers = oracle_filter(item, estimate, stft, spatial)
+    mixture = item.read("mixture")[0]
     scores = evaluate(
-        item.references(), talkers.numpy(), item.sample_rate, mixture=waves[0], metrics=("sdr",)
+        item.references(), talkers, item.sample_rate, mixture=mixture, metrics=("sdr",)
     )
     return scores.improvement["sdr"]
 
@@ -105,11 +75,6 @@ def nmf(n_bases: int, n_iter: int = 100) -> PsdEstimate:
         return source.psd()[0].transpose(0, 1)
 
     return estimate
-
-
-def true_power(power: Tensor) -> Tensor:
-    """The oracle."""
-    return power
 
 
 def mean_ceiling(

@@ -9,8 +9,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from recipes.benchmark.ceilings import N_ITER
 from recipes.prior.ablate import decibels, table
-from recipes.prior.evaluate import N_FULL_RANK, N_ITER
+from recipes.prior.evaluate import N_FULL_RANK
 
 HERE = Path(__file__).parent
 

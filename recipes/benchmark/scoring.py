@@ -1,0 +1,114 @@
+"""One entry on one mixture: the time it takes and how well it comes out, whatever happens."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from fca.errors import InputError
+from fca.metrics import evaluate
+from fca.simulated import Item
+from recipes.benchmark.common import Entry, Settings
+
+METRICS = {"sdr": "SDRi", "sir": "SIRi", "si_sdr": "SI-SDRi"}
+REFERENCES = {"images": "reverberant images", "early": "early images (50 ms)"}
+WARM_UP_SECONDS = 1.0
+
+_warm: set[str] = set()
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What holds for all entries.
+
+    Attributes
+    ----------
+    seed : of all random numbers
+    reference : a key of `REFERENCES`, the part of an item that talkers are compared with
+    timeout : seconds after which an entry has lost a mixture
+    """
+
+    seed: int = 0
+    reference: str = "images"
+    timeout: float = 900
+
+    def __post_init__(self) -> None:
+        if self.reference not in REFERENCES:
+            raise InputError(f"no reference {self.reference!r}; there are {list(REFERENCES)}")
+
+
+def score(entry: Entry, item: Item, terms: Terms) -> Settings:
+    """Separate one mixture and score it against the reference at channel 0.
+
+    A source that came out NaN or infinite counts as silent. An entry that raises or takes too long
+    has lost the mixture: every score is minus infinity, with the reason.
+    """
+    warm_up(entry, item, terms.seed)
+    began = time.perf_counter()
+    try:
+        with time_limit(terms.timeout):
+            estimates = entry.separate_item(item, terms.seed)
+    except Exception as error:  # a table must not depend on the weakest of thirty competitors
+        return lost(entry, item, f"{type(error).__name__}: {error}")
+    seconds = time.perf_counter() - began
+    finite = np.isfinite(estimates).all(axis=-1, keepdims=True)
+    mixture = item.read("mixture")[0]
+    scores = evaluate(
+        item.read(terms.reference)[:, 0],
+        np.where(finite, estimates, 0),
+        item.sample_rate,
+        mixture=mixture,
+        metrics=list(METRICS),
+    )
+    return {
+        "entry": entry.name,
+        "condition": item.condition,
+        "duration": len(mixture) / item.sample_rate,
+        "seconds": None if entry.kind == "ceiling" else seconds,
+        "improvement": {name: values.tolist() for name, values in scores.improvement.items()},
+    }
+
+
+def lost(entry: Entry, item: Item, reason: str) -> Settings:
+    """Result of an entry that broke off."""
+    return {
+        "entry": entry.name,
+        "condition": item.condition,
+        "duration": item.row["samples"] / item.sample_rate,
+        "seconds": None,
+        "improvement": dict.fromkeys(METRICS, [float("-inf")] * item.n_talkers),
+        "error": " ".join(reason.split())[:200],
+    }
+
+
+def warm_up(entry: Entry, item: Item, seed: int) -> None:
+    """Let an entry import and plan what it needs, once per process, before time is taken."""
+    if entry.kind == "ceiling" or entry.name in _warm:
+        return
+    _warm.add(entry.name)
+    beginning = item.read("mixture")[:, : round(WARM_UP_SECONDS * item.sample_rate)]
+    with suppress(Exception), time_limit(60):
+        entry.separate(beginning, item.sample_rate, item.n_talkers, seed)
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in the block after so many seconds; only between Python instructions."""
+
+    def stop(number: int, frame: FrameType | None) -> Any:
+        raise TimeoutError(f"longer than {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,89 @@
+"""Scores as tables for people and as JSON for scripts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fca.metrics import Summary, summarise
+from recipes.benchmark.common import Entry, Settings, markdown
+from recipes.benchmark.scoring import METRICS
+
+
+def table(rows: list[Settings], competitors: list[Entry], yardstick: str | None = None) -> str:
+    """One Markdown table per condition: mean and 95 % interval, and the real-time factor.
+
+    With a `yardstick`, the name of an entry, the SI-SDR over its own on the same mixtures, too.
+    """
+    parts = []
+    for condition in dict.fromkeys(row["condition"] for row in rows):
+        chosen = [row for row in rows if row["condition"] == condition]
+        measured = yardstick if any(row["entry"] == yardstick for row in chosen) else None
+        lines = [_line(entry.name, chosen, measured) for entry in competitors]
+        count = len({row["key"]["item"] for row in chosen})
+        header = ["", *METRICS.values(), "RTF"] + ["over yardstick"] * (measured is not None)
+        parts.append(f"### {condition} ({count} mixtures)\n\n{markdown(header, lines)}")
+    return "\n".join(parts)
+
+
+def failures(rows: Sequence[Settings]) -> str:
+    """What broke off, and why; nothing if nothing did."""
+    lines = [f"- {r['entry']}, {r['key']['item']}: {r['error']}\n" for r in rows if "error" in r]
+    return f"\n### Broke off\n\n{''.join(lines)}" if lines else ""
+
+
+def compact(facts: Settings, competitors: Sequence[Entry], rows: Sequence[Settings]) -> str:
+    """JSON of a benchmark, one line per score."""
+    described = {
+        e.name: {"kind": e.kind, "method": e.method, "options": dict(e.options)}
+        for e in competitors
+    }
+    lines = ",\n".join(json.dumps(_short(row)) for row in rows)
+    head = json.dumps({"surroundings": facts, "entries": described}, indent=1)
+    return f'{head[:-2]},\n "rows": [\n{lines}\n]}}\n'
+
+
+def real_time_factor(rows: Sequence[Settings]) -> float:
+    """Mean time over duration; NaN where none was taken."""
+    factors = [row["seconds"] / row["duration"] for row in rows if row["seconds"] is not None]
+    return float(np.mean(factors)) if factors else float("nan")
+
+
+def _short(row: Settings) -> Settings:
+    improvement = {
+        name: [round(v, 3) if isinstance(v, float) else v for v in values]
+        for name, values in row["improvement"].items()
+    }
+    seconds = None if row["seconds"] is None else round(row["seconds"], 3)
+    kept = {"entry": row["entry"], "condition": row["condition"], "item": row["key"]["item"]}
+    kept |= {"duration": row["duration"], "seconds": seconds, "improvement": improvement}
+    return kept | ({"error": row["error"]} if "error" in row else {})
+
+
+def _line(name: str, rows: Sequence[Settings], yardstick: str | None) -> list[str]:
+    own = [row for row in rows if row["entry"] == name]
+    summaries = [summarise([row["improvement"][metric] for row in own]) for metric in METRICS]
+    factor = real_time_factor(own)
+    line = [name, *map(_cell, summaries), "" if np.isnan(factor) else f"{factor:.2f}"]
+    if yardstick is not None:
+        line.append("" if name == yardstick else _cell(_gain(own, rows, yardstick)))
+    return line
+
+
+def _gain(own: Sequence[Settings], rows: Sequence[Settings], yardstick: str) -> Summary:
+    """SI-SDR over that of the yardstick, mixture by mixture."""
+    theirs = {row["key"]["item"]: row for row in rows if row["entry"] == yardstick}
+    pairs = [(row, theirs[row["key"]["item"]]) for row in own if row["key"]["item"] in theirs]
+    return summarise([_decibels(a) - _decibels(b) for a, b in pairs])
+
+
+def _decibels(row: Settings) -> Any:
+    return np.array(row["improvement"]["si_sdr"], dtype=float)
+
+
+def _cell(summary: Summary) -> str:
+    lost = f" ({summary.excluded} left out)" if summary.excluded else ""
+    return f"{summary}{lost}"
