@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from fca.errors import InputError
+from fca.inference.denoised import denoised, pick
 from fca.inference.iterate import iterate
+from fca.inference.start import Start
 from fca.linalg import abs2
 from fca.methods import Method
 from fca.model import Model
@@ -139,6 +141,28 @@ def test_order_of_microphones_does_not_matter(denoiser: Denoiser) -> None:
         iterate(model, 2)
         estimates.append(model.images()[:, :, :, [order.index(m) for m in range(3)]])
     torch.testing.assert_close(*estimates, atol=1e-3, rtol=1e-3)
+
+
+def test_shipped_denoiser_picks_the_talkers_of_every_recording_by_evidence() -> None:
+    mixture = torch.cat([random_mixture(2049, 3, 6, dtype=torch.float32, seed=s) for s in (0, 1)])
+    together = denoised(mixture, 2, seeded())
+    assert together.power.shape == (2, 2049, 2, 6) and together.power.isfinite().all()
+    for b in range(2):
+        alone = denoised(mixture[b : b + 1], 2, seeded())
+        torch.testing.assert_close(together.power[b : b + 1], alone.power, rtol=1e-2, atol=1e-3)
+
+
+def test_picked_outputs_come_first() -> None:
+    power = random_psd((1, 2, 3, 4), seeded(), torch.float32)
+    start = Start(torch.eye(3, dtype=torch.complex64).expand(1, 2, 3, 3), power)
+    picked = pick(start, (2, 0))
+    assert torch.equal(picked.power, power[:, :, [2, 0]])
+    assert torch.equal(picked.demixing[0, 0].real.argmax(-1), torch.tensor([2, 0, 1]))
+
+
+def test_another_window_than_the_denoisers_is_refused() -> None:
+    with pytest.raises(InputError, match="the prior needs powers"):
+        denoised(random_mixture(9).to(torch.complex64), 2, seeded())
 
 
 @pytest.fixture(scope="module")

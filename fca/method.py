@@ -1,0 +1,290 @@
+"""A method: a choice of spatial model, source model and inference, and what builds it."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fca.clustering import CACGMM
+from fca.errors import InputError
+from fca.inference.denoised import denoised
+from fca.inference.start import STARTS, Start, guided
+from fca.inference.track import still, track
+from fca.likelihood import Gaussian, Likelihood, StudentT
+from fca.mixing import Mixing
+from fca.model import Fittable, Model
+from fca.source import (
+    NMF,
+    VAE,
+    Free,
+    Gated,
+    Gauss,
+    Laplace,
+    SlidingNMF,
+    SourceModel,
+    Stationary,
+    Student,
+    noisy_speech,
+)
+from fca.source.gated import with_background
+from fca.source.neural import Neural, load_weights
+from fca.spatial import FullRank, JointlyDiagonal, Rank1, SpatialModel
+from fca.spatial.diagonal import check_rank1
+from fca.spatial.expanded import MovingAverage, late_gains
+from fca.spatial.inverse_wishart import InverseWishart
+from fca.spatial.motion import Moving
+from fca.spatial.observation import Observation
+
+SOURCES: dict[str, Callable[..., SourceModel]] = {
+    "gauss": Gauss,
+    "laplace": Laplace,
+    "student": Student,
+    "nmf": NMF,
+    "sliding nmf": SlidingNMF,
+    "free": Free,
+    "stationary": Stationary,
+    "vae": VAE,
+    "vae, nmf": noisy_speech,
+    "neural": Neural,
+}
+ALL_STARTS = {**STARTS, "denoiser": denoised}
+SPATIAL_MODELS = ("rank-1", "jointly diagonal", "jointly diagonal, shared gains", "full rank")
+FITS = ("sources", "sources + 1", "sources + noise", "channels")
+_CHOICES = ("spatial", "source", "start", "update", "fits", "align", "dof", "spatial_steps")
+_MIXING = tuple(choice.name for choice in dataclasses.fields(Mixing))
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the table.
+
+    Attributes
+    ----------
+    name : str
+        What the method is called in the literature.
+    spatial : str
+        One of :data:`SPATIAL_MODELS`, or "cACGMM" for mask clustering with a beamformer.
+    source : str
+        A key of :data:`SOURCES`.
+    update : str
+        Iteration of the spatial parameters: ip, ip2 or iss for a demixing matrix, em or mu for
+        full-rank covariances.
+    paper : str
+        Where the method was published.
+    n_iter : int
+        Default number of iterations.
+    start : str
+        Default start, a key of :data:`ALL_STARTS`, or "network" for source models
+        that infer it from the mixture.
+    n_fft : int
+        Default window in samples at 16 kHz; the shift is a quarter of it.
+    fits : str
+        One of :data:`FITS`, how many sources are fitted: those asked for, one more for the
+        background, or at least as many as microphones. The loudest are kept, but never the last of
+        "sources + noise".
+    min_channels : int
+        Microphones that are needed.
+    align : bool
+        Align the frequencies afterwards, for models that treat each on its own.
+    dof : float or None
+        Degrees of freedom of a Student's t likelihood; None for the Gaussian.
+    spatial_steps : int
+        Updates of the spatial model in each iteration.
+    n_refine : int
+        Default number of refinement steps, for source models with latent vectors.
+    options : mapping
+        Arguments of the source model.
+    mixing : Mixing
+        How reverberation is modelled.
+    """
+
+    name: str
+    spatial: str
+    source: str
+    update: str
+    paper: str
+    n_iter: int = 50
+    start: str = "iva"
+    fits: str = "sources"
+    min_channels: int = 2
+    align: bool = False
+    dof: float | None = None
+    n_fft: int = 4096
+    spatial_steps: int = 1
+    n_refine: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    mixing: Mixing = field(default_factory=Mixing)
+
+    def __post_init__(self) -> None:
+        if self.fits not in FITS:
+            raise InputError(f"cannot fit {self.fits!r}; choose from {', '.join(FITS)}")
+        if self.mixing.reverberation != "none" and self.spatial in ("full rank", "cACGMM"):
+            raise InputError(f"{self.name}: reverberation goes with a demixing matrix only")
+        if self.mixing.moves and self.spatial != "full rank":
+            raise InputError(
+                f"{self.name}: motion goes with full-rank covariances; choose mnmf, fca"
+            )
+        if self.mixing.n_late and self.spatial == "rank-1":
+            raise InputError(f"{self.name}: moving averages go with jointly diagonal models only")
+
+    @property
+    def inference(self) -> str:
+        """How the parameters are found, in the words of the table."""
+        spatial = {"ip": "IP", "ip2": "IP2", "iss": "ISS", "em": "EM", "mu": "MU"}[self.update]
+        choice = self.options.get("inference", "encode")
+        source = {"nmf": "MU", "vae": choice, "neural": "network"}.get(self.source)
+        return spatial if source in (None, spatial) else f"{spatial} + {source}"
+
+    @property
+    def needs_weights(self) -> bool:
+        """Whether the method has a network of which the user has to give the weights."""
+        return self.source == "neural" and "weights" not in self.options
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """Gaussian, or Student's t where degrees of freedom are set."""
+        return Gaussian() if self.dof is None else StudentT(self.dof)
+
+    def with_options(self, n_iter: int | None = None, **options: Any) -> Method:
+        """The row with some choices changed.
+
+        Parameters
+        ----------
+        n_iter : int, optional
+            Number of iterations.
+        **options
+            Fields of this class, or arguments of the source model.
+
+        Raises
+        ------
+        InputError
+            For an option that neither has.
+        """
+        choices = {key: options.pop(key) for key in _CHOICES if key in options}
+        mixing = {key: options.pop(key) for key in _MIXING if key in options}
+        choices["mixing"] = dataclasses.replace(self.mixing, **mixing)
+        source = choices.get("source", self.source)
+        if source not in SOURCES:
+            raise InputError(f"unknown source model {source!r}; choose from {', '.join(SOURCES)}")
+        known = inspect.signature(SOURCES[source]).parameters
+        unknown = sorted(set(options) - set(known))
+        if unknown:
+            all_known = ", ".join([*_CHOICES, *_MIXING, *known])
+            raise InputError(f"{self.name} has no option {unknown[0]!r}; it has {all_known}")
+        if n_iter is not None:
+            if n_iter < min(1, self.n_iter):
+                raise InputError(f"at least one iteration is needed, got n_iter={n_iter}")
+            choices["n_iter"] = n_iter
+        inherited = {key: value for key, value in self.options.items() if key in known}
+        options = {**inherited, **options}
+        if source == "neural":  # read once, not for every recording
+            network = options["weights"] = load_weights(options.get("weights"))
+            choices["n_fft"] = network.config.n_fft
+        return dataclasses.replace(self, **choices, options=options)
+
+    def n_fitted(self, n_sources: int, n_channels: int, guided: bool = False) -> int:
+        """Number of sources that the model has when ``n_sources`` are wanted.
+
+        With known activities there is one for the background, where there is room.
+        """
+        if guided:
+            return n_sources + (self.spatial != "rank-1" or n_sources < n_channels)
+        if self.fits == "channels":
+            return max(n_sources, n_channels)
+        return n_sources + (self.fits in ("sources + 1", "sources + noise"))
+
+    def build(
+        self,
+        mixture: Tensor,
+        n_sources: int,
+        generator: torch.Generator,
+        activity: Tensor | None = None,
+    ) -> Fittable:
+        """Model of a mixture at its start, ready to be iterated.
+
+        Parameters
+        ----------
+        mixture : Tensor
+            X, complex (B, F, M, T).
+        n_sources : int
+            Sources wanted.
+        generator : torch.Generator
+            Random numbers of the start and of the source model.
+        activity : Tensor, optional
+            When the wanted sources are active, (B, n_sources, T), if known: the model has them
+            first, then a background that always is, and starts from :func:`guided`.
+
+        Raises
+        ------
+        InputError
+            For an unknown start or option, or more sources than the spatial model allows.
+        """
+        n_fitted = self.n_fitted(n_sources, mixture.shape[2], guided=activity is not None)
+        gate = None if activity is None else with_background(activity, n_fitted)
+        if self.spatial == "cACGMM":
+            return CACGMM(mixture, n_fitted, generator, gate)
+        if self.spatial == "rank-1":
+            check_rank1(n_fitted, mixture.shape[2])
+        observation = self.mixing.observe(mixture)
+        source = SOURCES[self.source](**self.options)
+        if gate is None:
+            start = self._start(source, observation.early(), n_fitted, generator)
+        else:
+            source, start = Gated(source, gate), guided(observation.early(), gate, generator)
+        if source.at_microphone:
+            start = start.at_microphones()
+        spatial = self._spatial(observation, start)
+        source.initialise(start.power, generator)
+        return Model(spatial, source, self.spatial_steps)
+
+    def _start(
+        self, source: SourceModel, mixture: Tensor, n_fitted: int, generator: torch.Generator
+    ) -> Start:
+        if self.start == "network":
+            return source.start(mixture, n_fitted)
+        if self.start not in ALL_STARTS:
+            known = ", ".join([*ALL_STARTS, "network"])
+            raise InputError(f"unknown start {self.start!r}; choose from {known}")
+        if not self.mixing.moves:
+            return ALL_STARTS[self.start](mixture, n_fitted, generator)
+        windows = self.mixing.windows(mixture)
+        if self.start == "iva":
+            return track(mixture, n_fitted, generator, windows)
+        return still(ALL_STARTS[self.start](mixture, n_fitted, generator), len(windows))
+
+    def _spatial(self, observation: Observation, start: Start) -> SpatialModel:
+        mixture, demixing = observation.mixture, start.demixing
+        if self.spatial == "full rank":
+            return self._full_rank(mixture, start)
+        inference = (self.update, self.likelihood, observation)
+        if self.spatial == "rank-1":
+            return Rank1(mixture, demixing, start.power.shape[2], *inference)
+        if self.spatial in SPATIAL_MODELS:
+            return self._jointly_diagonal(observation, start, inference)
+        known = ", ".join(SPATIAL_MODELS)
+        raise InputError(f"unknown spatial model {self.spatial!r}; choose from {known}")
+
+    def _jointly_diagonal(
+        self, observation: Observation, start: Start, inference: tuple[Any, ...]
+    ) -> SpatialModel:
+        gains, n_late = start.gains(shared="shared" in self.spatial), self.mixing.n_late
+        mixture, n_sources = observation.mixture, gains.shape[2]
+        if n_late == 0:
+            return JointlyDiagonal(mixture, start.demixing, gains, *inference)
+        gains = late_gains(gains, n_late)
+        inner = JointlyDiagonal(mixture, start.demixing, gains, *inference)
+        return MovingAverage(inner, n_sources, self.mixing.delay, self.mixing.reverberant)
+
+    def _full_rank(self, mixture: Tensor, start: Start) -> SpatialModel:
+        if not self.mixing.moves:
+            return FullRank(mixture, start.scm(), self.update, self.likelihood)
+        windows = self.mixing.windows(mixture)
+        prior = InverseWishart(self.mixing.inertia, len(windows))
+        inner = FullRank(mixture, start.scm(), self.update, self.likelihood, prior=prior)
+        return Moving(inner, start.power.shape[2], windows)
