@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,16 +13,14 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from fca import audio
-from fca.beamforming import mvdr_images
 from fca.dereverberation import require_nara_wpe
 from fca.errors import InputError
 from fca.frontend import SAMPLE_RATE, Frontend, prepare
 from fca.inference.iterate import Callback, iterate
 from fca.inference.refine import Refinement, check_refinable
-from fca.linalg import abs2
 from fca.methods import DEFAULT_METHOD, Method, get_method
 from fca.model import Fittable, Model
-from fca.permutation import align, reorder
+from fca.rendering import Renderer
 from fca.stft import STFT
 
 OUTPUT_FILTERS = ("wiener", "mvdr")
@@ -64,7 +61,7 @@ class Separation:
     cost: list[tuple[int, float]]
     seconds: float
     model: Fittable
-    _renderer: _Renderer
+    _renderer: Renderer
 
     def images(self) -> Tensor:
         """Source images at all microphones, (..., N, channels, samples); zero at dead ones."""
@@ -220,7 +217,7 @@ class Separator:
             gate = None if activity is None else _gate(activity, frontend, spectrum)
             model, trace = self._fit(spectrum, callbacks, gate)
             n_sources = self.n_sources if gate is None else gate.shape[1]
-            renderer = _Renderer(
+            renderer = Renderer(
                 model, frontend, self.method, n_sources, reference, self.output_filter, gate is None
             )
             sources = renderer.reference()
@@ -277,60 +274,6 @@ class Separator:
                 f"{', '.join(map(str, frontend.alive))}"
             )
         return frontend.alive.index(self.reference_channel)
-
-
-@dataclass(frozen=True)
-class _Renderer:
-    """Waveforms of the sources of a fitted model that are wanted.
-
-    With ``by_loudness`` those that are loudest at the reference channel, otherwise the first.
-    """
-
-    model: Fittable
-    frontend: Frontend
-    method: Method
-    n_sources: int
-    reference_index: int
-    output_filter: str
-    by_loudness: bool
-
-    def reference(self) -> Tensor:
-        """Sources at the reference channel, (B, N, samples)."""
-        images = reorder(self._at_reference, self._order)
-        return self.frontend.synthesise(images)[:, :, 0]
-
-    def all_channels(self) -> Tensor:
-        """Source images, (B, N, channels, samples)."""
-        images = reorder(self._images(slice(None)), self._order)
-        return self.frontend.with_dead_channels(self.frontend.synthesise(images))
-
-    @functools.cached_property
-    def _at_reference(self) -> Tensor:
-        """Images of all sources at the reference channel, (B, F, N, 1, T)."""
-        return self._images(slice(self.reference_index, self.reference_index + 1))
-
-    def _images(self, channels: slice) -> Tensor:
-        """Images of all sources, (B, F, N, C, T)."""
-        if self.output_filter == "wiener" or not isinstance(self.model, Model):
-            return self.model.images(channels)  # those of a clustering are by MVDR anyway
-        spatial = self.model.spatial
-        return mvdr_images(spatial.mixture, spatial.scm(), self.model.source.psd(), channels)
-
-    @functools.cached_property
-    def _order(self) -> Tensor:
-        """Model source of each returned source, (B, F, N)."""
-        power = abs2(self._at_reference.detach()).mean(3)
-        batch, n_freq, n_fitted, _ = power.shape
-        order = torch.arange(n_fitted, device=power.device).expand(batch, n_freq, -1)
-        if not self.by_loudness:
-            return order[:, :, : self.n_sources]
-        if self.method.align:
-            order = align(power)
-        loudness = reorder(power, order).sum((1, 3))
-        if self.method.fits == "sources + noise":
-            loudness = loudness[:, :-1]
-        loudest = loudness.argsort(dim=-1, descending=True)[:, : self.n_sources]
-        return order.gather(2, loudest[:, None].expand(-1, n_freq, -1))
 
 
 def separate(

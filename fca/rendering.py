@@ -1,0 +1,70 @@
+"""From a fitted model to the waveforms of the sources that are wanted."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fca.beamforming import mvdr_images
+from fca.frontend import Frontend
+from fca.linalg import abs2
+from fca.method import Method
+from fca.model import Fittable, Model
+from fca.permutation import align, reorder
+
+
+@dataclass(frozen=True)
+class Renderer:
+    """Waveforms of the sources of a fitted model that are wanted.
+
+    With ``by_loudness`` those that are loudest at the reference channel, otherwise the first.
+    """
+
+    model: Fittable
+    frontend: Frontend
+    method: Method
+    n_sources: int
+    reference_index: int
+    output_filter: str
+    by_loudness: bool
+
+    def reference(self) -> Tensor:
+        """Sources at the reference channel, (B, N, samples)."""
+        images = reorder(self._at_reference, self._order)
+        return self.frontend.synthesise(images)[:, :, 0]
+
+    def all_channels(self) -> Tensor:
+        """Source images, (B, N, channels, samples)."""
+        images = reorder(self._images(slice(None)), self._order)
+        return self.frontend.with_dead_channels(self.frontend.synthesise(images))
+
+    @functools.cached_property
+    def _at_reference(self) -> Tensor:
+        """Images of all sources at the reference channel, (B, F, N, 1, T)."""
+        return self._images(slice(self.reference_index, self.reference_index + 1))
+
+    def _images(self, channels: slice) -> Tensor:
+        """Images of all sources, (B, F, N, C, T)."""
+        if self.output_filter == "wiener" or not isinstance(self.model, Model):
+            return self.model.images(channels)  # those of a clustering are by MVDR anyway
+        spatial = self.model.spatial
+        return mvdr_images(spatial.mixture, spatial.scm(), self.model.source.psd(), channels)
+
+    @functools.cached_property
+    def _order(self) -> Tensor:
+        """Model source of each returned source, (B, F, N)."""
+        power = abs2(self._at_reference.detach()).mean(3)
+        batch, n_freq, n_fitted, _ = power.shape
+        order = torch.arange(n_fitted, device=power.device).expand(batch, n_freq, -1)
+        if not self.by_loudness:
+            return order[:, :, : self.n_sources]
+        if self.method.align:
+            order = align(power)
+        loudness = reorder(power, order).sum((1, 3))
+        if self.method.fits == "sources + noise":
+            loudness = loudness[:, :-1]
+        loudest = loudness.argsort(dim=-1, descending=True)[:, : self.n_sources]
+        return order.gather(2, loudest[:, None].expand(-1, n_freq, -1))
