@@ -88,6 +88,10 @@ class Entry:
 
             peer = PEERS[self.method]
             return peer.separate(mixture, n_sources, seed=seed, **self.options)
+        if self.kind == "network":
+            from recipes.supervised import model
+
+            return model.separate(mixture, rate, n_sources, **self.options)
         from fca.separator import Separator
 
         separator = Separator(self.method, n_sources, seed=seed, **self.options)
@@ -102,6 +106,22 @@ class Entry:
             return CEILINGS[self.method](item, **self.options)
         return self.separate(item.read("mixture"), item.sample_rate, item.n_talkers, seed)
 
+    def fits(self, item: Item) -> bool:
+        """Whether the entry is made for such mixtures; networks are for a number of talkers."""
+        if self.kind != "network":
+            return True
+        from recipes.supervised import model
+
+        return model.fits(self.options["folder"], item)
+
+    def weights(self) -> str | None:
+        """Checksum of the weights that lie in a folder of the user's."""
+        if self.kind != "network":
+            return None
+        from fca.pretrained import CONFIG as SIZES
+
+        return str(json.loads((Path(self.options["folder"]) / SIZES).read_text())["sha256"])
+
 
 def settings(section: str, config: Path | None, quick: bool, overrides: list[str]) -> Settings:
     """One section of a configuration: the full one, the quick one, or the user's own."""
@@ -111,7 +131,7 @@ def settings(section: str, config: Path | None, quick: bool, overrides: list[str
 
 
 def entries(config: Mapping[str, Any], only: Sequence[str] = ()) -> list[Entry]:
-    """Every method of the toolkit, and the configured variants, peers and ceilings.
+    """Every method of the toolkit, and the configured variants, peers, ceilings and networks.
 
     Raises
     ------
@@ -127,7 +147,13 @@ def entries(config: Mapping[str, Any], only: Sequence[str] = ()) -> list[Entry]:
         if left_out != "all" and name not in left_out and not row.needs_weights
     }
     ours |= config.get("variants") or {}
-    sections = {"method": ours, "peer": config.get("peers"), "ceiling": config.get("ceilings")}
+    networks = config.get("networks") or {}
+    sections = {
+        "method": ours,
+        "peer": config.get("peers"),
+        "ceiling": config.get("ceilings"),
+        "network": {name: options for name, options in networks.items() if options["folder"]},
+    }
     found = [
         _entry(name, kind, dict(options or {}))
         for kind, section in sections.items()
@@ -151,7 +177,7 @@ def code_version() -> str:
     files = [p for p in (ROOT / "fca").rglob("*.py") if "cli" not in p.parts]
     files += [p for p in (ROOT / "pretrained").rglob("*") if p.suffix in (".json", ".safetensors")]
     files += [Path(__file__).with_name(f"{name}.py") for name in ("ceilings", "common", "peers")]
-    files += [Path(__file__).with_name("scoring.py")]
+    files += [Path(__file__).with_name("scoring.py"), ROOT / "recipes/supervised/model.py"]
     digest = hashlib.sha256()
     for file in sorted(files):
         digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes())

@@ -59,7 +59,8 @@ def run(
     Entries take turns on each mixture, so that all meet the machine in the same state.
     """
     version = code_version()
-    wanted = [(_key(e, item, terms, version), e, item) for item in items for e in competitors]
+    pairs = [(entry, item) for item in items for entry in competitors if entry.fits(item)]
+    wanted = [(_key(entry, item, terms, version), entry, item) for entry, item in pairs]
     os.environ.update(thread_environment(threads))  # inherited by processes that start afresh
     missing = [task for task in wanted if log.find(task[0]) is None]
     unfinished = _submit(missing, log, jobs, terms)
@@ -91,6 +92,7 @@ def _key(entry: Entry, item: Item, terms: Terms, version: str) -> Settings:
         "entry": entry.name,
         "method": entry.method,
         "options": dict(entry.options),
+        "weights": entry.weights(),
         "item": item.id,
         "made": item.row["recipe"],
         "seed": terms.seed,

@@ -22,7 +22,8 @@ def table(rows: list[Settings], competitors: list[Entry], yardstick: str | None 
     for condition in dict.fromkeys(row["condition"] for row in rows):
         chosen = [row for row in rows if row["condition"] == condition]
         measured = yardstick if any(row["entry"] == yardstick for row in chosen) else None
-        lines = [_line(entry.name, chosen, measured) for entry in competitors]
+        present = {row["entry"] for row in chosen}
+        lines = [_line(e.name, chosen, measured) for e in competitors if e.name in present]
         count = len({row["key"]["item"] for row in chosen})
         header = ["", *METRICS.values(), "RTF"] + ["over yardstick"] * (measured is not None)
         parts.append(f"### {condition} ({count} mixtures)\n\n{markdown(header, lines)}")

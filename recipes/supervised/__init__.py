@@ -1,0 +1,1 @@
+"""A separator trained with references, to stand beside those that need none."""
