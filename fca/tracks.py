@@ -17,6 +17,9 @@ HEARD_SECONDS = 0.5
 RANGE_DB = 25.0
 SAME = 0.85
 """Likeness or continuity from which on two sources are one talker."""
+COHERENT = 0.2
+"""Correlation of two sources of a block from which on they are parts of one talker, where the
+number of talkers is not known."""
 FORGETTING = 0.9
 AUDIBLE = 1e-3
 """Power of a source in an overlap, relative to the loudest there, that says something."""
@@ -111,7 +114,8 @@ class Tracks:
     ) -> list[int]:
         """The track of every source of the next block, -1 for what is no talker.
 
-        Sources that are heard from one place share a track.
+        Sources that are heard from one place share a track, and, where the number of talkers is
+        not known, coherent ones.
 
         Parameters
         ----------
@@ -130,7 +134,11 @@ class Tracks:
         vectors, weight = steering(mixture, sources, sample_rate)
         likeness = self._likeness(vectors, weight)
         track = self._known(likeness, self._continuity(sources, start - self._start))
+        twin = _twins(sources) if self._limit is None else {}
         for n in sorted(range(len(sources)), key=lambda n: not clear[n]):
+            if n not in track and track.get(twin.get(n, n), -1) >= 0:
+                track[n] = track[twin[n]]
+                continue  # a part of a talker does not tell where he is
             if n not in track:
                 likeness = self._likeness(vectors[n : n + 1], weight[n : n + 1])[0]
                 track[n] = self._place(likeness, set(track.values()), clear[n])
@@ -203,6 +211,18 @@ class Tracks:
             self._covariance.append(outer)
         else:
             self._covariance[track] = FORGETTING * self._covariance[track] + outer
+
+
+def _twins(sources: Tensor) -> dict[int, int]:
+    """Sources (N, samples) that are coherent with a louder one, and that one."""
+    unit = sources / sources.norm(dim=1, keepdim=True).clamp_min(torch.finfo(sources.dtype).tiny)
+    coherence = (unit @ unit.T).abs().tril(-1)
+    found: dict[int, int] = {}
+    for n, row in enumerate(coherence):
+        louder = int(row.argmax())
+        if row[louder] >= COHERENT:
+            found[n] = found.get(louder, louder)
+    return found
 
 
 def gather(values: Tensor, track: Sequence[int], n_tracks: int) -> Tensor:

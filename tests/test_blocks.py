@@ -20,6 +20,7 @@ from fca.errors import InputError
 from fca.inference import Progress
 from fca.separator import Separation, Separator
 from fca.simulate import mix
+from fca.tracks import Tracks
 
 RATE = 16000
 FAST: dict[str, Any] = {"n_fft": 512, "n_iter": 3}
@@ -228,3 +229,17 @@ def test_known_speakers_guide_every_block(
     (first, *_) = BlockSeparator(Separator("auxiva", **FAST), 8.0, guide=silent)(wav)
     assert not first.sources.any()
     assert (first.separation, first.problem) == (None, "")
+
+
+def test_parts_of_one_talker_are_counted_once(speech: np.ndarray) -> None:
+    """A model with too many sources splits a talker by frequency or by reflection."""
+    rng = np.random.default_rng(0)
+    dry = speech[0] / speech[0].std()
+    parts = np.stack([dry, 0.5 * np.roll(dry, 3) + 0.1 * rng.standard_normal(len(dry))])
+    mixture = rng.standard_normal((3, 2)) @ parts
+    sources = torch.from_numpy(parts).float()
+    tracks = Tracks()
+    residual = torch.zeros(len(dry))
+    found = tracks.assign(0, torch.from_numpy(mixture).float(), sources, residual, RATE)
+    assert found == [0, 0]
+    assert len(tracks) == 1
