@@ -158,12 +158,13 @@ def main(
             collar: diarization_errors(meeting / "meeting.rttm", rttm, collar)
             for collar in (0.0, 0.5)
         }
+    blocks = record["blocks"]
     made = json.loads((meeting / "meeting.json").read_text())
     swapped = sum(row["swapped"] for row in rows)
     text = (
         f"# A meeting of {record['duration'] / 60:g} minutes\n\n"
         f"{len(made['speakers'])} talkers, {record['channels']} microphones, seed {made['seed']}; "
-        f"`fca separate` with {' '.join(options)}, {len(record['blocks'])} blocks, "
+        f"`fca separate` with {' '.join(options)}, {len(blocks)} blocks, "
         f"{record['n_sources']} tracks. A talker is scored in every {SDR_SECONDS}-s piece in which "
         f"he speaks for {LEAST_SECONDS:g} s, against his reverberant image at the first microphone "
         f"(SDR without a filter). Track swaps: {swapped} of {len(rows)} pieces.\n"
@@ -172,7 +173,7 @@ def main(
     write_text(output, text)
     write_json(
         output.with_suffix(".json"),
-        {"surroundings": facts, "meeting": made, "record": record, "pieces": rows, "der": errors},
+        {"surroundings": facts, "meeting": made, "blocks": blocks, "pieces": rows, "der": errors},
     )
     typer.echo(text)
 
