@@ -92,7 +92,7 @@ def main(
     facts: dict[str, Any] = surroundings()
     text = (
         f"# Memory of long recordings\n\n`fca separate` ({method}, {sources} sources, {iterations} "
-        f"iterations, blocks of 30 s) of {channels} channels at 16 kHz, one thread, seed {seed}.\n"
+        f"iterations, default blocks) of {channels} channels at 16 kHz, one thread, seed {seed}.\n"
         f"{describe(facts)}\n\n"
         f"{markdown(['recording', 'largest resident memory, MiB', 'seconds'], rows)}"
     )
