@@ -1,7 +1,9 @@
 """From waveforms to the spectrograms that models are fitted to, and back.
 
 Models see recordings at one sample rate, without dead channels and constant offsets, and at unit
-mean power; estimates come back at the rate, length and scale of the recording.
+mean power; estimates come back at the rate, length and scale of the recording. Of a recording at a
+lower rate, models without a network do not see the frequencies that it cannot hold: next to nothing
+is there, but as every frequency counts alike, half of them would blur what all share.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from fca.stft import STFT
 SAMPLE_RATE = 16000
 """Rate at which every model works, in Hz."""
 MAX_CHANNELS = 16
+_PASSBAND = 0.95
+"""Share of a lower rate's band that resampling passes unchanged."""
 _DEAD = 1e-6
 """A channel this much weaker (in amplitude) than the strongest one carries nothing."""
 
@@ -59,9 +63,14 @@ class Frontend:
         """Waveforms (B, N, C, samples) of source images (B, F, N, C, T)."""
         length = _working_length(self.length, self.rate)
         whole = spectrum
+        if spectrum.shape[1] < self.stft.n_freq:
+            missing = self.stft.n_freq - spectrum.shape[1]
+            empty = spectrum.new_zeros(len(spectrum), missing, *spectrum.shape[2:])
+            whole = torch.cat([spectrum, empty], dim=1)
         if not self.active.all():
-            whole = spectrum.new_zeros(*spectrum.shape[:-1], len(self.active))
-            whole = whole.index_copy(-1, self.active.nonzero()[:, 0], spectrum)
+            seen = whole
+            whole = seen.new_zeros(*seen.shape[:-1], len(self.active))
+            whole = whole.index_copy(-1, self.active.nonzero()[:, 0], seen)
         signal = self.stft.synthesise(whole.permute(0, 2, 3, 1, 4), length)
         return change_rate(signal * self.gain[:, None], SAMPLE_RATE, self.rate, self.length)
 
@@ -72,11 +81,18 @@ class Frontend:
 
 
 def prepare(
-    waves: Tensor, rate: int, stft: STFT, min_channels: int = 2, *, early: bool = False
+    waves: Tensor,
+    rate: int,
+    stft: STFT,
+    min_channels: int = 2,
+    *,
+    early: bool = False,
+    whole_band: bool = True,
 ) -> tuple[Tensor, Frontend]:
     """Spectrograms X (B, F, M, T) of recordings (B, M, samples) at any rate.
 
-    With ``early``, late reverberation is taken out first.
+    With ``early``, late reverberation is taken out first. Without ``whole_band``, frequencies that
+    recordings at a lower rate do not hold are left out.
 
     Raises
     ------
@@ -94,6 +110,8 @@ def prepare(
     gain = _root_mean_square(signal)
     active = active_frames(signal, stft)
     spectrum = stft.analyse(signal / gain).transpose(1, 2)
+    if not whole_band:
+        spectrum = spectrum[:, : held_bins(rate, stft)]
     spectrum = spectrum.contiguous() if active.all() else spectrum[..., active].contiguous()
     power = abs2(spectrum.detach()).mean((1, 2, 3), keepdim=True).sqrt()
     frontend = Frontend(
@@ -157,6 +175,13 @@ def active_frames(signal: Tensor, stft: STFT) -> Tensor:
     padded = torch.nn.functional.pad(moving, (half, half + 1))
     frames: Tensor = padded.unfold(0, stft.n_fft, stft.hop).amax(-1) > 0
     return frames
+
+
+def held_bins(rate: int, stft: STFT) -> int:
+    """How many frequencies, from zero, a resampled recording of ``rate`` (Hz) holds."""
+    if rate >= SAMPLE_RATE:
+        return stft.n_freq
+    return int(_PASSBAND * rate / SAMPLE_RATE * stft.n_fft / 2) + 1
 
 
 def change_rate(signal: Tensor, rate: int, new_rate: int, length: int) -> Tensor:

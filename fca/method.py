@@ -53,6 +53,7 @@ SOURCES: dict[str, Callable[..., SourceModel]] = {
     "vae, nmf": noisy_speech,
     "neural": Neural,
 }
+_NETWORKS = ("vae", "vae, nmf", "neural")
 ALL_STARTS = {**STARTS, "denoiser": denoised}
 SPATIAL_MODELS = ("rank-1", "jointly diagonal", "jointly diagonal, shared gains", "full rank")
 FITS = ("sources", "sources + 1", "sources + noise", "channels")
@@ -145,6 +146,11 @@ class Method:
     def needs_weights(self) -> bool:
         """Whether the method has a network of which the user has to give the weights."""
         return self.source == "neural" and "weights" not in self.options
+
+    @property
+    def whole_band(self) -> bool:
+        """Whether a network takes part, which knows speech at all frequencies."""
+        return self.source in _NETWORKS or self.start in ("network", "denoiser")
 
     @property
     def likelihood(self) -> Likelihood:
