@@ -175,16 +175,16 @@ class TestSmsWsj:
 
     def test_the_set_is_the_corpus(self, root: Path, tmp_path: Path) -> None:
         wanted = arguments(root, tmp_path / "out", ("sms-wsj", ["stages=index"], 2))
-        assert main([*wanted, "data.channels=2"]) == 0
+        assert main([*wanted, "data.channels=[4,1]"]) == 0
         assert not (tmp_path / "out" / "rooms.npz").exists()
         for item in load(tmp_path / "out" / "set"):
             observation = audio.read(root / "observation" / "test" / f"{item.id}.wav")[0]
-            assert np.array_equal(item.read("mixture"), observation[:2])
+            assert np.array_equal(item.read("mixture"), observation[[4, 1]])
             assert item.sample_rate == 8000
-            np.testing.assert_allclose(item.read("images").sum(0), observation[:2], atol=1e-4)
+            np.testing.assert_allclose(item.read("images").sum(0), observation[[4, 1]], atol=1e-4)
             assert np.array_equal(
                 item.read("early")[1, 0],
-                audio.read(root / "early" / "test" / f"{item.id}_1.wav")[0][0],
+                audio.read(root / "early" / "test" / f"{item.id}_1.wav")[0][4],
             )
 
     def test_other_settings_need_another_folder(
@@ -251,6 +251,7 @@ def test_a_folder_that_is_not_the_corpus_gives_one_line(
         (["stages=separate,listen"], "no stage 'listen'"),
         (["data.chanels=2"], "unknown setting data.chanels"),
         (["layout=chime"], "no layout 'chime'"),
+        (["stages=index", "data.channels=9"], "has 4 channels, not [0, 1, 2"),
         (["stages=evaluate"], "no such file; make the set"),
         (["stages=prior"], "give data.speech and data.valid_speech"),
         (["data.speech=x"], "give data.speech and data.valid_speech, or neither"),

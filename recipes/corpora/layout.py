@@ -18,6 +18,7 @@ from fca.simulated import MANIFEST
 
 Array = NDArray[np.float32]
 Row = dict[str, Any]
+Channels = int | Sequence[int]
 T = TypeVar("T")
 
 CONDITIONS = {2: "two_talkers", 3: "three_talkers"}
@@ -72,13 +73,14 @@ def thin(found: Sequence[T], items: int | None) -> list[tuple[int, T]]:
 
 
 def write_set(
-    folder: Path, sources: Sequence[tuple[int, Source]], n_channels: int, asked: Row
+    folder: Path, sources: Sequence[tuple[int, Source]], channels: Channels, asked: Row
 ) -> None:
-    """Write the first channels of every mixture that is not there yet, then the manifest.
+    """Write some channels of every mixture that is not there yet, then the manifest.
 
     Parameters
     ----------
     sources : mixtures with their places in the corpus
+    channels : how many, from the first, or which, from 0
     asked : what was asked of the corpus, kept with each mixture
 
     Raises
@@ -86,31 +88,32 @@ def write_set(
     InputError
         If a file is missing or of another length, or the folder holds a set of other settings.
     """
-    rows = [_write_one(folder, source, place, n_channels, asked) for place, source in sources]
+    picked = list(range(channels)) if isinstance(channels, int) else list(channels)
+    rows = [_write_one(folder, source, place, picked, asked) for place, source in sources]
     write_text(folder / MANIFEST, "".join(json.dumps(row) + "\n" for row in rows))
 
 
-def _write_one(folder: Path, source: Source, place: int, n_channels: int, asked: Row) -> Row:
+def _write_one(folder: Path, source: Source, place: int, picked: list[int], asked: Row) -> Row:
     item = folder / source.id
-    recipe = {"seed": 0, "index": place, "asked": asked | {"channels": n_channels}}
+    recipe = {"seed": 0, "index": place, "asked": asked | {"channels": picked}}
     if (item / "row.json").is_file():
         done: Row = json.loads((item / "row.json").read_text("utf-8"))
         if done["recipe"] != recipe:
             raise InputError(f"{item}: made with other settings; choose another output folder")
         return done
     item.mkdir(parents=True, exist_ok=True)
-    mixture, rate = _read([source.mixture], n_channels)
+    mixture, rate = _read([source.mixture], picked)
     audio.write(item / "mixture.wav", mixture, rate)
-    for part, count in (("images", n_channels), ("early", n_channels), ("dry", 1)):
+    for part, wanted in (("images", picked), ("early", picked), ("dry", [0])):
         if talkers := getattr(source, part):
-            read = [_read(files, count, mixture.shape[-1])[0] for files in talkers]
+            read = [_read(files, wanted, mixture.shape[-1])[0] for files in talkers]
             audio.write(item / f"{part}.wav", np.concatenate(read), rate)
     row = {
         "id": source.id,
         "condition": source.condition,
         "sample_rate": rate,
         "samples": mixture.shape[-1],
-        "channels": n_channels,
+        "channels": len(picked),
         "talkers": [{"speaker": name} for name in source.speakers],
         "recipe": recipe,
     }
@@ -118,15 +121,17 @@ def _write_one(folder: Path, source: Source, place: int, n_channels: int, asked:
     return row
 
 
-def _read(files: Sequence[Path], n_channels: int, samples: int | None = None) -> tuple[Array, int]:
-    """Sum of files (channels, samples), of their first channels."""
+def _read(
+    files: Sequence[Path], picked: list[int], samples: int | None = None
+) -> tuple[Array, int]:
+    """Sum of files (channels, samples), of some of their channels."""
     waves, rates = zip(*map(audio.read, files), strict=True)
     for file, wave in zip(files, waves, strict=True):
-        if len(wave) < n_channels:
-            raise InputError(f"{file}: has {len(wave)} channels, {n_channels} are asked for")
+        if not picked or not 0 <= min(picked) <= max(picked) < len(wave):
+            raise InputError(f"{file}: has {len(wave)} channels, not {picked} (from 0)")
         if wave.shape[-1] != (samples or waves[0].shape[-1]):
             raise InputError(f"{file}: not as long as its mixture")
-    total: Array = np.sum([wave[:n_channels] for wave in waves], axis=0, dtype=np.float32)
+    total: Array = np.sum([wave[picked] for wave in waves], axis=0, dtype=np.float32)
     return total, int(rates[0])
 
 

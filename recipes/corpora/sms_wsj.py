@@ -17,7 +17,7 @@ from typing import Any
 
 from fca.errors import InputError
 from fca.files import write_text
-from recipes.corpora.layout import CONDITIONS, Row, Source, folder_of, thin, write_set
+from recipes.corpora.layout import CONDITIONS, Channels, Row, Source, folder_of, thin, write_set
 
 WHAT = "the folder with sms_wsj.json"
 
@@ -30,7 +30,7 @@ class SmsWsj:
     ----------
     corpus : folder with `sms_wsj.json`; the files that it lists may have moved there with it
     train, valid, test : parts to train, to validate and to test on
-    channels : how many of the six microphones, from the first
+    channels : how many of the six microphones, from the first, or which, from 0
     items : at most so many mixtures, equally spaced; None for all
     """
 
@@ -38,7 +38,7 @@ class SmsWsj:
     train: str = "train_si284"
     valid: str = "cv_dev93"
     test: str = "test_eval92"
-    channels: int = 3
+    channels: Channels = 3
     items: int | None = None
 
     def check(self) -> None:

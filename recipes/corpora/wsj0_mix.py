@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fca.errors import InputError
-from recipes.corpora.layout import CONDITIONS, Source, folder_of, named_speech, thin, write_set
+from recipes.corpora.layout import (
+    CONDITIONS,
+    Channels,
+    Source,
+    folder_of,
+    named_speech,
+    thin,
+    write_set,
+)
 
 WHAT = "the folder that spatialize_wsj0_mix.m wrote to, with 2speakers_reverb or 3speakers_reverb"
 
@@ -24,7 +32,7 @@ class Wsj0Mix:
     corpus : folder with `2speakers_reverb` or `3speakers_reverb`
     talkers : 2 or 3
     acoustics, rate, length, part : names of the folders below
-    channels : how many microphones, from the first
+    channels : how many of the eight microphones, from the first, or which, from 0
     items : at most so many mixtures, equally spaced; None for all
     speech, valid_speech : folders of clean speech, such as two of WSJ0's; training needs them
     """
@@ -35,7 +43,7 @@ class Wsj0Mix:
     rate: str = "16k"
     length: str = "min"
     part: str = "tt"
-    channels: int = 8
+    channels: Channels = 8
     items: int | None = None
     speech: str | None = None
     valid_speech: str | None = None
