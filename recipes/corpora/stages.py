@@ -115,7 +115,7 @@ def _separate(
     course = Course(recipe.block, count=n_talkers is None, diarize=True)
     settings = {**chosen, "block": recipe.block, "count": course.count}
     folder = recipe.place("separated", name)
-    results = Results("separation", folder, settings, lambda block: _sources(block), course)
+    results = Results("separation", folder, settings, _sources, course)
     separator = Separator(**chosen, device=recipe.device)
     return results.make(recording, separator, report.advance)
 
