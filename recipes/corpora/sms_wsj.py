@@ -83,7 +83,9 @@ class SmsWsj:
         return folder / f"{part}.csv"
 
     def _part(self, name: str) -> dict[str, Row]:
-        examples = _database(folder_of(self.corpus, WHAT) / "sms_wsj.json").get(name)
+        examples: dict[str, Row] | None = _database(
+            folder_of(self.corpus, WHAT) / "sms_wsj.json"
+        ).get(name)
         if not examples:
             raise InputError(f"{self.corpus}/sms_wsj.json: has no part {name!r}")
         return examples

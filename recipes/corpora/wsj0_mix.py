@@ -13,6 +13,7 @@ from fca.errors import InputError
 from recipes.corpora.layout import (
     CONDITIONS,
     Channels,
+    Row,
     Source,
     folder_of,
     named_speech,
@@ -55,7 +56,7 @@ class Wsj0Mix:
         return named_speech(self.speech, self.valid_speech)
 
     def index(self, folder: Path, seed: int, jobs: int) -> None:
-        asked = {"corpus": "wsj0-mix", "acoustics": self.acoustics, "length": self.length}
+        asked: Row = {"corpus": "wsj0-mix", "acoustics": self.acoustics, "length": self.length}
         asked |= {"part": self.part, "rate": self.rate, "talkers": self.talkers}
         write_set(folder, thin(self._sources(), self.items), self.channels, asked)
 
