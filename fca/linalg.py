@@ -88,13 +88,18 @@ def pack_dual(matrix: Tensor) -> Tensor:
 
 
 def pack_outer(x: Tensor) -> Tensor:
-    """Packed outer products x xᴴ of vectors (..., M, T) as real (..., M², T)."""
-    rows, cols = _upper(x.shape[-2], x.device)
-    real, imag = x.real, x.imag
-    re_r, im_r = real[..., rows, :], imag[..., rows, :]
-    re_c, im_c = real[..., cols, :], imag[..., cols, :]
-    upper = (re_r * re_c).addcmul(im_r, im_c), (im_r * re_c).addcmul(re_r, im_c, value=-1)
-    return torch.cat([abs2(x), *upper], dim=-2)
+    """Packed outer products x xᴴ of vectors (..., M, T) as real (..., M², T).
+
+    Row by row: these are the largest arrays of all, and gathering their factors would take twice
+    the room again.
+    """
+    real, imag = x.real.split(1, -2), x.imag.split(1, -2)
+    upper_real, upper_imag = [], []
+    for r in range(x.shape[-2] - 1):
+        rest = x[..., r + 1 :, :]
+        upper_real.append((real[r] * rest.real).addcmul(imag[r], rest.imag))
+        upper_imag.append((imag[r] * rest.real).addcmul(real[r], rest.imag, value=-1))
+    return torch.cat([abs2(x), *upper_real, *upper_imag], dim=-2)
 
 
 def weighted_covariance(outer: Tensor, weight: Tensor) -> Tensor:

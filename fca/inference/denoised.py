@@ -15,6 +15,7 @@ from fca.inference.start import Start, iva, take_rows
 from fca.model import Model
 from fca.source.vae import VAE
 from fca.spatial import JointlyDiagonal
+from fca.spatial.observation import Observation
 
 DENOISER = "denoiser"
 """The network that ships with the toolkit."""
@@ -37,7 +38,8 @@ def denoised(mixture: Tensor, n_sources: int, generator: torch.Generator) -> Sta
     n_candidates = max(n_sources, min(n_channels, N_CANDIDATES))
     source = VAE(denoiser=DENOISER)
     choices = itertools.combinations(range(n_candidates), n_sources)
-    fits = (one_pass(mixture, pick(outputs, talkers), source, generator) for talkers in choices)
+    observation = Observation(mixture)
+    fits = (one_pass(observation, pick(outputs, talkers), source, generator) for talkers in choices)
     best = functools.reduce(_better, fits)
     best.normalise()
     spatial = cast(JointlyDiagonal, best.spatial)
@@ -53,10 +55,13 @@ def pick(start: Start, talkers: tuple[int, ...]) -> Start:
     return Start(take_rows(start.demixing, order), start.power[:, :, list(talkers)])
 
 
-def one_pass(mixture: Tensor, start: Start, source: VAE, generator: torch.Generator) -> Model:
+def one_pass(
+    observation: Observation, start: Start, source: VAE, generator: torch.Generator
+) -> Model:
     """Jointly diagonal model with shared gains, fitted to the spectra that a network infers."""
     start = start.at_microphones()
-    spatial = JointlyDiagonal(mixture, start.demixing, start.gains(shared=True))
+    gains = start.gains(shared=True)
+    spatial = JointlyDiagonal(observation.mixture, start.demixing, gains, observation=observation)
     model = Model(spatial, source, N_STEPS).copy()
     model.source.initialise(start.power, generator)
     iterate(model, 1)

@@ -64,8 +64,6 @@ class Diagonal(SpatialModel):
         self.n_sources = n_sources
         self.likelihood: Likelihood = likelihood or Gaussian()
         self._step = DEMIXING_UPDATES[update]
-        frames = self.observation.frames
-        self._stacked = torch.cat([frames.real, frames.imag], dim=2)
         self._set_demixing(self._refresh(demixing))
 
     @property
@@ -84,7 +82,7 @@ class Diagonal(SpatialModel):
         """Replace Q and x̃ = |Qx|²; a real product, whose squares are read in order, is faster."""
         self.demixing = demixing
         rows = real_form(self.observation.rows(demixing))
-        real, imag = (rows @ self._stacked).chunk(2, dim=2)
+        real, imag = (rows @ self.observation.stacked).chunk(2, dim=2)
         self.power = real.square().addcmul(imag, imag)
 
     def _update_demixing(self, weight: Tensor) -> None:
