@@ -58,6 +58,8 @@ class Block:
         Why it was, otherwise empty.
     names : list of str
         What the tracks are called: source1, source2, ..., or the speakers of the guide.
+    n_channels : int
+        Microphones.
     """
 
     start: int
@@ -68,13 +70,13 @@ class Block:
     separation: Separation | None
     problem: str
     names: list[str]
-    _n_channels: int
+    n_channels: int
 
     def images(self) -> Tensor:
         """Tracks at all microphones, (K, channels, samples)."""
         n_tracks, n_samples = self.sources.shape
         if self.separation is None:
-            return self.sources.new_zeros(n_tracks, self._n_channels, n_samples)
+            return self.sources.new_zeros(n_tracks, self.n_channels, n_samples)
         return gather(self.separation.images(), self.track, n_tracks)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fca import audio, plot
-from fca.blocks import BlockSeparator, stitch
+from fca.blocks import Block, BlockSeparator, Signals, stitch
+from fca.direction import IN_LINE, Directions
 from fca.errors import InputError
 from fca.inference.iterate import Progress
 from fca.methods import DEFAULT_METHOD, METHODS
 from fca.pieces import Reader
+from fca.positions import parse_positions
 from fca.separator import Separator
 
 if TYPE_CHECKING:
-    from gradio import Blocks
+    import gradio
 
 MAX_SOURCES = 8
 DRAWN_SECONDS = 60.0
@@ -33,9 +36,36 @@ Array = NDArray[np.float32]
 Tell = Callable[[float, str], None]
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What the page shows.
+
+    Attributes
+    ----------
+    talkers : list of Path
+        Audio of each talker.
+    picture : Path
+        Spectrograms and activities, of the first minute.
+    directions : Path or None
+        Picture of where they are heard from, if the places of the microphones are known.
+    summary : str
+        What was done, in a line.
+    """
+
+    talkers: list[Path]
+    picture: Path
+    directions: Path | None
+    summary: str
+
+
 def separate_files(
-    files: Sequence[str | Path], method: str, n_sources: int, folder: Path, tell: Tell
-) -> tuple[list[Path], Path, str]:
+    files: Sequence[str | Path],
+    method: str,
+    n_sources: int,
+    folder: Path,
+    tell: Tell,
+    positions: str = "",
+) -> Outcome:
     """What the page does when its button is pressed.
 
     Parameters
@@ -50,25 +80,22 @@ def separate_files(
         Where the results are written.
     tell : callable
         Told the share that is done, and of what.
-
-    Returns
-    -------
-    list of Path
-        Audio of each talker.
-    Path
-        Picture of the spectrograms and activities; of the first minute.
-    str
-        What was done, in a line.
+    positions : str
+        Of the microphones, as :func:`fca.positions.parse_positions` takes them; may be empty.
 
     Raises
     ------
     InputError
-        For a recording that cannot be separated.
+        For a recording that cannot be separated, or positions that are not those of its
+        microphones.
     """
     if not files:
         raise InputError("drop a recording first")
     reader = Reader(list(files) if len(files) > 1 else files[0])
-    sources, residual = _separate(reader, Separator(method, n_sources), tell)
+    directions = Directions(parse_positions(positions)) if positions.strip() else None
+    if directions is not None:
+        directions.check(reader.n_channels)
+    sources, residual = _separate(reader, Separator(method, n_sources), directions, tell)
     tell(1.0, "drawing")
     rate = reader.sample_rate
     shown = slice(round(DRAWN_SECONDS * rate))
@@ -82,10 +109,22 @@ def separate_files(
     summary = (
         f"{n_sources} talkers from {reader.n_channels} channels, {duration:.1f} s, by {method}."
     )
-    return paths, picture, summary
+    if directions is None:
+        return Outcome(paths, picture, None, summary)
+    around = folder / "directions.png"
+    names = [f"talker {n}" for n in range(1, n_sources + 1)]
+    shape = directions.azimuths, directions.response, directions.found
+    plot.save(plot.plot_directions(*shape, names), around)
+    return Outcome(paths, picture, around, f"{summary} {_azimuths(directions)}")
 
 
-def build_page() -> Blocks:
+def _azimuths(directions: Directions) -> str:
+    """Where the talkers are heard from, in a line."""
+    found = ", ".join("nowhere" if a is None else f"{a:.0f}°" for a in directions.found)
+    return f"Azimuths: {found}." + f" {IN_LINE.capitalize()}." * directions.in_line
+
+
+def build_page() -> gradio.Blocks:
     """The page, to be launched.
 
     Raises
@@ -99,7 +138,7 @@ def build_page() -> Blocks:
     except ImportError:
         raise InputError("the page needs gradio: pip install 'fca[demo]'") from None
 
-    page: Blocks
+    page: gradio.Blocks
     with gr.Blocks(title="fca", analytics_enabled=False) as page:
         gr.Markdown(INTRODUCTION)
         with gr.Row():
@@ -107,6 +146,12 @@ def build_page() -> Blocks:
             with gr.Column():
                 method = gr.Dropdown(_methods(), value=DEFAULT_METHOD, label="Method")
                 count = gr.Slider(1, MAX_SOURCES, value=2, step=1, label="Talkers")
+                positions = gr.Textbox(
+                    label="Positions of the microphones, if known: x, y[, z] in metres, one a line",
+                    lines=2,
+                    max_lines=16,
+                    elem_id="positions",
+                )
                 button = gr.Button("Separate", variant="primary", elem_id="separate")
         # High enough for the progress that shows on it.
         status = gr.Markdown(WAITING, elem_id="status", min_height=70)
@@ -127,28 +172,48 @@ def build_page() -> Blocks:
             elem_id="picture",
             buttons=["download", "fullscreen"],
         )
-        outputs = [status, picture, *players]
-        button.click(_handler(gr), [files, method, count], outputs, show_progress_on=status)
+        directions = gr.Image(
+            label="Directions",
+            show_label=False,
+            visible=False,
+            elem_id="directions",
+            width=500,
+            buttons=["download", "fullscreen"],
+        )
+        inputs = [files, method, count, positions]
+        outputs = [status, picture, directions, *players]
+        button.click(_handler(gr), inputs, outputs, show_progress_on=status)
     return page
 
 
 def _handler(gr: Any) -> Callable[..., list[Any]]:
     progress_bar = gr.Progress()
 
+    def players(paths: list[Path]) -> list[Any]:
+        shown = [gr.Audio(str(path), visible=True) for path in paths]
+        return shown + [gr.Audio(None, visible=False) for _ in range(MAX_SOURCES - len(paths))]
+
+    def image(path: Path | None) -> Any:
+        return gr.Image(path and str(path), visible=path is not None)
+
     def separate(
-        files: list[str] | None, method: str, count: float, progress: Any = progress_bar
+        files: list[str] | None,
+        method: str,
+        count: float,
+        positions: str,
+        progress: Any = progress_bar,
     ) -> list[Any]:
         folder = Path(tempfile.mkdtemp(prefix="fca-demo-"))
+
+        def tell(share: float, what: str) -> None:
+            progress(share, what)
+
         try:
-            paths, picture, summary = separate_files(
-                files or [], method, int(count), folder, lambda share, what: progress(share, what)
-            )
+            done = separate_files(files or [], method, int(count), folder, tell, positions)
         except (InputError, OSError, RuntimeError) as error:
-            nothing = [gr.Audio(None, visible=False) for _ in range(MAX_SOURCES)]
-            return [f"**Not separated:** {error}", gr.Image(None, visible=False), *nothing]
-        shown = [gr.Audio(str(path), visible=True) for path in paths]
-        hidden = [gr.Audio(None, visible=False) for _ in range(MAX_SOURCES - len(paths))]
-        return [summary, gr.Image(str(picture), visible=True), *shown, *hidden]
+            return [f"**Not separated:** {error}", image(None), image(None), *players([])]
+        shown = [image(done.picture), image(done.directions)]
+        return [done.summary, *shown, *players(done.talkers)]
 
     return separate
 
@@ -158,7 +223,9 @@ def _methods() -> list[str]:
     return [row.name for row in METHODS.values() if row.source != "neural"]
 
 
-def _separate(reader: Reader, separator: Separator, tell: Tell) -> tuple[Array, Array]:
+def _separate(
+    reader: Reader, separator: Separator, directions: Directions | None, tell: Tell
+) -> tuple[Array, Array]:
     """Sources (N, samples) and what they leave of the mixture, (samples,)."""
     sources = np.zeros((separator.n_sources, reader.n_samples), np.float32)
     residual = np.zeros(reader.n_samples, np.float32)
@@ -166,8 +233,12 @@ def _separate(reader: Reader, separator: Separator, tell: Tell) -> tuple[Array, 
     def follow(progress: Progress) -> None:
         tell(progress.iteration / progress.n_iter, "separating")
 
-    blocks = BlockSeparator(separator)(reader, [follow])
-    pieces = stitch(blocks, lambda b: {"sources": b.sources, "residual": b.residual})
+    def signals(block: Block) -> Signals:
+        if directions is not None:
+            directions.add(block)
+        return {"sources": block.sources, "residual": block.residual}
+
+    pieces = stitch(BlockSeparator(separator)(reader, [follow]), signals)
     for start, piece in pieces:
         span = slice(start, start + piece["residual"].shape[-1])
         sources[:, span] = piece["sources"].cpu().numpy()

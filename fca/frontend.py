@@ -62,17 +62,20 @@ class Frontend:
     def synthesise(self, spectrum: Tensor) -> Tensor:
         """Waveforms (B, N, C, samples) of source images (B, F, N, C, T)."""
         length = _working_length(self.length, self.rate)
-        whole = spectrum
-        if spectrum.shape[1] < self.stft.n_freq:
-            missing = self.stft.n_freq - spectrum.shape[1]
-            empty = spectrum.new_zeros(len(spectrum), missing, *spectrum.shape[2:])
-            whole = torch.cat([spectrum, empty], dim=1)
+        whole = self.over_whole_band(spectrum)
         if not self.active.all():
             seen = whole
             whole = seen.new_zeros(*seen.shape[:-1], len(self.active))
             whole = whole.index_copy(-1, self.active.nonzero()[:, 0], seen)
         signal = self.stft.synthesise(whole.permute(0, 2, 3, 1, 4), length)
         return change_rate(signal * self.gain[:, None], SAMPLE_RATE, self.rate, self.length)
+
+    def over_whole_band(self, values: Tensor) -> Tensor:
+        """Values (B, F, ...) with zeros at the frequencies that models do not see."""
+        missing = self.stft.n_freq - values.shape[1]
+        if missing == 0:
+            return values
+        return torch.cat([values, values.new_zeros(len(values), missing, *values.shape[2:])], dim=1)
 
     def with_dead_channels(self, images: Tensor) -> Tensor:
         """Images (B, N, alive channels, samples) with silence at the dead channels."""

@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
-__all__ = ["activity", "distribution", "plot_separation", "require_matplotlib", "save"]
+__all__ = [
+    "activity",
+    "distribution",
+    "plot_directions",
+    "plot_separation",
+    "require_matplotlib",
+    "save",
+]
 
 Array = NDArray[np.float64]
 
@@ -66,6 +73,48 @@ def plot_separation(mixture: ArrayLike, sources: ArrayLike, sample_rate: int) ->
     for n, (panel, active) in enumerate(zip(panels[1:], activity(spectra[1:], times), strict=True)):
         _draw_activity(panel, times, active, f"C{n}")
     _draw_levels(levels, times, spectra)
+    return figure
+
+
+def plot_directions(
+    azimuths: ArrayLike,
+    response: ArrayLike,
+    found: Sequence[float | None],
+    names: Sequence[str],
+) -> Figure:
+    """From where sources are heard: their steered responses around the array, seen from above.
+
+    Parameters
+    ----------
+    azimuths : (A,)
+        In degrees.
+    response : (K, A)
+        Drawn from zero to the largest of all.
+    found : of length K
+        Azimuth of each source, None for those that were never heard, which are not drawn.
+    names : of length K
+
+    Raises
+    ------
+    InputError
+        If matplotlib is not installed.
+    """
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
+    angle, rows = np.radians(azimuths), np.clip(response, 0, None)
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    panel = figure.subplots(subplot_kw={"projection": "polar"})
+    if len(angle) and np.ptp(angle) > 1.9 * np.pi:  # close the circle
+        angle, rows = np.append(angle, angle[0]), np.hstack([rows, rows[:, :1]])
+    top = max(rows.max(initial=0.0), np.finfo(float).tiny)
+    for n, (name, row, azimuth) in enumerate(zip(names, rows, found, strict=True)):
+        if azimuth is not None:
+            panel.plot(angle, row / top, color=f"C{n}", label=f"{name}, {azimuth:.0f}°")
+            panel.plot([np.radians(azimuth)] * 2, [0, 1], color=f"C{n}", linestyle=":")
+    panel.set(ylim=(0, 1), yticklabels=[])
+    if any(azimuth is not None for azimuth in found):
+        figure.legend(loc="outside lower center", ncols=4)
     return figure
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fca.beamforming import mvdr_images
+from fca.errors import InputError
 from fca.frontend import Frontend
 from fca.linalg import abs2
 from fca.method import Method
@@ -40,6 +41,20 @@ class Renderer:
         """Source images, (B, N, channels, samples)."""
         images = reorder(self._images(slice(None)), self._order)
         return self.frontend.with_dead_channels(self.frontend.synthesise(images))
+
+    def covariances(self) -> Tensor:
+        """Covariances of the images at the live channels, mean_t λ_nft H_nf, (B, N, F, M, M).
+
+        Raises
+        ------
+        InputError
+            If the method does not describe sources by covariances.
+        """
+        if not isinstance(self.model, Model):
+            raise InputError(f"{self.method.name} does not describe sources by covariances")
+        power = self.model.source.psd().mean(-1)[..., None, None]
+        scm = reorder(power * self.model.spatial.scm(), self._order)
+        return self.frontend.over_whole_band(scm).transpose(1, 2)
 
     @functools.cached_property
     def _at_reference(self) -> Tensor:

@@ -68,6 +68,20 @@ class Separation:
         images = self._renderer.all_channels()
         return images if self.sources.ndim == 3 else images[0]
 
+    def covariances(self) -> tuple[Tensor, tuple[int, ...]]:
+        """Covariances of the source images, (..., N, F, M, M), and the M channels they are of.
+
+        The model's, ``mean_t λ_nft H_nf``, at the channels that carry a signal; F frequencies from
+        0 to half of :data:`~fca.frontend.SAMPLE_RATE`. Their scale is not that of the recording.
+
+        Raises
+        ------
+        InputError
+            If the method does not describe sources by covariances.
+        """
+        scm = self._renderer.covariances()
+        return scm if self.sources.ndim == 3 else scm[0], self._renderer.frontend.alive
+
 
 class Separator:
     """Separates recordings by one method.

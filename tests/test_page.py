@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -34,16 +35,15 @@ class TestWhatTheButtonDoes:
         told: list[tuple[float, str]] = []
         out = tmp_path / "out"
         out.mkdir()
-        paths, picture, summary = separate_files(
-            [wav], "auxiva", 2, out, lambda *news: told.append(news)
-        )
+        done = separate_files([wav], "auxiva", 2, out, lambda *news: told.append(news))
         recording, _ = audio.read(wav)
-        assert all(audio.read(path)[0].shape == (1, RATE) for path in paths)
-        assert picture.read_bytes().startswith(b"\x89PNG")
-        assert summary.startswith("2 talkers from 2 channels, 1.0 s")
+        assert all(audio.read(path)[0].shape == (1, RATE) for path in done.talkers)
+        assert done.picture.read_bytes().startswith(b"\x89PNG")
+        assert done.directions is None
+        assert done.summary.startswith("2 talkers from 2 channels, 1.0 s")
         assert told[-1] == (1.0, "drawing")
         assert [share for share, _ in told] == sorted(share for share, _ in told)
-        total = sum(audio.read(path)[0][0] for path in paths)
+        total = sum(audio.read(path)[0][0] for path in done.talkers)
         # As many outputs as microphones leave nothing but the mean.
         np.testing.assert_allclose(total, recording[0] - recording[0].mean(), atol=1e-5)
 
@@ -52,8 +52,28 @@ class TestWhatTheButtonDoes:
         files = [tmp_path / f"{n}.wav" for n in range(2)]
         for file, channel in zip(files, recording, strict=True):
             audio.write(file, channel, RATE)
-        _, _, summary = separate_files(files, "auxiva", 2, tmp_path, lambda *_: None)
-        assert "from 2 channels" in summary
+        done = separate_files(files, "auxiva", 2, tmp_path, lambda *_: None)
+        assert "from 2 channels" in done.summary
+
+    def test_places_of_the_microphones_tell_directions(self, tmp_path: Path, wav: Path) -> None:
+        line = "0, 0; 0.1, 0"
+        done = separate_files([wav], "auxiva", 2, tmp_path, lambda *_: None, line)
+        assert done.directions is not None
+        assert done.directions.read_bytes().startswith(b"\x89PNG")
+        azimuths = re.findall(r"(\d+)°", done.summary)
+        assert len(azimuths) == 2
+        assert all(0 <= int(azimuth) <= 180 for azimuth in azimuths)
+        assert "may be mirrored" in done.summary
+
+    @pytest.mark.parametrize(
+        ("positions", "message"),
+        [("0 0\n1 0\n0 1", "3 microphones, but 2 channels"), ("here", "no position")],
+    )
+    def test_positions_that_do_not_fit(
+        self, tmp_path: Path, wav: Path, positions: str, message: str
+    ) -> None:
+        with pytest.raises(InputError, match=message):
+            separate_files([wav], "auxiva", 2, tmp_path, lambda *_: None, positions)
 
     def test_what_cannot_be_separated(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="drop a recording"):

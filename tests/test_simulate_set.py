@@ -98,10 +98,10 @@ def test_array_of_ones_own_and_no_noise(tmp_path: Path) -> None:
     np.testing.assert_allclose(mics[:, 2], mics[0, 2])  # turned about the vertical axis only
     images = item.read("images")
     np.testing.assert_allclose(item.read("mixture"), images.sum(0), atol=1e-6)
-    (tmp_path / "bad.json").write_text("[[0, 1]]")
+    (tmp_path / "bad.json").write_text("[[0, 1, 2, 3]]")
     result = fca("simulate", SPEECH, "-o", tmp_path / "x", "--array", tmp_path / "bad.json")
     assert result.exit_code == 1
-    assert "positions are [x, y, z]" in result.stderr
+    assert "x, y or x, y, z in metres" in result.stderr
 
 
 def test_simulated_separated_evaluated(made: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fca import __version__
 from fca.activity import Levels, activities, segments, write_rttm
+from fca.direction import IN_LINE, Directions
 from fca.errors import InputError
 from fca.pieces import Reader, Writer
 
@@ -80,16 +81,19 @@ class Results:
             return {**earlier, "status": "skipped"}
         reader = Reader(recording.files if recording.files[1:] else recording.files[0])
         name = Path(recording.name).name
-        log = Log(Levels(reader.n_samples, reader.sample_rate) if self.course.diarize else None)
+        log = self._log(reader)
         blocks = log.follow(self.course.build(separator, name)(reader, [callback]))
         files, notes = self._write(folder, blocks, reader, earlier)
         if log.levels is not None:
             files.append("activity.rttm")
-            found = segments(activities(log.levels.power), _numbered(log.n_sources))
+            found = segments(activities(log.levels.power), log.names)
             write_rttm(folder / files[-1], found, name)
         if self.plot:
             files.append(f"{self.kind}.png")
             notes += _draw(folder / files[-1], log, reader)
+        if self.plot and log.directions is not None:
+            files.append("directions.png")
+            _draw_directions(folder / files[-1], log.directions, log.names)
         record = {
             "status": "done",
             "input": _paths(recording),
@@ -101,6 +105,22 @@ class Results:
         }
         _save(folder / self._record, record)
         return record
+
+    def _log(self, reader: Reader) -> Log:
+        """What is gathered on the way.
+
+        Raises
+        ------
+        InputError
+            If the positions of the microphones are not those of this recording.
+        """
+        course = self.course
+        levels = Levels(reader.n_samples, reader.sample_rate) if course.diarize else None
+        if course.array is None:
+            return Log(levels)
+        directions = Directions(course.array)
+        directions.check(reader.n_channels)
+        return Log(levels, directions)
 
     @property
     def _record(self) -> str:
@@ -155,6 +175,8 @@ class Log:
     ----------
     levels : Levels or None
         Gathers what the activities are found from.
+    directions : Directions or None
+        Gathers where the tracks are heard from.
     blocks : list
         Where they are, the tracks of their sources, and why they could not be separated.
     costs : list
@@ -163,15 +185,16 @@ class Log:
         Time taken.
     mixture, sources : Tensor
         The first block, at the reference channel, (samples,) and (K, samples).
-    n_sources : int
-        Tracks.
+    names : list of str
+        What the tracks are called.
     """
 
     levels: Levels | None
+    directions: Directions | None = None
     blocks: list[Record] = field(default_factory=list)
     costs: list[list[tuple[int, float]]] = field(default_factory=list)
     seconds: float = 0.0
-    n_sources: int = 0
+    names: list[str] = field(default_factory=list)
 
     def follow(self, blocks: Iterable[Block]) -> Iterator[Block]:
         """The blocks, while they are passed on."""
@@ -184,7 +207,9 @@ class Log:
             if block.separation is not None:
                 self.costs.append(block.separation.cost)
                 self.seconds += block.separation.seconds
-            self.n_sources = len(block.sources)
+            self.names = block.names
+            if self.directions is not None:
+                self.directions.add(block)
             if self.levels is not None:
                 sources, residual = block.sources.detach().cpu(), block.residual.detach().cpu()
                 self.levels.add(block.start, sources.numpy(), residual.numpy())
@@ -197,9 +222,17 @@ class Log:
         rows = list(zip(*self.costs, strict=True))
         return [(row[0][0], sum(cost for _, cost in row) / len(row)) for row in rows]
 
+    @property
+    def azimuths(self) -> dict[str, dict[str, float | None]]:
+        """Those of the tracks by their names, where they are wanted."""
+        if self.directions is None:
+            return {}
+        return {"azimuths": dict(zip(self.names, self.directions.found, strict=True))}
+
     def notes(self, rate: int) -> list[str]:
-        """What a user should know of blocks that could not be separated."""
-        return [
+        """What a user should know: blocks that could not be separated, directions in doubt."""
+        mirrored = self.directions is not None and self.directions.in_line
+        return [IN_LINE] * mirrored + [
             f"silent from {block['start'] / rate:.1f} to {block['stop'] / rate:.1f} s: "
             f"{block['problem']}"
             for block in self.blocks
@@ -221,16 +254,11 @@ def _made(folder: Path) -> Iterator[None]:
         raise
 
 
-def _numbered(count: int) -> list[str]:
-    """What the files of the talkers are called."""
-    return [f"source{n}" for n in range(1, count + 1)]
-
-
 def _description(separator: Separator, log: Log, reader: Reader) -> Record:
     return {
         "version": __version__,
         "method": separator.method.name,
-        "n_sources": log.n_sources,
+        "n_sources": len(log.names),
         "reference_channel": separator.reference_channel,
         "iterations": log.cost[-1][0] if log.costs else 0,
         "cost": log.cost,
@@ -240,6 +268,7 @@ def _description(separator: Separator, log: Log, reader: Reader) -> Record:
         "sample_rate": reader.sample_rate,
         "duration": reader.n_samples / reader.sample_rate,
         "seconds": log.seconds,
+        **log.azimuths,
     }
 
 
@@ -261,6 +290,13 @@ def _draw(path: Path, log: Log, reader: Reader) -> list[str]:
     if len(log.blocks) == 1:
         return []
     return [f"{path.name} shows the first {log.mixture.shape[0] / rate:.1f} s"]
+
+
+def _draw_directions(path: Path, directions: Directions, names: list[str]) -> None:
+    from fca import plot
+
+    response, found = directions.response, directions.found
+    plot.save(plot.plot_directions(directions.azimuths, response, found, names), path)
 
 
 def _paths(recording: Recording) -> list[str]:

@@ -15,6 +15,9 @@ from fca.errors import InputError
 from fca.plot import require_matplotlib
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from fca.blocks import Block, BlockSeparator, Signals
     from fca.cli.inputs import Problem, Recording
     from fca.cli.results import Results
@@ -120,6 +123,8 @@ class Course:
         Says who speaks when, of one recording or of several by their names.
     target : str or None
         The only speaker of it that is wanted.
+    array : (M, 3) or None
+        Positions of the microphones (m): the talkers' directions are wanted, too.
     """
 
     block: float | None
@@ -127,6 +132,7 @@ class Course:
     diarize: bool = False
     rttm: Path | None = None
     target: str | None = None
+    array: NDArray[np.float64] | None = None
 
     def build(self, separator: Separator, recording: str | None = None) -> BlockSeparator:
         """The separator for recordings of any length, guided where there is something to follow.

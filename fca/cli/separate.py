@@ -29,8 +29,11 @@ from fca.cli.run import (
     Shard,
     parse_options,
 )
+from fca.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from fca.blocks import Block, Signals
@@ -65,6 +68,15 @@ Guide = Annotated[
 Target = Annotated[
     str | None,
     typer.Option(help="Speaker of the RTTM file; only his file is written.", show_default=False),
+]
+Positions = Annotated[
+    Path | None,
+    typer.Option(
+        "--array",
+        help="File of the microphones' positions x, y[, z] (m), one a line in the order of the "
+        "channels: the talkers' azimuths are told.",
+        show_default=False,
+    ),
 ]
 Weights = Annotated[
     str | None,
@@ -124,6 +136,7 @@ def separate(
     sources: Sources = "2",
     rttm: Guide = None,
     target: Target = None,
+    array: Positions = None,
     reference_channel: ReferenceChannel = 0,
     iterations: Iterations = None,
     weights: Weights = None,
@@ -149,8 +162,10 @@ def separate(
     recording of several blocks, as they appear), as long as the recording and in its scale, and
     activity.rttm, which says who speaks when, and separation.json, written last, which says how
     they were made. With --rttm the files are named after the speakers, and activity.rttm is left
-    out. Recordings that have their results are skipped; those of one name are told apart by their
-    folders. The exit status is 1 if a recording failed, 2 if the command makes no sense.
+    out. With --array separation.json tells the azimuths of the talkers, in degrees from the x axis
+    towards the y axis. Recordings that have their results are skipped; those of one name are told
+    apart by their folders. The exit status is 1 if a recording failed, 2 if the command makes no
+    sense.
     """
     chosen = {
         "method": method,
@@ -178,11 +193,25 @@ def separate(
 
     if target is not None and rttm is None:
         raise typer.BadParameter("a target needs --rttm", param_hint="--target")
-    course = Course(block, sources == AUTO, diarize=rttm is None, rttm=rttm, target=target)
+    positions = None if array is None else _positions(array)
+    course = Course(block, sources == AUTO, rttm is None, rttm, target, positions)
     corpus = Corpus(inputs, out, file_per_channel, manifest, shard, ray)
     job = Job("separation", corpus, audio_format, plot, as_json, overwrite, course)
     written = {"images": images, "residual": residual, "rttm": rttm and str(rttm.resolve())}
-    job.run(_separator, chosen, signals, {**written, "target": target}, device)
+    written |= {"target": target, "array": None if positions is None else positions.tolist()}
+    job.run(_separator, chosen, signals, written, device)
+
+
+def _positions(path: Path) -> NDArray[np.float64]:
+    from fca.direction import Directions
+    from fca.positions import read_positions
+
+    try:
+        positions = read_positions(path)
+        Directions(positions)
+    except InputError as error:
+        raise typer.BadParameter(str(error), param_hint="--array") from None
+    return positions
 
 
 def _wanted(names: list[str], rows: Tensor, target: str | None) -> dict[str, Tensor]:

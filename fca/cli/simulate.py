@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -44,7 +44,8 @@ ArrayFile = Annotated[
     Path | None,
     typer.Option(
         "--array",
-        help="JSON list of the microphones' positions [x, y, z] (m), turned at random.",
+        help="File of the microphones' positions x, y[, z] (m), one a line or as a JSON list of "
+        "lists, turned at random.",
         show_default="a random array",
     ),
 ]
@@ -131,12 +132,7 @@ def _fixed(range_: tuple[float, float]) -> float | tuple[float, float]:
 
 def _positions(path: Path) -> tuple[tuple[float, float, float], ...]:
     """Positions of a file, relative to their centre."""
-    import numpy as np
+    from fca.positions import read_positions
 
-    try:
-        found: Any = np.asarray(json.loads(path.read_text("utf-8")), dtype=float)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: no list of positions ({error})") from None
-    if found.ndim != 2 or found.shape[1] != 3 or not len(found):
-        raise InputError(f"{path}: positions are [x, y, z] for each microphone")
+    found = read_positions(path)
     return tuple((x, y, z) for x, y, z in (found - found.mean(0)).tolist())

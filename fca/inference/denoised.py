@@ -13,8 +13,10 @@ from fca.inference.iterate import iterate
 from fca.inference.refine import choose
 from fca.inference.start import Start, iva, take_rows
 from fca.model import Model
+from fca.neural.denoiser import Denoiser
 from fca.source.vae import VAE
 from fca.spatial import JointlyDiagonal
+from fca.spatial.observation import Observation
 
 DENOISER = "denoiser"
 """The network that ships with the toolkit."""
@@ -35,10 +37,10 @@ def denoised(mixture: Tensor, n_sources: int, generator: torch.Generator) -> Sta
     n_channels = mixture.shape[2]
     outputs = iva(mixture, max(n_sources, n_channels), generator)
     n_candidates = max(n_sources, min(n_channels, N_CANDIDATES))
-    source = VAE(denoiser=DENOISER)
+    observation, source = Observation(mixture), VAE(denoiser=_shipped())
     choices = itertools.combinations(range(n_candidates), n_sources)
-    fits = (one_pass(mixture, pick(outputs, talkers), source, generator) for talkers in choices)
-    best = functools.reduce(_better, fits)
+    fits = (one_pass(observation, pick(outputs, talkers), source, generator) for talkers in choices)
+    best, _ = functools.reduce(_better, ((model, model.cost()) for model in fits))
     best.normalise()
     spatial = cast(JointlyDiagonal, best.spatial)
     return Start(spatial.demixing, best.source.psd(), spatial.gains)
@@ -53,18 +55,29 @@ def pick(start: Start, talkers: tuple[int, ...]) -> Start:
     return Start(take_rows(start.demixing, order), start.power[:, :, list(talkers)])
 
 
-def one_pass(mixture: Tensor, start: Start, source: VAE, generator: torch.Generator) -> Model:
+@functools.cache
+def _shipped() -> Denoiser:
+    """The network, read once in a process."""
+    return Denoiser.from_pretrained(DENOISER)
+
+
+def one_pass(
+    observation: Observation, start: Start, source: VAE, generator: torch.Generator
+) -> Model:
     """Jointly diagonal model with shared gains, fitted to the spectra that a network infers."""
-    start = start.at_microphones()
-    spatial = JointlyDiagonal(mixture, start.demixing, start.gains(shared=True))
+    start, mixture = start.at_microphones(), observation.mixture
+    gains = start.gains(shared=True)
+    spatial = JointlyDiagonal(mixture, start.demixing, gains, observation=observation)
     model = Model(spatial, source, N_STEPS).copy()
     model.source.initialise(start.power, generator)
     iterate(model, 1)
     return model
 
 
-def _better(old: Model, new: Model) -> Model:
-    """Of two models the one of lower cost, for each recording."""
-    better = new.cost() < old.cost()
-    spatial = choose(better, new.spatial, old.spatial)
-    return Model(spatial, choose(better, new.source, old.source), N_STEPS)
+def _better(old: tuple[Model, Tensor], new: tuple[Model, Tensor]) -> tuple[Model, Tensor]:
+    """Of two models and their costs (B,) those of lower cost, for each recording."""
+    (model, cost), (other, other_cost) = old, new
+    better = other_cost < cost
+    spatial = choose(better, other.spatial, model.spatial)
+    best = Model(spatial, choose(better, other.source, model.source), N_STEPS)
+    return best, torch.where(better, other_cost, cost)

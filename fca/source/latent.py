@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from fca.memo import Latest
 from fca.prior.latents import Posterior
 from fca.source.base import Evaluate, SourceModel, floored
 from fca.spatial.base import Statistics
@@ -47,13 +48,14 @@ class Latent(SourceModel):
         self._decoder, self._gaussian = decoder, gaussian
         self.n_steps, self.rate, self.stochastic = n_steps, rate, stochastic
         self._optimizer: torch.optim.Adam | None = None
+        self._decoded, self._psd = Latest(self._decode), Latest(_at_level)
 
     @property
     def refinable(self) -> bool:
         return self._gaussian
 
     def psd(self) -> Tensor:
-        return self._decode(self._z)
+        return self._psd(self._decoded(self._z), self._level)
 
     def penalty(self) -> Tensor | float:
         """``½ ‖z‖²`` for Gaussian latents; the other families are uniform."""
@@ -81,7 +83,8 @@ class Latent(SourceModel):
         self._z = (posterior.sample() if self.stochastic else posterior.mean).mT
 
     def _decode(self, z: Tensor) -> Tensor:
-        return floored(self._level * self._decoder.decode(z).transpose(1, 2))
+        """g(z), (B, F, N, T) in this order in memory, that of everything it meets."""
+        return self._decoder.decode(z).transpose(1, 2).contiguous()
 
     def _descend(self, statistics: Statistics) -> None:
         """Adam on the majoriser; a source for which it did not fall keeps its z."""
@@ -112,9 +115,13 @@ class Latent(SourceModel):
         quadratic form is convex in 1/λ and the log-determinant concave in λ (Févotte & Idier 2011;
         Sawada et al. 2013, eq. 28).
         """
-        psd = self._decode(z)
+        psd = _at_level(self._decode(z), self._level)
         convex = statistics.quadratic.detach() * statistics.psd.detach().square() / psd
         return (convex + statistics.trace.detach() * psd).sum((1, 3)) + energy(z).sum(2)
+
+
+def _at_level(decoded: Tensor, level: Tensor) -> Tensor:
+    return floored(level * decoded)
 
 
 def energy(z: Tensor) -> Tensor:

@@ -133,7 +133,7 @@ class VAE(Latent):
         rise = _windowed(changed - nll, reach) + (energy(self._z) - energy(before))[:, source]
         chance = torch.rand(rise.shape, generator=self._generator, dtype=rise.dtype)
         accepted = moving & (chance.to(rise.device).log() < -rise)
-        self._z[:, source] = torch.where(accepted[:, None], self._z[:, source], before[:, source])
+        self._z = torch.where(accepted[:, None, None], self._z, before)
         return torch.where(_windowed(accepted.to(nll.dtype), reach) > 0.5, changed, nll)
 
 

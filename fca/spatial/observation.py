@@ -56,6 +56,11 @@ class Observation:
         return images(channels)
 
     @functools.cached_property
+    def stacked(self) -> Tensor:
+        """Real and imaginary parts of :attr:`frames`, (B, F, 2 D, T)."""
+        return torch.cat([self.frames.real, self.frames.imag], dim=2)
+
+    @functools.cached_property
     def _outer(self) -> Tensor:
         """Packed x xᴴ, (B, F, M², T)."""
         return pack_outer(self.mixture)

@@ -1,9 +1,9 @@
 """Separate a simulated meeting: do talkers keep their tracks, how clean are they, who speaks when.
 
-    python -m recipes.meeting.evaluate MEETING -o OUT.md [--method fastmnmf2] [--sources 4]
+    python -m recipes.meeting.evaluate MEETING -o OUT.md [--method fastmnmf2] [--sources 4 | auto]
 
-MEETING is a folder made by `recipes.meeting.simulate`. The tables go to OUT.md, all numbers to
-OUT.json beside it.
+MEETING is a folder made by `recipes.meeting.simulate`. With `--guided` it is known who speaks when.
+The tables go to OUT.md, all numbers to OUT.json beside it.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def score(folder: Path, results: Path) -> list[dict[str, Any]]:
     truth = read_rttm(folder / "meeting.rttm")
     talkers = sorted({segment.speaker for segment in truth})
     images = np.stack([audio.read(folder / f"{name}.wav")[0][0] for name in talkers])
-    names = sorted(path.stem for path in results.glob("source*.wav"))
+    names = sorted(path.stem for path in results.glob("*.wav"))
     tracks = np.stack([audio.read(results / f"{name}.wav")[0][0] for name in names])
     mixture, rate = audio.read(folder / "meeting.wav")
     home = agreement(images, tracks).argmax(1)
@@ -117,7 +117,7 @@ def longest_pause(segments: list[Segment], name: str) -> float:
 
 
 def tables(folder: Path, rows: list[dict[str, Any]], errors: dict[float, dict[str, float]]) -> str:
-    """The report without its heading."""
+    """The report without its heading; who speaks when only where it was found out."""
     truth = read_rttm(folder / "meeting.rttm")
     lines = []
     for name in dict.fromkeys(row["talker"] for row in rows):
@@ -127,6 +127,9 @@ def tables(folder: Path, rows: list[dict[str, Any]], errors: dict[float, dict[st
         cells = [f"{longest_pause(truth, name):.0f}", f"{swapped} of {len(own)}"]
         lines.append([name, *cells, *(f"{mean:.1f}" for mean in means)])
     header = ["", "longest pause, s", "pieces on another track", "SDR, dB", "improvement, dB"]
+    tracks = markdown(header, lines)
+    if not errors:
+        return tracks
     parts = [
         [
             f"{collar:g}",
@@ -135,40 +138,45 @@ def tables(folder: Path, rows: list[dict[str, Any]], errors: dict[float, dict[st
         for collar, e in errors.items()
     ]
     der = markdown(["collar, s", "DER, %", "missed", "false alarm", "confusion"], parts)
-    return f"{markdown(header, lines)}\n{der}"
+    return f"{tracks}\n{der}"
 
 
 def main(
     meeting: Annotated[Path, typer.Argument(help="folder made by recipes.meeting.simulate")],
     output: Annotated[Path, typer.Option("--output", "-o", help="tables to write (.md)")],
-    method: str = "fastmnmf2",
+    method: Annotated[str | None, typer.Option(help="the default unless given")] = None,
     sources: Annotated[str, typer.Option(help="number of talkers, or auto")] = "4",
-    iterations: int = 15,
+    iterations: Annotated[int | None, typer.Option(help="the method's unless given")] = None,
+    guided: Annotated[bool, typer.Option("--guided", help="by who speaks when")] = False,
     seed: int = 0,
 ) -> None:
     """Separate and score a meeting."""
     torch.set_num_threads(1)
-    options = ["-m", method, "-n", sources, "-i", str(iterations), "--seed", str(seed)]
+    truth = meeting / "meeting.rttm"
+    count = ["--rttm", str(truth)] if guided else ["-n", sources]
+    chosen = {"-m": method, "-i": iterations, "--seed": seed}
+    options = [str(x) for pair in chosen.items() if pair[1] is not None for x in pair]
     facts: dict[str, Any] = surroundings()
     with tempfile.TemporaryDirectory() as folder:
-        results, record = separate(meeting / "meeting.wav", Path(folder), options)
+        results, record = separate(meeting / "meeting.wav", Path(folder), [*options, *count])
         rows = score(meeting, results)
-        rttm = results / "activity.rttm"
         errors = {
-            collar: diarization_errors(meeting / "meeting.rttm", rttm, collar)
+            collar: diarization_errors(truth, results / "activity.rttm", collar)
             for collar in (0.0, 0.5)
+            if not guided
         }
     blocks = record["blocks"]
     made = json.loads((meeting / "meeting.json").read_text())
     swapped = sum(row["swapped"] for row in rows)
+    told = "who speaks when" if guided else f"-n {sources}"
     text = (
         f"# A meeting of {record['duration'] / 60:g} minutes\n\n"
         f"{len(made['speakers'])} talkers, {record['channels']} microphones, seed {made['seed']}; "
-        f"`fca separate` with {' '.join(options)}, {len(blocks)} blocks, "
-        f"{record['n_sources']} tracks. A talker is scored in every {SDR_SECONDS}-s piece in which "
-        f"he speaks for {LEAST_SECONDS:g} s, against his reverberant image at the first microphone "
-        f"(SDR without a filter). Track swaps: {swapped} of {len(rows)} pieces.\n"
-        f"{describe(facts)}\n\n{tables(meeting, rows, errors)}"
+        f"`fca separate` by {record['method']} with {' '.join([*options, told])}, {len(blocks)} "
+        f"blocks, {record['n_sources']} tracks, {record['seconds']:.0f} s. A talker is scored in "
+        f"every {SDR_SECONDS}-s piece in which he speaks for {LEAST_SECONDS:g} s, against his "
+        f"reverberant image at the first microphone (SDR without a filter). Track swaps: {swapped} "
+        f"of {len(rows)} pieces.\n{describe(facts)}\n\n{tables(meeting, rows, errors)}"
     )
     write_text(output, text)
     write_json(
