@@ -16,7 +16,7 @@ from torch import Tensor
 def abs2(value: Tensor) -> Tensor:
     """``|x|²`` of complex values, without the root that ``abs()`` takes first."""
     real, imag = value.real, value.imag
-    return real.square().addcmul(imag, imag)
+    return real.square().addcmul_(imag, imag)
 
 
 def hermitise(matrix: Tensor) -> Tensor:
@@ -66,18 +66,25 @@ def pack(matrix: Tensor) -> Tensor:
 def unpack(packed: Tensor) -> Tensor:
     """Inverse of :func:`pack`: real (..., M²) to Hermitian (..., M, M)."""
     size = round(packed.shape[-1] ** 0.5)
-    real, imag, sign = _places(size, packed.device)
-    return torch.complex(packed[..., real], packed[..., imag] * sign)
+    parts = packed.contiguous() @ _places(size, packed.dtype, packed.device)
+    return torch.view_as_complex(parts.reshape(*packed.shape[:-1], size, size, 2))
 
 
 @functools.lru_cache(maxsize=64)
-def _places(size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Where the real and imaginary part of each entry (M, M) are packed, and the latter's sign."""
+def _places(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Where each packed number goes to, and its sign: (M², M · M · 2) of zeros and ±1.
+
+    As a matrix product this is several times faster than reading by index.
+    """
     rows, cols = _upper(size, device)
-    real = torch.diag(torch.arange(size, device=device))
-    real[rows, cols] = real[cols, rows] = size + torch.arange(len(rows), device=device)
-    sign = torch.ones_like(real).triu(1) - torch.ones_like(real).tril(-1)
-    return real, real + len(rows) * sign.abs(), sign
+    real = size + torch.arange(len(rows), device=device)
+    diagonal = torch.arange(size, device=device)
+    places = torch.zeros(size**2, size, size, 2, dtype=dtype, device=device)
+    places[diagonal, diagonal, diagonal, 0] = 1
+    places[real, rows, cols, 0] = places[real, cols, rows, 0] = 1
+    places[real + len(rows), rows, cols, 1] = 1
+    places[real + len(rows), cols, rows, 1] = -1
+    return places.flatten(1)
 
 
 def pack_dual(matrix: Tensor) -> Tensor:
@@ -88,18 +95,16 @@ def pack_dual(matrix: Tensor) -> Tensor:
 
 
 def pack_outer(x: Tensor) -> Tensor:
-    """Packed outer products x xᴴ of vectors (..., M, T) as real (..., M², T).
-
-    Row by row: these are the largest arrays of all, and gathering their factors would take twice
-    the room again.
-    """
-    real, imag = x.real.split(1, -2), x.imag.split(1, -2)
-    upper_real, upper_imag = [], []
+    """Packed outer products x xᴴ of vectors (..., M, T) as real (..., M², T)."""
+    real, imag = x.real.contiguous(), x.imag.contiguous()
+    diagonal = real.square().addcmul_(imag, imag)
+    above, beyond = [], []
     for r in range(x.shape[-2] - 1):
-        rest = x[..., r + 1 :, :]
-        upper_real.append((real[r] * rest.real).addcmul(imag[r], rest.imag))
-        upper_imag.append((imag[r] * rest.real).addcmul(real[r], rest.imag, value=-1))
-    return torch.cat([abs2(x), *upper_real, *upper_imag], dim=-2)
+        re, im = real[..., r : r + 1, :], imag[..., r : r + 1, :]
+        re_c, im_c = real[..., r + 1 :, :], imag[..., r + 1 :, :]
+        above.append((re * re_c).addcmul_(im, im_c))
+        beyond.append((im * re_c).addcmul_(re, im_c, value=-1))
+    return torch.cat([diagonal, *above, *beyond], dim=-2)
 
 
 def weighted_covariance(outer: Tensor, weight: Tensor) -> Tensor:

@@ -13,12 +13,13 @@ from torch import Tensor
 
 from fca.clustering import CACGMM
 from fca.errors import InputError
-from fca.inference.denoised import denoised
 from fca.inference.start import STARTS, Start, guided
 from fca.inference.track import still, track
 from fca.likelihood import Gaussian, Likelihood, StudentT
 from fca.mixing import Mixing
 from fca.model import Fittable, Model
+from fca.neural.denoiser import Denoiser
+from fca.prior import SpeechPrior
 from fca.source import (
     NMF,
     VAE,
@@ -53,7 +54,6 @@ SOURCES: dict[str, Callable[..., SourceModel]] = {
     "vae, nmf": noisy_speech,
     "neural": Neural,
 }
-ALL_STARTS = {**STARTS, "denoiser": denoised}
 SPATIAL_MODELS = ("rank-1", "jointly diagonal", "jointly diagonal, shared gains", "full rank")
 FITS = ("sources", "sources + 1", "sources + noise", "channels")
 _CHOICES = ("spatial", "source", "start", "update", "fits", "align", "dof", "spatial_steps")
@@ -80,7 +80,7 @@ class Method:
     n_iter : int
         Default number of iterations.
     start : str
-        Default start, a key of :data:`ALL_STARTS`, or "network" for source models
+        Default start, a key of :data:`STARTS`, or "network" for source models
         that infer it from the mixture.
     n_fft : int
         Default window in samples at 16 kHz; the shift is a quarter of it.
@@ -183,10 +183,8 @@ class Method:
             choices["n_iter"] = n_iter
         inherited = {key: value for key, value in self.options.items() if key in known}
         options = {**inherited, **options}
-        if source == "neural":  # read once, not for every recording
-            network = options["weights"] = load_weights(options.get("weights"))
-            choices["n_fft"] = network.config.n_fft
-        return dataclasses.replace(self, **choices, options=options)
+        n_fft = _read_networks(source, options)
+        return dataclasses.replace(self, n_fft=n_fft or self.n_fft, **choices, options=options)
 
     def n_fitted(self, n_sources: int, n_channels: int, guided: bool = False) -> int:
         """Number of sources that the model has when ``n_sources`` are wanted.
@@ -248,15 +246,15 @@ class Method:
     ) -> Start:
         if self.start == "network":
             return source.start(mixture, n_fitted)
-        if self.start not in ALL_STARTS:
-            known = ", ".join([*ALL_STARTS, "network"])
+        if self.start not in STARTS:
+            known = ", ".join([*STARTS, "network"])
             raise InputError(f"unknown start {self.start!r}; choose from {known}")
         if not self.mixing.moves:
-            return ALL_STARTS[self.start](mixture, n_fitted, generator)
+            return STARTS[self.start](mixture, n_fitted, generator)
         windows = self.mixing.windows(mixture)
         if self.start == "iva":
             return track(mixture, n_fitted, generator, windows)
-        return still(ALL_STARTS[self.start](mixture, n_fitted, generator), len(windows))
+        return still(STARTS[self.start](mixture, n_fitted, generator), len(windows))
 
     def _spatial(self, observation: Observation, start: Start) -> SpatialModel:
         mixture, demixing = observation.mixture, start.demixing
@@ -288,3 +286,22 @@ class Method:
         prior = InverseWishart(self.mixing.inertia, len(windows))
         inner = FullRank(mixture, start.scm(), self.update, self.likelihood, prior=prior)
         return Moving(inner, start.power.shape[2], windows)
+
+
+def _read_networks(source: str, options: dict[str, Any]) -> int | None:
+    """Put networks for their names, to read them once and not for every recording.
+
+    Returns the window that they are made for, if there are any.
+    """
+    if source == "neural":
+        options["weights"] = load_weights(options.get("weights"))
+        return int(options["weights"].config.n_fft)
+    if source != "vae":
+        return None
+    readers = {"denoiser": Denoiser.from_pretrained, "prior": SpeechPrior.from_pretrained}
+    for name, read in readers.items():
+        if isinstance(options.get(name), str):
+            options[name] = read(options[name])
+    denoiser = options.get("denoiser")
+    prior = options.get("prior") if denoiser is None else denoiser.prior
+    return None if prior is None else int(prior.config.n_fft)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from fca.errors import InputError
-from fca.inference.denoised import DENOISER
-from fca.method import ALL_STARTS, FITS, SOURCES, SPATIAL_MODELS, Method
+from fca.method import FITS, SOURCES, SPATIAL_MODELS, STARTS, Method
 
 __all__ = [
-    "ALL_STARTS",
     "DEFAULT_METHOD",
     "FITS",
     "METHODS",
     "SOURCES",
     "SPATIAL_MODELS",
+    "STARTS",
     "Method",
     "get_method",
 ]
+
+DENOISER = "denoiser"
+"""The encoder of talkers that ships with the toolkit."""
 
 _ROWS = [
     Method(
@@ -92,11 +94,20 @@ _ROWS = [
         "vae",
         "ip",
         "this toolkit",
-        n_iter=1,
-        start="denoiser",
-        spatial_steps=10,
-        n_refine=50,
-        options={"denoiser": DENOISER},
+        n_iter=2,
+        spatial_steps=8,
+        n_refine=25,
+        options={"denoiser": DENOISER, "rate": 0.1},
+    ),
+    Method(
+        "deep-fca-fast",
+        "jointly diagonal, shared gains",
+        "vae",
+        "ip",
+        "this toolkit",
+        n_iter=6,
+        spatial_steps=4,
+        options={"denoiser": DENOISER, "rounds": 2},
     ),
     Method(
         "neural-fca",

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from torch import Tensor
 
-from fca.source.base import Evaluate, SourceModel
+from fca.source.base import SourceModel
 from fca.spatial.base import SpatialModel
 
 
@@ -50,13 +49,22 @@ class Model:
         penalty = self.source.penalty()
         return self.spatial.nll(psd) + penalty / (psd.shape[1] * psd.shape[3])
 
-    def step(self) -> None:
-        """One iteration: the source model, then the spatial model. Never raises the cost."""
-        self._move(self.source.update, self.spatial_steps)
+    def step(self, *, through_space: bool = True) -> None:
+        """One iteration: the source model, then the spatial model. Never raises the cost.
+
+        Gradients pass the updates of the spatial model, too, unless told otherwise.
+        """
+        if self.source.at_microphone:
+            self.normalise()
+        self.source.update(self.spatial.statistics)
+        psd = self.source.psd() if through_space else self.source.psd().detach()
+        for _ in range(self.spatial_steps):
+            self.spatial.update(psd)
 
     def refine(self) -> None:
         """Like :meth:`step` with :meth:`SourceModel.refine`: on the whole down, not always."""
-        self._move(self.source.refine, 1)
+        self.source.refine(self.spatial.statistics)
+        self.spatial.update(self.source.psd())
 
     def copy(self) -> Model:
         """Model in the same state that moves on its own: updates replace tensors."""
@@ -69,14 +77,6 @@ class Model:
         """
         absorbed = self.source.absorb(self.spatial.scale())
         self.spatial.rescale(absorbed.reciprocal())
-
-    def _move(self, update: Callable[[Evaluate], None], spatial_steps: int) -> None:
-        if self.source.at_microphone:
-            self.normalise()
-        update(self.spatial.statistics)
-        psd = self.source.psd()
-        for _ in range(spatial_steps):
-            self.spatial.update(psd)
 
     def images(self, channels: slice = slice(None)) -> Tensor:
         """Source images by the multichannel Wiener filter, complex (B, F, N, C, T)."""

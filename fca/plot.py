@@ -212,7 +212,8 @@ def _spectrograms(signals: Array, sample_rate: int) -> tuple[Array, Array]:
     samples = signals.shape[-1]
     size = round(WINDOW_SECONDS * sample_rate)
     hop = max(size // 4, -(-samples // MAX_FRAMES))
-    padded = np.pad(signals, [(0, 0), (size // 2, size)])
+    level = signals.mean(-1, keepdims=True)  # an offset would outshine everything
+    padded = np.pad(signals - level, [(0, 0), (size // 2, size)])
     frames = np.lib.stride_tricks.sliding_window_view(padded, size, axis=-1)[:, : samples + 1 : hop]
     power = np.abs(np.fft.rfft(frames * np.hanning(size))).swapaxes(1, 2) ** 2
     floor = power.max() * 1e-12 + np.finfo(float).tiny

@@ -128,7 +128,8 @@ class Tracks:
         sample_rate : int
             In Hz.
         """
-        power = frame_power(torch.cat([sources, residual[None]]), sample_rate)
+        audible = residual - residual.mean()  # a constant offset masks nobody
+        power = frame_power(torch.cat([sources, audible[None]]), sample_rate)
         self._loudest = max(self._loudest, float(power.sum(0).max()))
         clear = heard(power, self._loudest).tolist()
         vectors, weight = steering(mixture, sources, sample_rate)

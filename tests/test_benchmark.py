@@ -291,6 +291,8 @@ def test_speed_compares_like_with_like() -> None:
     assert {entry.name for entry in sized} == {"ilrma", "pyroomacoustics ilrma", "ssspy ILRMA"}
     assert all(entry.options["n_iter"] == 2 for entry in sized)
     assert all(entry.options["n_fft"] == 1024 for entry in sized)
+    assert speed.fits(size, {}) and speed.fits(size, {"channels": 2, "seconds": 0.5})
+    assert not speed.fits(size, {"seconds": 0.4})
     cost = speed.measure(sized[0], size, timeout=120)
     assert cost is not None
     assert cost.seconds > 0

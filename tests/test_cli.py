@@ -136,10 +136,11 @@ class TestResults:
         assert image.shape == mixture.shape
         np.testing.assert_allclose(image[0], parts[1][0], atol=1e-6)
 
+    @pytest.mark.parametrize("offset", [0, 0.5])
     def test_the_number_of_talkers_is_found(
-        self, tmp_path: Path, out: Path, two_talker_mixture: Mixture
+        self, tmp_path: Path, out: Path, two_talker_mixture: Mixture, offset: float
     ) -> None:
-        mixture = two_talker_mixture.mixture.astype(np.float32)
+        mixture = two_talker_mixture.mixture.astype(np.float32) + np.float32(offset)
         audio.write(tmp_path / "x.wav", mixture[:, : 2 * RATE], RATE)
         options = ["--sources", "auto", "-m", "auxiva", "-i", 20, "--json", "-O", "n_fft=2048"]
         (record,) = records(fca("separate", tmp_path / "x.wav", "-o", out, *options))

@@ -291,6 +291,21 @@ def test_gradients_through_iterations(name: str, update: str, kind: str) -> None
     assert torch.autograd.gradcheck(outputs, (mixture,), fast_mode=True, rtol=1e-3, atol=1e-5)
 
 
+@each_spatial
+def test_a_look_at_the_cost_leaves_gradients_as_they_are(name: str) -> None:
+    """The loop monitors the cost without gradients, and models keep what they have computed."""
+    gradients = []
+    for watched in (False, True):
+        mixture = random_mixture(2, 3, 6).requires_grad_()
+        model = make_model(name, "nmf", mixture, SPATIAL[name][0])
+        for _ in range(2):
+            with torch.no_grad():
+                _ = model.cost() if watched else None
+            model.step()
+        gradients.append(*torch.autograd.grad(model.cost().sum(), mixture))
+    torch.testing.assert_close(*gradients)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @each_update
 def test_gradients_are_finite_over_many_magnitudes(

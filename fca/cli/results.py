@@ -212,7 +212,8 @@ class Log:
                 self.directions.add(block)
             if self.levels is not None:
                 sources, residual = block.sources.detach().cpu(), block.residual.detach().cpu()
-                self.levels.add(block.start, sources.numpy(), residual.numpy())
+                audible = residual - residual.mean()  # a constant offset masks nobody
+                self.levels.add(block.start, sources.numpy(), audible.numpy())
             yield block
             del block  # or its model would stay until the next one is fitted
 

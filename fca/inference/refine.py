@@ -52,11 +52,14 @@ class Refinement:
         cost = self._model.cost()
         better = cost < self._cost
         self._cost = torch.where(better, cost, self._cost)
-        self.best = replace(
-            self._model,
-            spatial=choose(better, self._model.spatial, self.best.spatial),
-            source=choose(better, self._model.source, self.best.source),
-        )
+        if better.all():
+            self.best = self._model
+        elif better.any():
+            self.best = replace(
+                self._model,
+                spatial=choose(better, self._model.spatial, self.best.spatial),
+                source=choose(better, self._model.source, self.best.source),
+            )
 
     def images(self, channels: slice = slice(None)) -> Tensor:
         """Source images of the best, complex (B, F, N, C, T)."""

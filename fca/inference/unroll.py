@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from fca.model import Model
@@ -38,6 +41,20 @@ def unroll(model: Model, n_iter: int, *, tracked: int | None = None, lean: bool 
     return model
 
 
+def rounds(model: Model, n_iter: int) -> Iterator[Model]:
+    """Model after each of ``n_iter`` iterations, for amortised inference that is used in rounds.
+
+    Gradients reach the networks through the PSDs that the iteration itself has inferred: what it
+    began with and the spatial parameters are constants. The latter are near their optimum given the
+    PSDs, where the bound has no derivative in them, so that its gradient is right without the cost
+    of passing their updates.
+    """
+    for iteration in range(n_iter):
+        model = _constant(model) if iteration else model.copy()
+        model.step(through_space=False)
+        yield model
+
+
 def elbo(model: Model) -> Elbo:
     """Evidence lower bound of the mixtures, ``E_q[log p(X | Z)] − KL(q(Z | X) ‖ p(Z))``.
 
@@ -48,6 +65,16 @@ def elbo(model: Model) -> Elbo:
     nll = model.spatial.nll(psd)
     kl = torch.as_tensor(model.source.divergence(), dtype=nll.dtype, device=nll.device)
     return Elbo(nll, kl.expand_as(nll) / psd.shape[3], psd.shape[1])
+
+
+def _constant(model: Model) -> Model:
+    """Copy of a model through which no gradients pass."""
+    model = model.copy()
+    for part in (model.spatial, model.source):
+        for name, value in vars(part).items():
+            if isinstance(value, Tensor):
+                setattr(part, name, value.detach())
+    return model
 
 
 def _stepped(model: Model) -> Model:

@@ -7,7 +7,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from fca.memo import Latest
 from fca.prior.latents import Posterior
+from fca.prior.model import itakura_saito
 from fca.source.base import Evaluate, SourceModel, floored
 from fca.spatial.base import Statistics
 
@@ -35,6 +37,10 @@ class Latent(SourceModel):
     stochastic : bool
         Draw z from its posterior instead of taking the mean, as the evidence lower bound asks
         while networks are trained; from torch's global generator.
+    strength : float
+        Weight ν of the decoded PSD where :meth:`_relax` lets a bin depart from it: λ then has an
+        inverse-gamma prior with that mode, conjugate to the Gaussian, whose penalty is
+        ``ν d_IS(e g | λ)``.
     """
 
     _z: Tensor
@@ -42,28 +48,43 @@ class Latent(SourceModel):
     _posterior: Posterior
 
     def __init__(
-        self, decoder: Decoder, gaussian: bool, n_steps: int, rate: float, stochastic: bool
+        self,
+        decoder: Decoder,
+        gaussian: bool,
+        n_steps: int,
+        rate: float,
+        stochastic: bool,
+        strength: float = 1.0,
     ) -> None:
         self._decoder, self._gaussian = decoder, gaussian
         self.n_steps, self.rate, self.stochastic = n_steps, rate, stochastic
+        self.strength = strength
         self._optimizer: torch.optim.Adam | None = None
+        self._decoded, self._tied = Latest(self._decode), Latest(_at_level)
+        self._relaxed: Tensor | None = None
 
     @property
     def refinable(self) -> bool:
         return self._gaussian
 
     def psd(self) -> Tensor:
-        return self._decode(self._z)
+        return self._decoded_psd() if self._relaxed is None else self._relaxed
 
     def penalty(self) -> Tensor | float:
-        """``½ ‖z‖²`` for Gaussian latents; the other families are uniform."""
-        return energy(self._z).sum((1, 2)) if self._gaussian else 0.0
+        """``½ ‖z‖²`` for Gaussian latents (the other families are uniform), and ``ν d_IS``."""
+        latent = energy(self._z).sum((1, 2)) if self._gaussian else 0.0
+        if self._relaxed is None:
+            return latent
+        departure = itakura_saito(self._decoded_psd(), self._relaxed).sum((1, 2, 3))
+        return latent + self.strength * departure
 
     def divergence(self) -> Tensor | float:
         return self._posterior.kl().sum((1, 2))
 
     def absorb(self, factor: Tensor) -> Tensor:
         self._level = self._level * factor[..., None]
+        if self._relaxed is not None:
+            self._relaxed = floored(self._relaxed * factor[..., None])
         return factor
 
     def refine(self, evaluate: Evaluate) -> None:
@@ -72,6 +93,7 @@ class Latent(SourceModel):
             self._optimizer = self._adam(self._z)
         (leaf,) = self._optimizer.param_groups[0]["params"]
         leaf.data.copy_(self._z)  # the best so far, where it was taken up again
+        self._relaxed = None
         self._move(self._optimizer, evaluate(self.psd()))
         self._z = leaf.detach().clone()
 
@@ -79,9 +101,21 @@ class Latent(SourceModel):
         """Take over a posterior of all sources, (B, N, T, D)."""
         self._posterior = posterior
         self._z = (posterior.sample() if self.stochastic else posterior.mean).mT
+        self._relaxed = None
+
+    def _relax(self, statistics: Statistics) -> None:
+        """EM update of λ under its prior, ``(ν e g + M p) / (ν + M)`` with posterior powers p."""
+        weight = self.strength + statistics.rank
+        power = statistics.rank * statistics.posterior_power
+        self._relaxed = floored((self.strength * self._decoded_psd() + power) / weight)
+
+    def _decoded_psd(self) -> Tensor:
+        """``e_nf g_f(z_nt)``, (B, F, N, T)."""
+        return self._tied(self._decoded(self._z), self._level)
 
     def _decode(self, z: Tensor) -> Tensor:
-        return floored(self._level * self._decoder.decode(z).transpose(1, 2))
+        """g(z), (B, F, N, T) in this order in memory, that of everything it meets."""
+        return self._decoder.decode(z).transpose(1, 2).contiguous()
 
     def _descend(self, statistics: Statistics) -> None:
         """Adam on the majoriser; a source for which it did not fall keeps its z."""
@@ -112,9 +146,13 @@ class Latent(SourceModel):
         quadratic form is convex in 1/λ and the log-determinant concave in λ (Févotte & Idier 2011;
         Sawada et al. 2013, eq. 28).
         """
-        psd = self._decode(z)
+        psd = _at_level(self._decode(z), self._level)
         convex = statistics.quadratic.detach() * statistics.psd.detach().square() / psd
         return (convex + statistics.trace.detach() * psd).sum((1, 3)) + energy(z).sum(2)
+
+
+def _at_level(decoded: Tensor, level: Tensor) -> Tensor:
+    return floored(level * decoded)
 
 
 def energy(z: Tensor) -> Tensor:

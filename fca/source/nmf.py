@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fca.errors import InputError
 from fca.source.base import Evaluate, SourceModel, floored
-from fca.spatial.base import ObservedStatistics, Statistics
+from fca.spatial.base import FLOOR, ObservedStatistics, Statistics
 
 
 class NMF(SourceModel):
@@ -55,7 +55,7 @@ class NMF(SourceModel):
     def _set(self, w: Tensor, h: Tensor) -> None:
         """Replace the factors (B, N, F, K) and (B, N, K, T), and their product λ."""
         self._w, self._h = w, h
-        self._psd = floored((w @ h).transpose(1, 2))
+        self._psd = (w @ h).clamp_min_(FLOOR).transpose(1, 2)
 
 
 def _by_source(statistics: Statistics) -> tuple[Tensor, Tensor]:

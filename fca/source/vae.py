@@ -40,6 +40,11 @@ class VAE(Latent):
     denoiser : Denoiser or str, optional
         Encoder that sees the other sources, too, and takes the place of the prior's own; it brings
         the prior that it was trained for.
+    rounds : int, optional
+        Encodings, that of the start included; updates after them keep z and let every bin depart
+        from the decoded PSD, by EM, which never raises the cost. All encode unless given.
+    strength : float
+        Weight of the decoded PSD against what a bin shows; see :class:`~fca.source.latent.Latent`.
     stochastic : bool
         Draw encoded z from their posterior, for training by the evidence lower bound.
 
@@ -58,12 +63,16 @@ class VAE(Latent):
         n_steps: int = 10,
         rate: float = 0.05,
         denoiser: Denoiser | str | None = None,
+        rounds: int | None = None,
+        strength: float = 1.0,
         stochastic: bool = False,
     ) -> None:
         if inference not in UPDATES:
             raise InputError(f"unknown update {inference!r} of a VAE: choose {', '.join(UPDATES)}")
         if n_steps < 1:
             raise InputError(f"at least one step is needed, got n_steps={n_steps}")
+        if not strength > 0:
+            raise InputError(f"the strength of a prior must be positive, got {strength}")
         self.denoiser = (
             Denoiser.from_pretrained(denoiser) if isinstance(denoiser, str) else denoiser
         )
@@ -73,8 +82,8 @@ class VAE(Latent):
         gaussian = self.prior.config.latent == "gaussian"
         if not inference.startswith("encode") and not gaussian:
             raise InputError(f"{inference} needs Gaussian latents, not {self.prior.config.latent}")
-        super().__init__(self.prior, gaussian, n_steps, rate, stochastic)
-        self._update = inference
+        super().__init__(self.prior, gaussian, n_steps, rate, stochastic, strength)
+        self._update, self._rounds = inference, rounds
 
     def initialise(self, power: Tensor, generator: torch.Generator) -> None:
         self.prior = self.prior.to(power.device, power.dtype)
@@ -82,16 +91,25 @@ class VAE(Latent):
             self.denoiser = self.denoiser.to(power.device, power.dtype)
         self._generator = generator
         self._encode(power)
+        self._encoded = 0
 
     def update(self, evaluate: Evaluate) -> None:
         if self._update == "encode":
-            self._encode(observed_power(evaluate(self.psd())))
+            self._encode_again(evaluate)
         elif self._update == "encode moment":
             self._encode(evaluate(self.psd()).posterior_power)
         elif self._update == "gradient":
             self._descend(evaluate(self.psd()))
         else:
             self._sample(evaluate)
+
+    def _encode_again(self, evaluate: Evaluate) -> None:
+        """The next round; the first has encoded the start, and what follows the last relaxes."""
+        if self._rounds is not None and self._encoded >= self._rounds:
+            self._relax(evaluate(self.psd()))
+        elif self._encoded:
+            self._encode(observed_power(evaluate(self.psd())))
+        self._encoded += 1
 
     def _encode(self, power: Tensor) -> None:
         """Latent vectors (B, N, D, T) and the likeliest level of each source from its power.
@@ -133,7 +151,7 @@ class VAE(Latent):
         rise = _windowed(changed - nll, reach) + (energy(self._z) - energy(before))[:, source]
         chance = torch.rand(rise.shape, generator=self._generator, dtype=rise.dtype)
         accepted = moving & (chance.to(rise.device).log() < -rise)
-        self._z[:, source] = torch.where(accepted[:, None], self._z[:, source], before[:, source])
+        self._z = torch.where(accepted[:, None, None], self._z, before)
         return torch.where(_windowed(accepted.to(nll.dtype), reach) > 0.5, changed, nll)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from fca.errors import InputError
 from fca.likelihood import Gaussian, Likelihood
 from fca.linalg import real_form
+from fca.memo import Latest
 from fca.spatial.base import (
     FLOOR,
     ObservedStatistics,
@@ -83,7 +84,7 @@ class Diagonal(SpatialModel):
         self.demixing = demixing
         rows = real_form(self.observation.rows(demixing))
         real, imag = (rows @ self.observation.stacked).chunk(2, dim=2)
-        self.power = real.square().addcmul(imag, imag)
+        self.power = real.square().addcmul_(imag, imag)
 
     def _update_demixing(self, weight: Tensor) -> None:
         """One pass over the rows of Q with frame weights (B, F, K, T), K rows updated."""
@@ -214,7 +215,7 @@ class JointlyDiagonal(Diagonal):
     ) -> None:
         super().__init__(mixture, demixing, gains.shape[2], update, likelihood, observation)
         self.gains = gains
-        self._known: tuple[Tensor, Tensor, Tensor] | None = None
+        self._precision_of = Latest(_precision)
 
     def statistics(self, psd: Tensor) -> Statistics:
         weighted, precision = self._weights(psd)
@@ -259,10 +260,8 @@ class JointlyDiagonal(Diagonal):
         return (mixing * self.gains[..., None, :]) @ mixing.mH
 
     def _precision(self, psd: Tensor) -> Tensor:
-        """``1/ỹ`` with ``ỹ_ftm = Σ_n λ_nft g_nfm``, (B, F, M, T); kept until λ or g is replaced."""
-        if self._known is None or self._known[0] is not psd or self._known[1] is not self.gains:
-            self._known = psd, self.gains, (self.gains.mT @ psd).reciprocal()
-        return self._known[2]
+        """``1/ỹ``, (B, F, M, T); kept until λ or g is replaced."""
+        return self._precision_of(psd, self.gains)
 
     def _weights(self, psd: Tensor) -> tuple[Tensor, Tensor]:
         """``x̃/ỹ²`` and ``1/ỹ``, (B, F, M, T), the former weighted by the likelihood."""
@@ -270,7 +269,7 @@ class JointlyDiagonal(Diagonal):
         energy = self.power * precision
         if self.likelihood.heavy_tailed:
             energy = energy * self._frame_weight(energy)
-        return energy * precision, precision
+        return energy.mul_(precision), precision
 
     def _row_weights(self, psd: Tensor) -> Tensor:
         """``1/ỹ``, (B, F, M, T), weighted by the likelihood: the weights of Q's covariances."""
@@ -282,3 +281,8 @@ class JointlyDiagonal(Diagonal):
     def _frame_weight(self, energy: Tensor) -> Tensor:
         """Weight (B, F, 1, T) of frames with component energies ``x̃/ỹ``."""
         return self.likelihood.weight(energy.sum(2, keepdim=True), energy.shape[2])
+
+
+def _precision(psd: Tensor, gains: Tensor) -> Tensor:
+    """``1/ỹ`` with ``ỹ_ftm = Σ_n λ_nft g_nfm``, (B, F, M, T)."""
+    return (gains.mT @ psd).reciprocal_()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import torch
 from torch import Tensor
 
@@ -68,6 +66,7 @@ class FullRank(SpatialModel):
         self.prior = prior
         self._step = _em if update == "em" else _mu
         self._h = scm
+        self._outer = pack_outer(mixture)
 
     def statistics(self, psd: Tensor) -> Statistics:
         precision, whitened_outer = self._whiten(psd)
@@ -105,10 +104,6 @@ class FullRank(SpatialModel):
 
     def scm(self) -> Tensor:
         return self._h
-
-    @functools.cached_property
-    def _outer(self) -> Tensor:
-        return pack_outer(self.mixture)
 
     def _covariance(self, psd: Tensor) -> Tensor:
         """Packed ``Y_ft = Σ_n λ_nft H_nf + εI``, (B, F, M², T)."""

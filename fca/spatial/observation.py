@@ -57,7 +57,7 @@ class Observation:
 
     @functools.cached_property
     def stacked(self) -> Tensor:
-        """Real over imaginary parts of :attr:`frames`, (B, F, 2D, T)."""
+        """Real and imaginary parts of :attr:`frames`, (B, F, 2 D, T)."""
         return torch.cat([self.frames.real, self.frames.imag], dim=2)
 
     @functools.cached_property

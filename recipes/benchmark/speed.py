@@ -4,7 +4,8 @@
 
 Each measurement is a process of its own with a fixed number of threads. All compute the same:
 as many sources as microphones, identity start, the same window and number of iterations, short-time
-Fourier transforms included. Rounds alternate between toolkits and the fastest of each counts.
+Fourier transforms included. Short ones are repeated in their process; rounds alternate between
+toolkits; and the fastest of each counts.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -46,6 +47,8 @@ from recipes.benchmark.common import (
 )
 
 RATE = 16000
+ENOUGH = 1.0
+"""Seconds for which a measurement is repeated."""
 
 
 @dataclass(frozen=True)
@@ -105,14 +108,27 @@ def work(task: str) -> Cost:
     content = json.loads(task)
     entry, size = Entry(**content["entry"]), Size(**content["size"])
     torch.set_num_threads(size.threads)
-    entry.separate(sample(size.channels, 1.0), RATE, size.channels, 0)  # imports, plans, caches
+    once = dataclasses.replace(entry, options={**entry.options, "n_iter": 1})
+    once.separate(sample(size.channels, 1.0), RATE, size.channels, 0)  # imports, plans, caches
     mixture = sample(size.channels, size.seconds)
     before = _resident()
+    costs = [_one_separation(entry, mixture, before)]
+    while sum(cost.seconds for cost in costs) < ENOUGH:
+        costs.append(_one_separation(entry, mixture, before))
+    return dataclasses.replace(min(costs, key=_seconds), memory=costs[0].memory)
+
+
+def _one_separation(entry: Entry, mixture: Waveform, before: float) -> Cost:
+    """Cost of one separation, with `before` MB in use before the first."""
     began, began_processor = time.perf_counter(), time.process_time()
-    entry.separate(mixture, RATE, size.channels, 0)
+    entry.separate(mixture, RATE, len(mixture), 0)
     seconds, processor = time.perf_counter() - began, time.process_time() - began_processor
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return Cost(seconds, processor, peak - before)
+
+
+def _seconds(cost: Cost) -> float:
+    return cost.seconds
 
 
 def _resident() -> float:
@@ -152,20 +168,30 @@ def matches(chosen: Settings, only: Sequence[str]) -> list[Match]:
     return [m for m in pairs if m.peers and (not only or m.ours.name in only)]
 
 
-def compare(match: Match, size: Size, rounds: int, timeout: float) -> dict[str, Any]:
+def competing(match: Match, size: Size, chosen: Settings) -> list[Entry]:
+    """Competitors that are measured at a size."""
+    largest = chosen.get("largest") or {}
+    return [entry for entry in match.sized(size) if fits(size, largest.get(entry.name, {}))]
+
+
+def fits(size: Size, largest: Mapping[str, float]) -> bool:
+    """Whether a size is within the `channels` and `seconds` that are still measured."""
+    return all(getattr(size, name) <= limit for name, limit in largest.items())
+
+
+def compare(match: Match, size: Size, chosen: Settings) -> dict[str, Any]:
     """The cheapest of some alternating rounds for each competitor; None for one too slow."""
-    competitors = match.sized(size)
-    costs: dict[str, list[Cost]] = {entry.name: [] for entry in competitors}
-    for _ in range(rounds):
+    costs: dict[str, list[Cost]] = {entry.name: [] for entry in match.sized(size)}
+    competitors = competing(match, size, chosen)
+    for _ in range(chosen["rounds"] if len(competitors) > 1 else 0):
         for entry in list(competitors):
-            cost = measure(entry, size, timeout)
+            cost = measure(entry, size, chosen["timeout"])
             if cost is None:
                 competitors.remove(entry)
             else:
                 costs[entry.name].append(cost)
     return {
-        name: asdict(min(found, key=lambda cost: cost.seconds)) if found else None
-        for name, found in costs.items()
+        name: asdict(min(found, key=_seconds)) if found else None for name, found in costs.items()
     }
 
 
@@ -176,12 +202,11 @@ def run(chosen: Settings, only: Sequence[str], log: Log) -> list[Settings]:
     for numbers in itertools.product(chosen["channels"], chosen["seconds"], chosen["threads"]):
         size = Size(*numbers, chosen["n_iter"], chosen["n_fft"])
         for match in competitors:
-            competing = [[entry.name, dict(entry.options)] for entry in match.sized(size)]
-            key = {"method": match.ours.name, "size": asdict(size), "entries": competing}
+            found = [[entry.name, dict(entry.options)] for entry in competing(match, size, chosen)]
+            key = {"method": match.ours.name, "size": asdict(size), "entries": found}
             row = log.find(key)
             if row is None:
-                costs = compare(match, size, chosen["rounds"], chosen["timeout"])
-                row = log.add(key, {"costs": costs})
+                row = log.add(key, {"costs": compare(match, size, chosen)})
             rows.append(row)
             typer.echo(f"{match.ours.name}: {' | '.join(_line(row))}", err=True)
     return rows
@@ -237,8 +262,9 @@ def main(
     text = (
         f"# Speed\n\n{chosen['n_iter']} iterations from the same start, as many sources as "
         f"microphones, window {chosen['n_fft']}, shift a quarter, 16 kHz; best of "
-        f"{chosen['rounds']} alternating rounds. The ratio is the peer's time over ours; memory "
-        "is the peak above that before the call.\n"
+        f"{chosen['rounds']} alternating rounds of {ENOUGH:g} s. The ratio is the peer's time over "
+        "ours; memory is the peak above that before the call. Without result: not measured at this "
+        f"size, broken off, or longer than {chosen['timeout']:g} s.\n"
         f"{describe(facts)}\n\n{table(rows)}"
     )
     write_text(output / "speed.md", text)

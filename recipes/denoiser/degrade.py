@@ -30,6 +30,8 @@ class Leakage:
     bass_db : additional leakage at zero frequency, at most; it decays over `bass_hz`
     bass_hz : in Hz
     tail_frames : frames over which leakage is smeared
+    missing : share of the items of which a part is missing, as where a separator has split a talker
+    missing_db : standard deviation over frequency of what is missing
     swaps : share of the items with swapped bands
     noise_db : level of stationary noise relative to the target, lowest and highest
     """
@@ -40,6 +42,8 @@ class Leakage:
     bass_db: float = 15.0
     bass_hz: float = 400.0
     tail_frames: int = 3
+    missing: float = 0.5
+    missing_db: float = 4.0
     swaps: float = 0.4
     noise_db: tuple[float, float] = (-50.0, -8.0)
 
@@ -78,8 +82,16 @@ def degrade(spectra: Tensor, settings: Leakage, sample_rate: int) -> Degraded:
 
 
 def _observed(own: Tensor, other: Tensor, settings: Leakage, sample_rate: int) -> Tensor:
-    """Power of one source with the other and noise leaking in."""
-    return abs2(own + _leak(other, settings, sample_rate)) + _noise(own, settings)
+    """Power of one source, not all of it, with the other and noise leaking in."""
+    passed = _amplitude(-_missing(own, settings))
+    return abs2(passed * own + _leak(other, settings, sample_rate)) + _noise(own, settings)
+
+
+def _missing(like: Tensor, settings: Leakage) -> Tensor:
+    """Attenuation in dB that is smooth in part and in part different at every frequency."""
+    single = torch.randn_like(like.real[..., :1])
+    course = settings.missing_db * (_curve(like) + 0.5 * single).abs()
+    return course * (torch.rand_like(course[:, :1]) < settings.missing)
 
 
 def _leak(other: Tensor, settings: Leakage, sample_rate: int) -> Tensor:

@@ -27,11 +27,17 @@ from recipes.training import Data, Speech, Task, Training, fit, rank
 
 @dataclass(frozen=True)
 class Experiment:
-    """All settings of one training."""
+    """All settings of one training.
+
+    Attributes
+    ----------
+    begin : trained denoiser of the same sizes to begin with
+    """
 
     data: Data
     output: str
     model: DenoiserConfig = field(default_factory=DenoiserConfig)
+    begin: str | None = None
     leakage: Leakage = field(default_factory=Leakage)
     training: Training = field(default_factory=Training)
     seed: int = 0
@@ -43,7 +49,10 @@ class DenoiserTask(Task):
     model: Denoiser
 
     def __init__(self, experiment: Experiment) -> None:
-        super().__init__(Denoiser(experiment.model), experiment.training)
+        model = Denoiser(experiment.model)
+        if experiment.begin is not None:
+            model.load_state_dict(Denoiser.from_pretrained(experiment.begin).state_dict())
+        super().__init__(model, experiment.training)
         self.settings, self.prior = experiment.leakage, self.model.prior.config
         self.stft = STFT(self.prior.n_fft, self.prior.hop)
 

@@ -10,7 +10,7 @@ Stopped runs go on where they were when the command is repeated. Several process
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 
 from fca.errors import InputError
 from fca.frontend import SAMPLE_RATE, prepare
-from fca.inference.unroll import elbo, unroll
+from fca.inference.unroll import elbo, rounds, unroll
 from fca.methods import Method, get_method
 from fca.model import Model
 from fca.neural import NeuralConfig, NeuralFCA
@@ -80,12 +80,15 @@ class Training(training.Training):
     first_beta, first_steps : largest weight of the divergence in the first cycles, and for how long
     tracked : how many of the iterations, from the last, gradients pass; None for all
     lean : compute activations again on the way back instead of keeping them
+    every_round : the bounds after all iterations count, each by what it infers itself, see
+        :func:`fca.inference.unroll.rounds`; the bound after the last one only unless set
     """
 
     first_beta: float = 1.0
     first_steps: int = 0
     tracked: int | None = None
     lean: bool = False
+    every_round: bool = False
 
     def beta_at(self, step: int) -> float:
         weight = super().beta_at(step)
@@ -141,6 +144,7 @@ class MixtureTask(training.Task):
         super().__init__(network, options)
         self.stft = STFT(method.n_fft, method.n_fft // 4)
         self._unroll = partial(unroll, tracked=options.tracked, lean=options.lean)
+        self._every_round = options.every_round
         self._methods = {drawn: method.with_options(stochastic=drawn) for drawn in (True, False)}
 
     def elbo(self, batch: Any) -> Elbo:
@@ -151,7 +155,15 @@ class MixtureTask(training.Task):
         model = method.build(spectra, int(n_talkers[0]), torch.Generator().manual_seed(0))
         if not isinstance(model, Model):
             raise InputError(f"{method.name} has no likelihood to train by")
+        if self._every_round:
+            return mean([elbo(done) for done in rounds(model, method.n_iter)])
         return elbo(self._unroll(model, method.n_iter))
+
+
+def mean(bounds: Sequence[Elbo]) -> Elbo:
+    """Mean of bounds of the same recordings, (B,)."""
+    nll, kl = (torch.stack([getattr(b, term) for b in bounds]).mean(0) for term in ("nll", "kl"))
+    return Elbo(nll, kl, bounds[0].n_freq)
 
 
 class MixtureData(lightning.LightningDataModule):

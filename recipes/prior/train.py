@@ -27,11 +27,17 @@ from recipes.training import Data, Speech, Task, Training, fit, rank
 
 @dataclass(frozen=True)
 class Experiment:
-    """All settings of one training."""
+    """All settings of one training.
+
+    Attributes
+    ----------
+    begin : trained prior of the same sizes to begin with
+    """
 
     data: Data
     output: str
     model: PriorConfig = field(default_factory=PriorConfig)
+    begin: str | None = None
     training: Training = field(default_factory=Training)
     seed: int = 0
 
@@ -42,7 +48,10 @@ class PriorTask(Task):
     model: SpeechPrior
 
     def __init__(self, experiment: Experiment) -> None:
-        super().__init__(SpeechPrior(experiment.model), experiment.training)
+        model = SpeechPrior(experiment.model)
+        if experiment.begin is not None:
+            model.load_state_dict(SpeechPrior.from_pretrained(experiment.begin).state_dict())
+        super().__init__(model, experiment.training)
         self.stft = STFT(experiment.model.n_fft, experiment.model.hop)
 
     def elbo(self, waves: Tensor) -> Elbo:

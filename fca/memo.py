@@ -1,0 +1,28 @@
+"""Values that several steps ask for before what they depend on has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+class Latest:
+    """A function of tensors that keeps its latest value until one of them is replaced.
+
+    Updates replace tensors instead of writing into them, so their identity tells them apart. A
+    value from without gradients does not stand in for one with them.
+    """
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        self._function = function
+        self._state: tuple[int, ...] = ()
+        self._arguments: tuple[Tensor, ...] = ()  # kept, so that none takes over their identity
+
+    def __call__(self, *arguments: Tensor) -> Tensor:
+        state = (*map(id, arguments), torch.is_grad_enabled())
+        if state != self._state:
+            self._value = self._function(*arguments)
+            self._state, self._arguments = state, arguments
+        return self._value

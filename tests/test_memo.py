@@ -1,0 +1,29 @@
+"""What is kept between steps, and when it no longer holds."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fca.memo import Latest
+
+
+def test_a_value_is_kept_until_an_argument_is_replaced() -> None:
+    calls: list[float] = []
+
+    def product(a: Tensor, b: Tensor) -> Tensor:
+        calls.append(float(a * b))
+        return a * b
+
+    latest, two, three = Latest(product), torch.tensor(2.0), torch.tensor(3.0)
+    assert latest(two, three) is latest(two, three)
+    latest(two, two)
+    latest(two, three.clone())
+    assert calls == [6.0, 4.0, 6.0]
+
+
+def test_a_value_without_gradients_does_not_stand_in_for_one_with_them() -> None:
+    latest, leaf = Latest(torch.exp), torch.tensor(2.0, requires_grad=True)
+    with torch.no_grad():
+        assert not latest(leaf).requires_grad
+    assert latest(leaf).requires_grad
