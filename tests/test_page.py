@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,9 +18,7 @@ from fca import audio
 from fca.cli import app
 from fca.demo import separate_files
 from fca.errors import InputError
-
-WAIT = 300
-"""Seconds until a browser on a busy machine must have answered."""
+from recipes.demo.page import Visitor, chromium, served
 
 
 @pytest.fixture
@@ -89,51 +87,27 @@ def test_without_gradio_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def browser() -> Iterator[Any]:
-    """Headless Chromium."""
-    webdriver = pytest.importorskip("selenium.webdriver")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("no Chromium with its driver is installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ("--headless=new", "--no-sandbox", "--window-size=1100,1600"):
-        options.add_argument(argument)
-    service = webdriver.ChromeService(driver)
-    chrome = webdriver.Chrome(options=options, service=service)
-    yield chrome
-    chrome.quit()
+    with contextlib.ExitStack() as stack:
+        try:
+            chrome = stack.enter_context(chromium())
+        except InputError as error:
+            pytest.skip(str(error))
+        yield chrome
 
 
-def test_as_a_new_user_would(browser: Any, wav: Path, tmp_path: Path) -> None:
+def test_as_a_new_user_would(browser: Any, wav: Path) -> None:
     """An unfinished start gets a message; a recording gets a player for each talker."""
     pytest.importorskip("gradio")
-    from selenium.webdriver.common.by import By
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    from fca.demo import build_page
-
-    def text(selector: str) -> str:
-        return " ".join(e.text for e in browser.find_elements(By.CSS_SELECTOR, selector))
-
-    page = build_page()
-    _, address, _ = page.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
-    try:
-        wait = WebDriverWait(browser, WAIT)
-        browser.get(address)
-        wait.until(lambda b: b.find_elements(By.ID, "separate")).pop().click()
-        wait.until(lambda _: "drop a recording first" in text("body"))
-        browser.find_element(By.CSS_SELECTOR, "input[type=file]").send_keys(str(wav))
-        wait.until(lambda _: "talk.wav" in text("body").replace("\n", ""))
-        browser.find_element(By.ID, "separate").click()
-        wait.until(lambda _: "2 talkers from 2 channels" in text("#status"))
-        wait.until(lambda b: len(b.find_elements(By.CSS_SELECTOR, "#talker2 audio")) == 1)
-        assert not browser.find_elements(By.CSS_SELECTOR, "#talker3 audio")
-        wait.until(lambda _: picture_width(browser) > 500)
-    finally:
-        page.close()
-
-
-def picture_width(browser: Any) -> int:
-    script = "const i = document.querySelector('#picture img'); return i ? i.naturalWidth : 0"
-    return int(browser.execute_script(script))
+    with served() as address:
+        visitor = Visitor(browser, address)
+        visitor.press()
+        visitor.until(lambda: "drop a recording first" in visitor.text("body"))
+        visitor.drop(wav)
+        visitor.all("#positions textarea")[0].send_keys("0, 0; 0.1, 0")
+        visitor.press()
+        visitor.until(lambda: "2 talkers from 2 channels" in visitor.text("#status"))
+        assert "Azimuths: " in visitor.text("#status")
+        visitor.until(lambda: len(visitor.all("#talker2 audio")) == 1)
+        assert not visitor.all("#talker3 audio")
+        visitor.until(lambda: visitor.width("#picture") > 500)
+        visitor.until(lambda: visitor.width("#directions") > 300)

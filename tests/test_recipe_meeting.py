@@ -16,8 +16,8 @@ from fca.blocks import BlockSeparator
 from fca.errors import InputError
 from fca.separator import Separator
 from fca.simulate import Mixture
-from recipes.meeting import count, evaluate
-from recipes.meeting.memory import record
+from recipes.benchmark.common import surroundings
+from recipes.meeting import count, evaluate, memory
 from recipes.meeting.simulate import (
     SAMPLE_RATE,
     find_speakers,
@@ -80,10 +80,26 @@ def test_too_few_speakers(speakers: Path) -> None:
 
 
 def test_recordings_for_the_memory_table(tmp_path: Path) -> None:
-    record(tmp_path / "x.wav", 0.02, 8, seed=0)
+    memory.record(tmp_path / "x.wav", 0.02, 8, seed=0)
     waveform, rate = audio.read(tmp_path / "x.wav")
     assert (waveform.shape, rate) == ((8, round(1.2 * SAMPLE_RATE)), SAMPLE_RATE)
     assert waveform.std(axis=1).min() > 0
+
+
+def test_cases_of_the_memory_table(tmp_path: Path) -> None:
+    assert memory.parse_case("2,20: -m auxiva -O 'a=b c'") == (
+        [2, 20],
+        ["-m", "auxiva", "-O", "a=b c"],
+    )
+    assert memory.parse_case("0.5") == ([0.5], [])
+    for bad in ("", "-n 4", "2,0: -n 4"):
+        with pytest.raises(InputError, match="lengths in minutes"):
+            memory.parse_case(bad)
+    row = {"minutes": 2, "options": ["-n", "4"], "MiB": 900.4, "seconds": 10.0}
+    content = {"surroundings": surroundings(), "channels": 8, "seed": 0, "rows": [row]}
+    memory.write_report(tmp_path / "x.md", content)
+    assert "| 2 min, -n 4 | 900 | 10 |" in (tmp_path / "x.md").read_text()
+    assert json.loads((tmp_path / "x.json").read_text())["rows"] == [row]
 
 
 class TestEvaluation:
@@ -124,6 +140,7 @@ class TestEvaluation:
         text = evaluate.tables(folders[0], evaluate.score(*folders), errors)
         assert "| talker2 | 100 | 1 of 2 |" in text
         assert "| 0 | 10.0 | 5.0 | 3.0 | 2.0 |" in text
+        assert "DER" not in evaluate.tables(folders[0], evaluate.score(*folders), {})
 
     @pytest.mark.parametrize("seconds", [10, 60, 89, 91, 300])
     def test_pieces_cover_the_meeting(self, seconds: int) -> None:

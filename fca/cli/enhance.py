@@ -6,17 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from fca.cli.run import (
+from fca.cli.options import (
     BlockSeconds,
-    Corpus,
-    Course,
     Dereverberate,
     Device,
     FilePerChannel,
     Format,
     Inputs,
     Iterations,
-    Job,
     Json,
     Manifest,
     Out,
@@ -28,6 +25,7 @@ from fca.cli.run import (
     Shard,
     parse_options,
 )
+from fca.cli.run import Corpus, Course, Job
 
 if TYPE_CHECKING:
     from fca.blocks import Block, Signals

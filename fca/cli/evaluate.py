@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from fca.cli.run import Json
+from fca.cli.options import Json
 from fca.errors import InputError
 
 if TYPE_CHECKING:

@@ -7,17 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from fca.cli.run import (
+from fca.cli.options import (
     BlockSeconds,
-    Corpus,
-    Course,
     Dereverberate,
     Device,
     FilePerChannel,
     Format,
     Inputs,
     Iterations,
-    Job,
     Json,
     Manifest,
     Out,
@@ -29,6 +26,7 @@ from fca.cli.run import (
     Shard,
     parse_options,
 )
+from fca.cli.run import Corpus, Course, Job
 from fca.errors import InputError
 
 if TYPE_CHECKING:

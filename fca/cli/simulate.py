@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fca.cli.run import Json, Seed
+from fca.cli.options import Json, Seed
 from fca.errors import InputError
 
 Speech = Annotated[

@@ -102,6 +102,7 @@ def main(
         cases = [parse_case(text) for text in case]
     except InputError as error:
         raise typer.BadParameter(str(error), param_hint="--case") from None
+    content = {"surroundings": surroundings(), "channels": channels, "seed": seed}
     rows: list[dict[str, Any]] = []
     for minutes, options in cases:
         for length in minutes:
@@ -112,23 +113,27 @@ def main(
             row = {"minutes": length, "options": options, "MiB": memory, "seconds": seconds}
             rows.append(row)
             typer.echo(f"{length:g} min {' '.join(options)}: {memory:.0f} MiB, {seconds:.0f} s")
-    facts: dict[str, Any] = surroundings()
+            write_report(output, {**content, "rows": rows})
+
+
+def write_report(output: Path, content: dict[str, Any]) -> None:
+    """What was measured so far, as a table and as numbers."""
     cells = [
         [
             f"{row['minutes']:g} min, {shlex.join(row['options']) or 'no options'}",
             f"{row['MiB']:.0f}",
             f"{row['seconds']:.0f}",
         ]
-        for row in rows
+        for row in content["rows"]
     ]
     text = (
-        f"# Memory of long recordings\n\n`fca separate` of {channels} channels at 16 kHz, with the "
-        f"options given and otherwise its defaults; one thread, seed {seed}. The machine did other "
-        f"work at the same time, so seconds are upper bounds.\n{describe(facts)}\n\n"
+        f"# Memory of long recordings\n\n`fca separate` of {content['channels']} channels at 16 "
+        f"kHz, with the options given and otherwise its defaults; one thread, seed "
+        f"{content['seed']}. The machine did other work at the same time, so seconds are upper "
+        f"bounds.\n{describe(content['surroundings'])}\n\n"
         f"{markdown(['recording', 'largest resident memory, MiB', 'seconds'], cells)}"
     )
     write_text(output, text)
-    content = {"surroundings": facts, "channels": channels, "seed": seed, "rows": rows}
     write_json(output.with_suffix(".json"), content)
 
 
