@@ -50,7 +50,7 @@ class Prediction(Observation):
     """
 
     def __init__(
-        self, mixture: Tensor, taps: int = 3, delay: int = 3, reverberant: bool = False
+        self, mixture: Tensor, taps: int = 3, delay: int = 2, reverberant: bool = False
     ) -> None:
         super().__init__(mixture)
         if taps < 1 or delay < 1:
