@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from fca.errors import InputError
-from fca.method import FITS, SOURCES, SPATIAL_MODELS, STARTS, Method
+from fca.inference.start import STARTS
+from fca.method import FITS, SOURCES, SPATIAL_MODELS, Method
 
 __all__ = [
     "DEFAULT_METHOD",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
 
@@ -10,11 +11,10 @@ import torch
 from torch import Tensor
 
 from fca.errors import InputError
-from fca.inference.denoised import denoised, pick
 from fca.inference.iterate import iterate
-from fca.inference.start import Start
+from fca.inference.unroll import elbo, rounds
 from fca.linalg import abs2
-from fca.methods import Method
+from fca.methods import Method, get_method
 from fca.model import Model
 from fca.neural.denoiser import Denoiser, DenoiserConfig
 from fca.prior import PriorConfig, SpeechPrior
@@ -23,6 +23,7 @@ from fca.spatial import JointlyDiagonal
 from fca.stft import STFT
 from recipes import config, training
 from recipes.denoiser import train
+from recipes.denoiser.average import average
 from recipes.denoiser.degrade import Leakage, degrade
 from recipes.prior import data
 from tests.toy import complex_normal, random_mixture, random_psd, seeded
@@ -30,7 +31,12 @@ from tests.toy import complex_normal, random_mixture, random_psd, seeded
 DATA = Path(__file__).parent / "data"
 CONFIGS = sorted((Path(__file__).parent.parent / "recipes/denoiser/configs").rglob("*.yaml"))
 NOTHING = Leakage(
-    leak_db=(-300.0, -299.0), bass_db=0.0, ripple_db=0.0, swaps=0.0, noise_db=(-300.0, -299.0)
+    leak_db=(-300.0, -299.0),
+    bass_db=0.0,
+    ripple_db=0.0,
+    missing=0.0,
+    swaps=0.0,
+    noise_db=(-300.0, -299.0),
 )
 
 
@@ -69,6 +75,14 @@ def test_without_leakage_a_source_is_seen_as_it_is() -> None:
     degraded = degrade(spectra(), NOTHING, 16000)
     torch.testing.assert_close(degraded.own, degraded.clean)
     torch.testing.assert_close(degraded.clean.mean((1, 2)), torch.ones(3))
+
+
+def test_what_is_missing_only_attenuates() -> None:
+    torch.manual_seed(0)
+    lacking = dataclasses.replace(NOTHING, missing=1.0)
+    degraded = degrade(spectra(), lacking, 16000)
+    assert bool((degraded.own <= degraded.clean * 1.001).all())
+    assert not torch.allclose(degraded.own, degraded.clean, rtol=0.1)
 
 
 def test_swapped_bands_hold_the_other_talker() -> None:
@@ -143,26 +157,100 @@ def test_order_of_microphones_does_not_matter(denoiser: Denoiser) -> None:
     torch.testing.assert_close(*estimates, atol=1e-3, rtol=1e-3)
 
 
-def test_shipped_denoiser_picks_the_talkers_of_every_recording_by_evidence() -> None:
+@pytest.mark.parametrize("name", ["deep-fca", "deep-fca-fast"])
+def test_recordings_of_a_batch_do_not_meet(name: str) -> None:
     mixture = torch.cat([random_mixture(2049, 3, 6, dtype=torch.float32, seed=s) for s in (0, 1)])
-    together = denoised(mixture, 2, seeded())
-    assert together.power.shape == (2, 2049, 2, 6) and together.power.isfinite().all()
-    for b in range(2):
-        alone = denoised(mixture[b : b + 1], 2, seeded())
-        torch.testing.assert_close(together.power[b : b + 1], alone.power, rtol=1e-2, atol=1e-3)
+    row = get_method(name).with_options()
 
+    def images(part: Tensor) -> Tensor:
+        model = row.build(part, 2, seeded())
+        iterate(model, row.n_iter)
+        return model.images(slice(0, 1))
 
-def test_picked_outputs_come_first() -> None:
-    power = random_psd((1, 2, 3, 4), seeded(), torch.float32)
-    start = Start(torch.eye(3, dtype=torch.complex64).expand(1, 2, 3, 3), power)
-    picked = pick(start, (2, 0))
-    assert torch.equal(picked.power, power[:, :, [2, 0]])
-    assert torch.equal(picked.demixing[0, 0].real.argmax(-1), torch.tensor([2, 0, 1]))
+    together = images(mixture)
+    alone = torch.cat([images(mixture[:1]), images(mixture[1:])])
+    assert together.isfinite().all()
+    assert float((together - alone).abs().mean() / together.abs().mean()) < 1e-2
 
 
 def test_another_window_than_the_denoisers_is_refused() -> None:
+    row = get_method("deep-fca").with_options()
     with pytest.raises(InputError, match="the prior needs powers"):
-        denoised(random_mixture(9).to(torch.complex64), 2, seeded())
+        row.build(random_mixture(9).to(torch.complex64), 2, seeded())
+
+
+def test_the_window_is_that_of_the_networks(denoiser: Denoiser) -> None:
+    assert get_method("deep-fca").with_options(denoiser=denoiser).n_fft == 16
+
+
+def fitted(denoiser: Denoiser, **options: object) -> Model:
+    row = dataclasses.replace(method(denoiser, "jointly diagonal"), spatial_steps=1)
+    mixture = random_mixture(n_freq=9, n_channels=3, dtype=torch.float32)
+    model = row.with_options(**options).build(mixture, 2, seeded())
+    assert isinstance(model, Model)
+    return model
+
+
+def test_the_first_round_is_that_of_the_start(denoiser: Denoiser) -> None:
+    model = fitted(denoiser)
+    start = model.source.psd()
+    model.source.update(model.spatial.statistics)
+    assert torch.equal(model.source.psd(), start)
+    model.step()
+    assert not torch.equal(model.source.psd(), start)
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.0, 8.0])
+def test_bins_depart_from_the_decoded_spectra_and_the_cost_falls(
+    denoiser: Denoiser, strength: float
+) -> None:
+    model = fitted(denoiser, rounds=1, strength=strength)
+    iterate(model, 1)
+    costs = [model.cost()]
+    for _ in range(6):
+        model.step()
+        costs.append(model.cost())
+    assert bool((torch.stack(costs).diff(dim=0) <= 1e-5).all()) and costs[-1] < costs[0]
+    model.normalise()
+    torch.testing.assert_close(model.cost(), costs[-1])
+
+
+def test_a_strong_prior_holds_every_bin(denoiser: Denoiser) -> None:
+    model = fitted(denoiser, rounds=1, strength=1e8)
+    iterate(model, 1)
+    decoded = model.source.psd()
+    model.source.update(model.spatial.statistics)
+    torch.testing.assert_close(model.source.psd(), decoded, rtol=1e-3, atol=1e-6)
+    with pytest.raises(InputError, match="strength of a prior must be positive"):
+        fitted(denoiser, strength=0.0)
+
+
+def test_rounds_give_the_gradient_of_each_round_alone(prior_folder: Path) -> None:
+    """Through its own spectra, with all else constant."""
+    torch.manual_seed(2)
+    network = Denoiser(DenoiserConfig(str(prior_folder), 16, (1,)))
+
+    def gradient(loss: Tensor) -> Tensor:
+        return torch.cat([g.flatten() for g in torch.autograd.grad(loss, network.parameters())])
+
+    bounds = [elbo(model).loss(1.0).sum() for model in rounds(fitted(network), 2)]
+    total = gradient(sum(bounds, torch.zeros(())))
+    first, second = (
+        gradient(elbo(list(rounds(fitted(network), 2))[k]).loss(1.0).sum()) for k in (0, 1)
+    )
+    torch.testing.assert_close(total, first + second, rtol=1e-3, atol=1e-6)
+    assert bool(first.abs().sum() > 0) and bool(second.abs().sum() > 0)
+
+
+def test_average_of_two_denoisers(denoiser: Denoiser, prior_folder: Path, tmp_path: Path) -> None:
+    other = Denoiser(denoiser.config)
+    mean = average(copy.deepcopy(denoiser), other)
+    for ours, theirs, both in zip(
+        denoiser.parameters(), other.parameters(), mean.parameters(), strict=True
+    ):
+        torch.testing.assert_close(both, (ours + theirs) / 2)
+    with pytest.raises(InputError, match="same sizes"):
+        average(other, Denoiser(DenoiserConfig(str(prior_folder), 8, (1,))))
 
 
 @pytest.fixture(scope="module")

@@ -118,7 +118,7 @@ class Prediction(Observation):
 
     def _extended_covariance(self, weight: Tensor) -> Tensor:
         """Covariances (B, F, K, (L + 1) M, (L + 1) M) of past and present."""
-        parts = zip(self.frames.split(CHUNK, 1), weight.split(CHUNK, 1), strict=True)
+        parts = zip(torch.split(self.frames, CHUNK, 1), torch.split(weight, CHUNK, 1), strict=True)
         covariance = torch.cat([_weighted_covariance(x, w) for x, w in parts], dim=1)
         return regularise(covariance, CONDITION)
 

@@ -3,7 +3,7 @@
     python -m recipes.denoiser.average FIRST SECOND -o OUT
 
 One trained on clean speech and one trained on from it by the mixtures' bound give a network that
-keeps most of what both have learned (Wortsman et al. 2022, robust fine-tuning by averaging weights).
+keeps most of what both have learned (Wortsman et al. 2022, robust fine-tuning of zero-shot models).
 """
 
 from __future__ import annotations
