@@ -1,7 +1,9 @@
 """From waveforms to the spectrograms that models are fitted to, and back.
 
 Models see recordings at one sample rate, without dead channels and constant offsets, and at unit
-mean power; estimates come back at the rate, length and scale of the recording.
+mean power; estimates come back at the rate, length and scale of the recording. Of a recording at a
+lower rate, models without a network do not see the frequencies that it cannot hold: next to nothing
+is there, but as every frequency counts alike, half of them would blur what all share.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from fca.stft import STFT
 SAMPLE_RATE = 16000
 """Rate at which every model works, in Hz."""
 MAX_CHANNELS = 16
+_PASSBAND = 0.95
+"""Share of a lower rate's band that resampling passes unchanged."""
 _DEAD = 1e-6
 """A channel this much weaker (in amplitude) than the strongest one carries nothing."""
 
@@ -58,12 +62,20 @@ class Frontend:
     def synthesise(self, spectrum: Tensor) -> Tensor:
         """Waveforms (B, N, C, samples) of source images (B, F, N, C, T)."""
         length = _working_length(self.length, self.rate)
-        whole = spectrum
+        whole = self.over_whole_band(spectrum)
         if not self.active.all():
-            whole = spectrum.new_zeros(*spectrum.shape[:-1], len(self.active))
-            whole = whole.index_copy(-1, self.active.nonzero()[:, 0], spectrum)
+            seen = whole
+            whole = seen.new_zeros(*seen.shape[:-1], len(self.active))
+            whole = whole.index_copy(-1, self.active.nonzero()[:, 0], seen)
         signal = self.stft.synthesise(whole.permute(0, 2, 3, 1, 4), length)
         return change_rate(signal * self.gain[:, None], SAMPLE_RATE, self.rate, self.length)
+
+    def over_whole_band(self, values: Tensor) -> Tensor:
+        """Values (B, F, ...) with zeros at the frequencies that models do not see."""
+        missing = self.stft.n_freq - values.shape[1]
+        if missing == 0:
+            return values
+        return torch.cat([values, values.new_zeros(len(values), missing, *values.shape[2:])], dim=1)
 
     def with_dead_channels(self, images: Tensor) -> Tensor:
         """Images (B, N, alive channels, samples) with silence at the dead channels."""
@@ -72,11 +84,18 @@ class Frontend:
 
 
 def prepare(
-    waves: Tensor, rate: int, stft: STFT, min_channels: int = 2, *, early: bool = False
+    waves: Tensor,
+    rate: int,
+    stft: STFT,
+    min_channels: int = 2,
+    *,
+    early: bool = False,
+    whole_band: bool = True,
 ) -> tuple[Tensor, Frontend]:
     """Spectrograms X (B, F, M, T) of recordings (B, M, samples) at any rate.
 
-    With ``early``, late reverberation is taken out first.
+    With ``early``, late reverberation is taken out first. Without ``whole_band``, frequencies that
+    recordings at a lower rate do not hold are left out.
 
     Raises
     ------
@@ -94,6 +113,8 @@ def prepare(
     gain = _root_mean_square(signal)
     active = active_frames(signal, stft)
     spectrum = stft.analyse(signal / gain).transpose(1, 2)
+    if not whole_band:
+        spectrum = spectrum[:, : held_bins(rate, stft)]
     spectrum = spectrum.contiguous() if active.all() else spectrum[..., active].contiguous()
     power = abs2(spectrum.detach()).mean((1, 2, 3), keepdim=True).sqrt()
     frontend = Frontend(
@@ -157,6 +178,13 @@ def active_frames(signal: Tensor, stft: STFT) -> Tensor:
     padded = torch.nn.functional.pad(moving, (half, half + 1))
     frames: Tensor = padded.unfold(0, stft.n_fft, stft.hop).amax(-1) > 0
     return frames
+
+
+def held_bins(rate: int, stft: STFT) -> int:
+    """How many frequencies, from zero, a resampled recording of ``rate`` (Hz) holds."""
+    if rate >= SAMPLE_RATE:
+        return stft.n_freq
+    return int(_PASSBAND * rate / SAMPLE_RATE * stft.n_fft / 2) + 1
 
 
 def change_rate(signal: Tensor, rate: int, new_rate: int, length: int) -> Tensor:

@@ -248,7 +248,7 @@ def generalised_eigh(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return values, inverse_factor.mH @ vectors
 
 
-def riccati(b: Tensor, c: Tensor, linear: float = 0.0) -> Tensor:
+def riccati(b: Tensor, c: Tensor, linear: Tensor | float = 0.0) -> Tensor:
     """Positive definite H that solves ``H B H + ν H = C`` (Sawada et al. 2013, eq. 40, for ν = 0).
 
     ``H = B^{-1/2} Z B^{-1/2}`` with ``Z² + ν Z = B^{1/2} C B^{1/2}``; all matrices are (..., M, M)

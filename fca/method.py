@@ -14,7 +14,7 @@ from torch import Tensor
 from fca.clustering import CACGMM
 from fca.errors import InputError
 from fca.inference.start import STARTS, Start, guided
-from fca.inference.track import still, track
+from fca.inference.track import MovingStart, same_everywhere, track
 from fca.likelihood import Gaussian, Likelihood, StudentT
 from fca.mixing import Mixing
 from fca.model import Fittable, Model
@@ -54,6 +54,7 @@ SOURCES: dict[str, Callable[..., SourceModel]] = {
     "vae, nmf": noisy_speech,
     "neural": Neural,
 }
+_NETWORKS = ("vae", "vae, nmf", "neural")
 SPATIAL_MODELS = ("rank-1", "jointly diagonal", "jointly diagonal, shared gains", "full rank")
 FITS = ("sources", "sources + 1", "sources + noise", "channels")
 _CHOICES = ("spatial", "source", "start", "update", "fits", "align", "dof", "spatial_steps")
@@ -145,6 +146,11 @@ class Method:
     def needs_weights(self) -> bool:
         """Whether the method has a network of which the user has to give the weights."""
         return self.source == "neural" and "weights" not in self.options
+
+    @property
+    def whole_band(self) -> bool:
+        """Whether a network takes part, which knows speech at all frequencies."""
+        return self.source in _NETWORKS
 
     @property
     def likelihood(self) -> Likelihood:
@@ -244,17 +250,28 @@ class Method:
     def _start(
         self, source: SourceModel, mixture: Tensor, n_fitted: int, generator: torch.Generator
     ) -> Start:
+        if self.mixing.moves:
+            return self._moving_start(source, mixture, n_fitted, generator)
+        return self._resting_start(source, mixture, n_fitted, generator)
+
+    def _moving_start(
+        self, source: SourceModel, mixture: Tensor, n_fitted: int, generator: torch.Generator
+    ) -> Start:
+        windows = self.mixing.windows(mixture)
+        if self.start == "iva":
+            return track(mixture, n_fitted, generator, windows)
+        start = self._resting_start(source, mixture, n_fitted, generator)
+        return same_everywhere(start, windows.expand(len(mixture), -1, -1), moving=True)
+
+    def _resting_start(
+        self, source: SourceModel, mixture: Tensor, n_fitted: int, generator: torch.Generator
+    ) -> Start:
         if self.start == "network":
             return source.start(mixture, n_fitted)
         if self.start not in STARTS:
             known = ", ".join([*STARTS, "network"])
             raise InputError(f"unknown start {self.start!r}; choose from {known}")
-        if not self.mixing.moves:
-            return STARTS[self.start](mixture, n_fitted, generator)
-        windows = self.mixing.windows(mixture)
-        if self.start == "iva":
-            return track(mixture, n_fitted, generator, windows)
-        return still(STARTS[self.start](mixture, n_fitted, generator), len(windows))
+        return STARTS[self.start](mixture, n_fitted, generator)
 
     def _spatial(self, observation: Observation, start: Start) -> SpatialModel:
         mixture, demixing = observation.mixture, start.demixing
@@ -280,12 +297,12 @@ class Method:
         return MovingAverage(inner, n_sources, self.mixing.delay, self.mixing.reverberant)
 
     def _full_rank(self, mixture: Tensor, start: Start) -> SpatialModel:
-        if not self.mixing.moves:
+        if not isinstance(start, MovingStart):
             return FullRank(mixture, start.scm(), self.update, self.likelihood)
-        windows = self.mixing.windows(mixture)
-        prior = InverseWishart(self.mixing.inertia, len(windows))
+        strength = self.mixing.inertia * start.moving.to(start.windows)
+        prior = InverseWishart(strength, start.windows.shape[1])
         inner = FullRank(mixture, start.scm(), self.update, self.likelihood, prior=prior)
-        return Moving(inner, start.power.shape[2], windows)
+        return Moving(inner, start.power.shape[2], start.windows)
 
 
 def _read_networks(source: str, options: dict[str, Any]) -> int | None:

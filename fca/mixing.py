@@ -32,10 +32,14 @@ class Mixing:
         Delayed copies ("ma"), one to so many frames late.
     delay : int
         Frames after which sound is late: the first that predicts, the first copy that is left out.
+        At the default shift of a quarter of the window, the frame two earlier overlaps by half; the
+        next one, by three quarters, would predict the talkers themselves.
     reverberant : bool
         Give talkers with their late reverberation, where it is modelled.
     motion : {"fixed", "slow", "fast"}
-        Whether the talkers move; a choice of the forgetting factor.
+        How fast talkers may move; a choice of the forgetting factor. Where AuxIVA is the start,
+        covariances change only if the recording shows that they do
+        (:func:`~fca.inference.track.moves`).
     forgetting : float, optional
         Forgetting factor per frame of the windows that see the covariances change; see
         :class:`~fca.spatial.motion.Moving`. 1 forgets nothing: the talkers stay.
@@ -44,9 +48,9 @@ class Mixing:
     """
 
     reverberation: str = "none"
-    taps: int = 5
-    ma_taps: int = 2
-    delay: int = 3
+    taps: int = 3
+    ma_taps: int = 4
+    delay: int = 2
     reverberant: bool = False
     motion: str = "fixed"
     forgetting: float | None = None

@@ -68,7 +68,7 @@ class Model:
 
     def copy(self) -> Model:
         """Model in the same state that moves on its own: updates replace tensors."""
-        return replace(self, spatial=copy.copy(self.spatial), source=copy.copy(self.source))
+        return replace(self, spatial=self.spatial.copy(), source=copy.copy(self.source))
 
     def normalise(self) -> None:
         """Give the spatial covariances unit mean diagonal; λ then is the power at a microphone.

@@ -53,7 +53,8 @@ class Renderer:
         if not isinstance(self.model, Model):
             raise InputError(f"{self.method.name} does not describe sources by covariances")
         power = self.model.source.psd().mean(-1)[..., None, None]
-        return reorder(power * self.model.spatial.scm(), self._order).transpose(1, 2)
+        scm = reorder(power * self.model.spatial.scm(), self._order)
+        return self.frontend.over_whole_band(scm).transpose(1, 2)
 
     @functools.cached_property
     def _at_reference(self) -> Tensor:

@@ -225,7 +225,12 @@ class Separator:
         batch = waves.reshape(-1, *waves.shape[-2:]).to(self.device, self.dtype)
         with torch.set_grad_enabled(batch.requires_grad):
             spectrum, frontend = prepare(
-                batch, rate, self.stft, self.method.min_channels, early=self.dereverberate
+                batch,
+                rate,
+                self.stft,
+                self.method.min_channels,
+                early=self.dereverberate,
+                whole_band=self.method.whole_band,
             )
             reference = self._reference_index(frontend)
             gate = None if activity is None else _gate(activity, frontend, spectrum)

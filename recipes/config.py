@@ -25,8 +25,17 @@ def load(path: str | Path, overrides: list[str] | None = None) -> dict[str, Any]
         nested: Any = yaml.safe_load(value)
         for part in reversed(key.split(".")):
             nested = {part: nested}
-        settings = _merge(settings, nested)
+        settings = merge(settings, nested)
     return settings
+
+
+def merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Settings with others in their place, mapping by mapping."""
+    merged = dict(old)
+    for key, value in new.items():
+        both = isinstance(value, dict) and isinstance(old.get(key), dict)
+        merged[key] = merge(old[key], value) if both else value
+    return merged
 
 
 def build(kind: type[T], values: dict[str, Any], where: str = "") -> T:
@@ -69,12 +78,4 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise InputError(f"{path}: an experiment is a mapping of settings")
     base = settings.pop("base", None)
-    return settings if base is None else _merge(_read(path.parent / base), settings)
-
-
-def _merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(old)
-    for key, value in new.items():
-        both = isinstance(value, dict) and isinstance(old.get(key), dict)
-        merged[key] = _merge(old[key], value) if both else value
-    return merged
+    return settings if base is None else merge(_read(path.parent / base), settings)

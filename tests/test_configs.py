@@ -58,8 +58,26 @@ def check_experiment(path: Path) -> None:
     assert experiment.training.steps > 0
 
 
+def check_recipe(path: Path) -> None:
+    pytest.importorskip("lightning")
+    from recipes.corpora.recipe import Recipe
+
+    if path.stem == "base":
+        return
+    given = ["data.corpus=x", "output=x"] + ["data.rttms=x"] * (path.stem == "ami")
+    recipe = config.build(Recipe, config.load(path, given))
+    assert recipe.yardstick in recipe.methods
+    for name, options in recipe.fitted_methods().items():
+        method = options.pop("method")
+        check_method(common.Entry(name, method, options=options))
+    for training in (recipe.prior, recipe.encoder):
+        assert (RECIPES / training["config"]).is_file()
+
+
 def checker(path: Path) -> Callable[[Path], None]:
     """How a file is checked; a new kind of file needs a new line here."""
+    if path.relative_to(RECIPES).parts[0] == "corpora":
+        return check_recipe
     if "configs" in path.parts:
         return check_experiment
     if path.name == "sets.yaml":

@@ -32,8 +32,8 @@ def expanded(kind: str, mixture: Tensor, **options: object) -> Expanded:
         inner = JointlyDiagonal(mixture, model.demixing, gains)
         return MovingAverage(inner, 3, **options)
     scm = torch.cat([spatial_model("full rank", mixture, seed=k).scm() for k in range(3)], 2)
-    prior = InverseWishart(STRENGTH, 3)
-    windows = exponential_windows(mixture.shape[-1], 1 - 3 / mixture.shape[-1], mixture.real)
+    prior = InverseWishart(torch.tensor([STRENGTH]), 3)
+    windows = exponential_windows(mixture.shape[-1], 1 - 3 / mixture.shape[-1], mixture.real)[None]
     return Moving(FullRank(mixture, scm, kind.split()[1], prior=prior), 3, windows)
 
 
@@ -82,7 +82,7 @@ def test_likelihood_is_that_of_the_sum_of_copies(kind: str) -> None:
     y = torch.zeros(1, 4, N_FRAMES, 3, 3, dtype=mixture.dtype)
     for t, k, n in itertools.product(range(N_FRAMES), range(3), range(3)):
         at = t - k if kind.startswith("late") else t
-        weight = 1.0 if kind.startswith("late") else spatial.windows[k, t]
+        weight = 1.0 if kind.startswith("late") else spatial.windows[0, k, t]
         if at >= 0:
             y[:, :, t] += weight * psd[:, :, n, at, None, None] * scm[:, :, k, n]
     if kind.startswith("moving"):
@@ -151,7 +151,7 @@ def test_windows_sum_to_one_and_forget_at_the_rate_asked_for() -> None:
 
 def test_the_prior_is_zero_where_covariances_agree_and_else_positive() -> None:
     scm = spatial_model("full rank", random_mixture()).scm()
-    prior = InverseWishart(STRENGTH, 3)
+    prior = InverseWishart(torch.tensor([STRENGTH]), 3)
     same = scm.repeat(1, 1, 3, 1, 1)
     torch.testing.assert_close(prior.mean(same), same)
     torch.testing.assert_close(prior.penalty(same), torch.zeros(1).double(), atol=1e-9, rtol=0)
@@ -187,7 +187,7 @@ def test_one_window_is_the_fixed_model() -> None:
     mixture = random_mixture()
     psd, scm = psd_for(mixture), spatial_model("full rank", mixture).scm()
     fixed = FullRank(mixture, scm)
-    moving = Moving(FullRank(mixture, scm), 3, exponential_windows(N_FRAMES, 1.0, psd))
+    moving = Moving(FullRank(mixture, scm), 3, exponential_windows(N_FRAMES, 1.0, psd)[None])
     for model in (fixed, moving):
         model.update(psd)
     assert torch.equal(moving.scm(), fixed.scm())

@@ -25,6 +25,7 @@ from fca.neural.encoder import features, sweep
 from fca.prior import PriorConfig, SpeechPrior
 from fca.separator import Separator
 from fca.spatial import JointlyDiagonal
+from fca.spatial.motion import Moving
 
 F, M, T = 17, 3, 24
 CONFIG = NeuralConfig(
@@ -156,6 +157,21 @@ def test_full_rank_starts_from_the_identity(mixture: Tensor) -> None:
     row = get_method("neural-fca").with_options(weights=network())
     eye = torch.eye(M, dtype=mixture.dtype).expand(2, F, 3, M, M)
     torch.testing.assert_close(built(row, mixture).spatial.scm(), eye, rtol=0, atol=2e-3)
+
+
+def test_covariances_move_with_sources_that_a_network_infers(mixture: Tensor) -> None:
+    """Amortised inference of talkers who walk (Bando et al. 2023), and gradients through it."""
+    weights = network()
+    row = get_method("neural-fca").with_options(weights=weights, forgetting=0.9)
+    model = built(row, mixture)
+    assert isinstance(model.spatial, Moving)
+    moved = unroll(model, 3)
+    assert torch.all(moved.cost() < model.cost())
+    first, second = moved.spatial.inner.scm().chunk(2, dim=2)
+    assert (first - second).norm() > 0.01 * first.norm()
+    elbo(moved).loss(0.5).mean().backward()
+    assert all(weight.grad.isfinite().all() for weight in weights.parameters())
+    assert weights.decoder[0].weight.grad.norm() > 0
 
 
 def test_fast_model_takes_its_basis_from_the_network(mixture: Tensor) -> None:

@@ -14,7 +14,7 @@ from toy import random_mixture, seeded
 from fca.errors import InputError
 from fca.inference import iterate
 from fca.inference.refine import Refinement
-from fca.methods import get_method
+from fca.methods import Method, get_method
 from fca.model import Model
 from fca.prior import PriorConfig, SpeechPrior
 from fca.separator import Separator
@@ -40,8 +40,9 @@ def neural(name: str, mixture: Tensor, _: SpeechPrior) -> Model:
     return model
 
 
-def with_prior(name: str, mixture: Tensor, prior: SpeechPrior) -> Model:
-    row = get_method(name).with_options(prior=prior, start="identity")
+def with_prior(name: str | Method, mixture: Tensor, prior: SpeechPrior) -> Model:
+    row = get_method(name) if isinstance(name, str) else name
+    row = row.with_options(prior=prior, start="identity")
     model = row.build(mixture, 2, seeded())
     assert isinstance(model, Model)
     return model
@@ -54,6 +55,15 @@ def stacked(name: str, mixture: Tensor, prior: SpeechPrior) -> Model:
     return model
 
 
+def predicting(name: str, mixture: Tensor, prior: SpeechPrior) -> Model:
+    row = get_method(name).with_options(reverberation="arma", taps=1, ma_taps=2)
+    return with_prior(row, mixture, prior)
+
+
+def moving(name: str, mixture: Tensor, prior: SpeechPrior) -> Model:
+    return with_prior(get_method(name).with_options(forgetting=0.9), mixture, prior)
+
+
 CASES = [
     (neural, "neural-fca"),
     (neural, "neural-fastfca"),
@@ -61,6 +71,8 @@ CASES = [
     (with_prior, "fastmnmf-dp"),
     (with_prior, "mnmf-dp"),
     (stacked, "fastmnmf-dp"),
+    (predicting, "fastmnmf-dp"),
+    (moving, "mnmf-dp"),
 ]
 Maker = Callable[[str, Tensor, SpeechPrior], Model]
 

@@ -13,11 +13,12 @@ from conftest import MixtureMaker
 from toy import CLASSICAL
 
 import fca
-from fca.frontend import change_rate
+from fca.frontend import change_rate, prepare
 from fca.inference import EarlyStop, Progress
 from fca.methods import METHODS
 from fca.metrics import evaluate
 from fca.simulate import Mixture
+from fca.stft import STFT
 
 RATE = 16000
 FAST: dict[str, Any] = {"n_fft": 512, "n_iter": 5}
@@ -148,6 +149,30 @@ def test_other_rates_come_back_at_their_length(short: np.ndarray, rate: int) -> 
     assert result.sources.shape == (3, length)
     # Resampling there and back limits how well the sources sum up.
     assert result.residual.norm() < 0.05 * wave[0].norm()
+
+
+def test_recordings_at_a_lower_rate_are_separated_as_at_their_own(
+    make_mixture: MixtureMaker,
+) -> None:
+    """As if the samples were 16 kHz and the window half as long, which needs no resampling."""
+    wave = change_rate(torch.from_numpy(make_mixture().mixture), RATE, 8000, 4 * 8000)
+    options = {"method": "fastmnmf2", "n_iter": 20}
+    seen = fca.separate(wave, 8000, n_fft=2048, **options)
+    own = fca.separate(wave, RATE, n_fft=1024, **options).sources
+    assert (seen.sources - own).norm() < 0.25 * own.norm()
+    covariances, _ = seen.covariances()
+    assert covariances.shape[1] == 1025 and not covariances[:, 600:].any()
+
+
+def test_models_do_not_see_what_a_lower_rate_cannot_hold(short: np.ndarray) -> None:
+    stft, wave = STFT(512, 128), torch.from_numpy(short)[None]
+    for rate, n_freq in ((8000, 122), (RATE, 257), (44100, 257)):
+        whole, entire = prepare(wave, rate, stft)
+        seen, frontend = prepare(wave, rate, stft, whole_band=False)
+        assert seen.shape[1] == n_freq
+        whole[:, n_freq:] = 0
+        expected = entire.synthesise(whole[:, :, None])
+        torch.testing.assert_close(frontend.synthesise(seen[:, :, None]), expected)
 
 
 def test_files_are_read(short: np.ndarray, tmp_path: Path) -> None:

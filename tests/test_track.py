@@ -11,7 +11,7 @@ from torch import Tensor
 from toy import complex_normal, random_mixture, random_psd, seeded
 
 from fca.inference.start import iva
-from fca.inference.track import still, track
+from fca.inference.track import MovingStart, same_everywhere, track
 from fca.methods import get_method
 from fca.spatial.motion import exponential_windows
 
@@ -60,15 +60,41 @@ def test_one_window_starts_as_auxiva() -> None:
     mixture = random_mixture(8, 3, 100)
     windows = exponential_windows(100, 1.0, mixture.real)
     tracked = track(mixture, 2, seeded(), windows)
-    start = iva(mixture, 2, seeded()).at_microphones()
-    torch.testing.assert_close(tracked.power, start.power)
-    torch.testing.assert_close(tracked.scm(), start.scm())
+    start = iva(mixture, 2, seeded())
+    assert torch.equal(tracked.power, start.power)
+    assert torch.equal(tracked.scm(), start.scm())
+
+
+@pytest.mark.parametrize("name", ["fca", "mnmf"])
+def test_who_stands_still_is_seen_to_and_loses_nothing(name: str) -> None:
+    mixture, _ = turning_sources(0.0)
+    images = []
+    for forgetting in (1.0, 0.98):
+        model = get_method(name).with_options(forgetting=forgetting).build(mixture, 2, seeded())
+        model.step()
+        images.append(model.images())
+    assert torch.equal(*images)
+
+
+def test_windows_of_who_moves_follow_and_of_who_does_not_are_flat() -> None:
+    mixture = torch.cat([turning_sources(angle)[0] for angle in (0.0, math.pi)])
+    windows = exponential_windows(N_FRAMES, 0.98, mixture.real)
+    start = track(mixture, 2, seeded(), windows)
+    assert isinstance(start, MovingStart)
+    assert start.moving.tolist() == [False, True]
+    assert torch.all(start.windows[0] == 1 / len(windows))
+    assert torch.equal(start.windows[1], windows)
+    model = get_method("fca").with_options(forgetting=0.98).build(mixture, 2, seeded())
+    for _ in range(3):
+        model.step()
+    copies = model.spatial.inner.scm()[0].reshape(16, len(windows), 2, 2, 2)
+    torch.testing.assert_close(copies, copies[:, :1].expand_as(copies))
 
 
 def test_other_starts_stand_still() -> None:
     mixture = random_mixture(8, 3, 100)
     start = iva(mixture, 2, seeded())
-    whole = still(start, 4)
+    whole = same_everywhere(start, torch.full((1, 4, 100), 0.25), moving=True)
     torch.testing.assert_close(whole.scm()[:, :, 2:4], whole.scm()[:, :, :2])
     assert whole.scm().shape[2] == 8
     assert whole.at_microphones() is whole

@@ -102,7 +102,11 @@ OutputFilter = Annotated[
 ]
 Motion = Annotated[
     Literal["fixed", "slow", "fast"] | None,
-    typer.Option(help="How the talkers move, for mnmf and fca.", show_default="fixed"),
+    typer.Option(
+        help="How fast talkers may move, for methods with full-rank covariances: mnmf, fca, "
+        "mnmf-dp, neural-fca.",
+        show_default="fixed",
+    ),
 ]
 Options = Annotated[
     list[str] | None,

@@ -13,6 +13,7 @@ from fca.errors import InputError
 from fca.model import Fittable, Model
 from fca.source.base import SourceModel
 from fca.spatial.base import SpatialModel
+from fca.spatial.observation import Observation
 
 
 class Refinement:
@@ -80,7 +81,7 @@ def choose(better: Tensor, new: Any, old: Any) -> Any:
         return torch.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
     if isinstance(new, list | tuple) and isinstance(old, list | tuple):
         return type(new)(choose(better, a, b) for a, b in zip(new, old, strict=True))
-    if isinstance(new, SpatialModel | SourceModel):
+    if isinstance(new, SpatialModel | SourceModel | Observation):
         chosen = copy.copy(new)
         for name, value in vars(new).items():
             setattr(chosen, name, choose(better, value, getattr(old, name, value)))

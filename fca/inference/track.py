@@ -1,14 +1,16 @@
-"""Where the iterations start when the talkers move."""
+"""Where the iterations start when the talkers may move."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from fca.inference.iterate import iterate
-from fca.inference.start import Start, identity, take_rows
+from fca.inference.start import Start, identity, iva, take_rows
+from fca.linalg import abs2
 from fca.model import Model
 from fca.source import Gauss
 from fca.spatial import Rank1
@@ -25,9 +27,15 @@ class MovingStart(Start):
     ----------
     scms : Tensor
         (B, F, K N, M, M), window by window.
+    windows : Tensor
+        (B, K, T), which sum to one over K; flat where talkers stand still.
+    moving : Tensor
+        Whether they do not, (B,).
     """
 
     scms: Tensor
+    windows: Tensor
+    moving: Tensor
 
     def at_microphones(self) -> MovingStart:
         """The same: powers are those at a microphone already."""
@@ -37,11 +45,16 @@ class MovingStart(Start):
         return self.scms
 
 
-def still(start: Start, n_windows: int) -> MovingStart:
-    """The same covariances in all windows."""
+def same_everywhere(start: Start, windows: Tensor, *, moving: bool) -> MovingStart:
+    """The same covariances in all windows (B, K, T), of talkers who yet may move or do not."""
     start = start.at_microphones()
-    scms = start.scm().repeat(1, 1, n_windows, 1, 1)
-    return MovingStart(demixing=start.demixing, power=start.power, scms=scms)
+    return MovingStart(
+        demixing=start.demixing,
+        power=start.power,
+        scms=start.scm().repeat(1, 1, windows.shape[1], 1, 1),
+        windows=windows,
+        moving=torch.full(windows.shape[:1], moving, device=windows.device),
+    )
 
 
 def track(
@@ -50,26 +63,99 @@ def track(
     generator: torch.Generator,
     windows: Tensor,
     n_iter: int = 30,
-) -> MovingStart:
-    """AuxIVA in one window (K, T) after the other, each from where the one before ended.
+) -> Start:
+    """AuxIVA in one window (K, T) after the other, where talkers move; else on the whole recording.
 
-    The outputs keep their order on the way (as in online AuxIVA, Taniguchi et al. 2014). Those that
-    are loudest over the recording are taken for the sources.
+    Each window begins where the one before ended, so that the outputs keep their order (as in
+    online AuxIVA, Taniguchi et al. 2014). Those that are loudest over the recording are taken for
+    the sources. Whether talkers move, :func:`moves` says. If nobody does in the whole batch, the
+    start is one without windows, that of the fixed model; next to others, it has flat ones.
     """
+    whole = iva(mixture, n_sources, generator, n_iter)
+    if len(windows) == 1:
+        return whole
+    parts = _one_after_another(mixture, generator, windows, n_iter)
+    moving = moves(mixture, whole.demixing, parts, windows)
+    if not moving.any():
+        return whole
+    flat = torch.full_like(windows, 1 / len(windows)).expand(len(mixture), -1, -1)
+    stays = same_everywhere(whole, flat, moving=False)
+    goes = _joined(mixture, n_sources, parts, windows)
+    chosen = {name: _where(moving, getattr(goes, name), getattr(stays, name)) for name in _TENSORS}
+    return MovingStart(**chosen)
+
+
+_TENSORS = ("demixing", "power", "scms", "windows", "moving")
+
+
+def moves(mixture: Tensor, whole: Tensor, parts: list[Tensor], windows: Tensor) -> Tensor:
+    """Whether demixing matrices of K windows describe recordings better than one does, (B,).
+
+    By the information criterion of Schwarz (1978): 2 M² real parameters for each matrix more have
+    to raise the log-likelihood of AuxIVA by M² times the logarithm of the frames in a window.
+
+    Parameters
+    ----------
+    mixture : Tensor
+        X, complex (B, F, M, T).
+    whole : Tensor
+        Q of the recording, (B, F, M, M).
+    parts : list of Tensor
+        Q of each window.
+    windows : Tensor
+        (K, T).
+    """
+    n_freq, n_channels, n_frames = mixture.shape[1:]
+    nearest = windows.argmax(0)
+    pieces = [(q, mixture[..., nearest == k]) for k, q in enumerate(parts)]
+    gain = _nll(whole, mixture) - torch.stack([_nll(q, x) for q, x in pieces]).sum(0)
+    log_frames = math.log(n_frames / len(parts))
+    return gain > (len(parts) - 1) * n_freq * n_channels**2 * log_frames
+
+
+def _nll(demixing: Tensor, mixture: Tensor) -> Tensor:
+    """Negative log-likelihood of AuxIVA's model with Q on (B, F, M, T), (B,)."""
+    spatial, source = Rank1(mixture, demixing, mixture.shape[2]), Gauss()
+    source.initialise(spatial.power, torch.Generator())
+    return spatial.bin_nll(source.psd()).sum((1, 2))
+
+
+def _one_after_another(
+    mixture: Tensor, generator: torch.Generator, windows: Tensor, n_iter: int
+) -> list[Tensor]:
+    """Q of each window, from that of the one before."""
     demixing = identity(mixture, mixture.shape[2], generator).demixing
-    starts = []
+    parts = []
     for window in windows:
         (reach,) = torch.nonzero(window > SHARE * window.max(), as_tuple=True)
         segment = mixture[..., int(reach[0]) : int(reach[-1]) + 1]
         demixing = _continued(segment, demixing, generator, n_iter)
-        starts.append(Start(demixing, (demixing @ mixture).abs().square()).at_microphones())
+        parts.append(demixing)
+    return parts
+
+
+def _joined(mixture: Tensor, n_sources: int, parts: list[Tensor], windows: Tensor) -> MovingStart:
+    """The outputs of all windows that are loudest over the recording."""
+    starts = [Start(q, abs2(q @ mixture)).at_microphones() for q in parts]
     power = torch.stack([w * s.power for w, s in zip(windows, starts, strict=True)]).sum(0)
     order = power.sum((1, 3)).argsort(dim=-1, descending=True)
     owned = torch.arange(n_sources, device=order.device) % order.shape[-1]
     power = take_rows(power, order)[:, :, owned]
-    parts = [Start(take_rows(start.demixing, order), power) for start in starts]
-    scms = torch.cat([part.scm() for part in parts], dim=2)
-    return MovingStart(demixing=parts[0].demixing, power=power, scms=scms)
+    ordered = [
+        replace(start, demixing=take_rows(start.demixing, order), power=power) for start in starts
+    ]
+    return MovingStart(
+        demixing=ordered[0].demixing,
+        power=power,
+        scms=torch.cat([part.scm() for part in ordered], dim=2),
+        windows=windows.expand(len(mixture), -1, -1),
+        moving=torch.ones(len(mixture), dtype=torch.bool, device=mixture.device),
+    )
+
+
+def _where(chosen: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    """``new`` in those recordings (B,) that are chosen, else ``old``."""
+    return torch.where(chosen.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
 
 def _continued(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from fca.spatial.observation import Observation
 
 FLOOR = 1e-8
 """Smallest PSD and gain, relative to mixtures of unit mean power."""
@@ -112,6 +115,16 @@ class SpatialModel(ABC):
 
     n_sources: int
     mixture: Tensor
+
+    def copy(self) -> SpatialModel:
+        """One in the same state that moves on its own, and so do the models that it holds."""
+        other = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, SpatialModel):
+                setattr(other, name, value.copy())
+            elif isinstance(value, Observation):
+                setattr(other, name, copy.copy(value))
+        return other
 
     @abstractmethod
     def statistics(self, psd: Tensor) -> Statistics:

@@ -94,7 +94,7 @@ class MovingAverage(Expanded):
     """
 
     def __init__(
-        self, inner: SpatialModel, n_sources: int, delay: int = 3, reverberant: bool = False
+        self, inner: SpatialModel, n_sources: int, delay: int = 2, reverberant: bool = False
     ) -> None:
         super().__init__(inner, n_sources)
         self._heard = self.n_copies if reverberant else min(delay, self.n_copies)

@@ -112,11 +112,11 @@ class FullRank(SpatialModel):
         noise[:n_channels] = self.noise
         return pack(self._h).mT @ psd + noise
 
-    def _pull(self) -> tuple[Tensor | float, float]:
+    def _pull(self) -> tuple[Tensor | float, Tensor | float]:
         """``ν H̄`` and ν of the prior, relative to the number of frames."""
         if self.prior is None:
             return 0.0, 0.0
-        strength = self.prior.strength / self.mixture.shape[-1]
+        strength = self.prior.strength.reshape(-1, 1, 1, 1, 1) / self.mixture.shape[-1]
         return strength * self.prior.mean(self._h), strength
 
     def _energy(self, precision: Tensor) -> Tensor:
@@ -135,7 +135,7 @@ class FullRank(SpatialModel):
         return precision, outer
 
 
-def _em(h: Tensor, a: Tensor, b: Tensor, pull: Tensor | float, strength: float) -> Tensor:
+def _em(h: Tensor, a: Tensor, b: Tensor, pull: Tensor | float, strength: Tensor | float) -> Tensor:
     """``H ← H + H (A − B) H``: mean over frames of the posterior second moment over λ.
 
     With a prior, its mean is averaged in with the weight of ν frames.
@@ -143,6 +143,6 @@ def _em(h: Tensor, a: Tensor, b: Tensor, pull: Tensor | float, strength: float) 
     return hermitise(h + h @ (a - b) @ h + pull) / (1 + strength)
 
 
-def _mu(h: Tensor, a: Tensor, b: Tensor, pull: Tensor | float, strength: float) -> Tensor:
+def _mu(h: Tensor, a: Tensor, b: Tensor, pull: Tensor | float, strength: Tensor | float) -> Tensor:
     """Solve ``H B H + ν H = H_old A H_old + ν H̄`` (Sawada et al. 2013, eq. 36, for ν = 0)."""
     return riccati(regularise(b), hermitise(h @ a @ h) + pull, strength)

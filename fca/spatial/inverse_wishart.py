@@ -20,13 +20,13 @@ class InverseWishart:
 
     Attributes
     ----------
-    strength : float
-        ν, in frames: as many observations weigh as much as the prior.
+    strength : Tensor
+        ν of each recording, in frames: as many observations weigh as much as the prior, (B,).
     n_copies : int
         J.
     """
 
-    strength: float
+    strength: Tensor
     n_copies: int
 
     def mean(self, scm: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ class Moving(Expanded):
     inner, n_sources
         As in :class:`~fca.spatial.expanded.Expanded`; copy k has the covariances A_nfk.
     windows : Tensor
-        c, from :func:`exponential_windows`, (K, T).
+        c, which sum to one over k, (B or 1, K, T); see :func:`exponential_windows`.
     """
 
     def __init__(self, inner: SpatialModel, n_sources: int, windows: Tensor) -> None:
@@ -32,10 +32,10 @@ class Moving(Expanded):
         self.windows = windows
 
     def expand(self, psd: Tensor) -> Tensor:
-        return (psd[:, :, None] * self.windows[:, None]).flatten(2, 3)
+        return (psd[:, :, None] * self.windows[:, None, :, None]).flatten(2, 3)
 
     def fold(self, values: Tensor) -> Tensor:
-        return (self._by_copy(values) * self.windows[:, None]).sum(2)
+        return (self._by_copy(values) * self.windows[:, None, :, None]).sum(2)
 
     def scale(self) -> Tensor:
         """That of the mean over time."""
@@ -48,7 +48,7 @@ class Moving(Expanded):
     def _mean(self, values: Tensor) -> Tensor:
         copies = self._by_copy(values)
         share = self.windows.mean(-1).to(copies.dtype)
-        return torch.einsum("bfkn...,k->bfn...", copies, share)
+        return torch.einsum("bfkn...,bk->bfn...", copies, share.expand(len(copies), -1))
 
 
 def exponential_windows(n_frames: int, forgetting: float, like: Tensor) -> Tensor:

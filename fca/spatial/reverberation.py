@@ -27,6 +27,10 @@ CONDITION = 16.0
 """Diagonal load of the covariances of past frames, in units of rounding."""
 
 
+CHUNK = 16
+"""Frequencies whose covariances are computed at a time: their weighted frames stay in the cache."""
+
+
 class Prediction(Observation):
     """The mixture less what its past predicts, with filters of its own for every row of Q.
 
@@ -46,7 +50,7 @@ class Prediction(Observation):
     """
 
     def __init__(
-        self, mixture: Tensor, taps: int = 3, delay: int = 3, reverberant: bool = False
+        self, mixture: Tensor, taps: int = 3, delay: int = 2, reverberant: bool = False
     ) -> None:
         super().__init__(mixture)
         if taps < 1 or delay < 1:
@@ -113,10 +117,10 @@ class Prediction(Observation):
         return (demixing[:, :, :, None] @ self.filters.mH)[:, :, :, 0]
 
     def _extended_covariance(self, weight: Tensor) -> Tensor:
-        """Covariances (B, F, K, (L + 1) M, (L + 1) M) of past and present, one row at a time."""
-        adjoint = self.frames.mH / self.frames.shape[-1]
-        rows = [(self.frames * w[:, :, None]) @ adjoint for w in weight.unbind(2)]
-        return regularise(hermitise(torch.stack(rows, dim=2)), CONDITION)
+        """Covariances (B, F, K, (L + 1) M, (L + 1) M) of past and present."""
+        parts = zip(self.frames.split(CHUNK, 1), weight.split(CHUNK, 1), strict=True)
+        covariance = torch.cat([_weighted_covariance(x, w) for x, w in parts], dim=1)
+        return regularise(covariance, CONDITION)
 
 
 def wpe(prediction: Prediction, n_iter: int = 3) -> None:
@@ -129,6 +133,22 @@ def wpe(prediction: Prediction, n_iter: int = 3) -> None:
         power = prediction.early().abs().square().mean(2, keepdim=True)
         filters, _ = prediction.predict(power.clamp_min(FLOOR).reciprocal())
         prediction.filters = filters.expand_as(prediction.filters)
+
+
+def _weighted_covariance(frames: Tensor, weight: Tensor) -> Tensor:
+    """``(1/T) Σ_t w_kt x_t x_tᴴ`` of frames (B, F, D, T) and weights (B, F, K, T), (B, F, K, D, D).
+
+    Unlike packed outer products of all frames, which D = (L + 1) M makes large, this takes no more
+    memory than the frames themselves: real products of the weighted real and imaginary parts.
+    """
+    real, imag = frames.real.contiguous(), frames.imag.contiguous()
+    weight = weight[:, :, :, None] / frames.shape[-1]
+    shape = (*weight.shape[:3], *real.shape[2:3] * 2)
+    weighted_real = (real[:, :, None] * weight).flatten(2, 3)
+    weighted_imag = (imag[:, :, None] * weight).flatten(2, 3)
+    cross = (weighted_imag @ real.mT).reshape(shape)
+    same = (weighted_real @ real.mT + weighted_imag @ imag.mT).reshape(shape)
+    return hermitise(torch.complex(same, cross - cross.mT))
 
 
 def delayed(values: Tensor, n_frames: int) -> Tensor:

@@ -50,7 +50,7 @@ def score(entry: Entry, item: Item, terms: Terms) -> Settings:
     A source that came out NaN or infinite counts as silent. An entry that raises or takes too long
     has lost the mixture: every score is minus infinity, with the reason.
     """
-    warm_up(entry, item, terms.seed)
+    warm_up(entry, item, terms)
     began = time.perf_counter()
     try:
         with time_limit(terms.timeout):
@@ -88,14 +88,17 @@ def lost(entry: Entry, item: Item, reason: str) -> Settings:
     }
 
 
-def warm_up(entry: Entry, item: Item, seed: int) -> None:
-    """Let an entry import and plan what it needs, once per process, before time is taken."""
+def warm_up(entry: Entry, item: Item, terms: Terms) -> None:
+    """Let an entry import and plan what it needs, once per process, before time is taken.
+
+    No shorter limit than that of a mixture: an import that is broken off cannot be made again.
+    """
     if entry.kind == "ceiling" or entry.name in _warm:
         return
     _warm.add(entry.name)
     beginning = item.read("mixture")[:, : round(WARM_UP_SECONDS * item.sample_rate)]
-    with suppress(Exception), time_limit(60):
-        entry.separate(beginning, item.sample_rate, item.n_talkers, seed)
+    with suppress(Exception), time_limit(terms.timeout):
+        entry.separate(beginning, item.sample_rate, item.n_talkers, terms.seed)
 
 
 @contextmanager

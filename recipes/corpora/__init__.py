@@ -1,0 +1,1 @@
+"""Standard corpora, each from the user's folder to a table of scores by the same stages."""
