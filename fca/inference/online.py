@@ -78,12 +78,19 @@ class OnlineFit:
             except (InputError, torch.linalg.LinAlgError):  # type: ignore[attr-defined]
                 self._forget()
             if self._model is not None:
-                images = self._model.images(slice(channel, channel + 1))[0, :, :, 0]
-                images = images[:, self._order, -block.shape[-1] :].movedim(1, 0)
+                images = self._images(self._model, block.shape[-1], channel)
                 if bool(torch.isfinite(images.abs()).all()):
                     return images * self._gain
                 self._forget()
         return (block[:, channel] / self._n_sources).expand(self._n_sources, -1, -1)
+
+    def _images(self, model: Model, n_frames: int, channel: int) -> Tensor:
+        """Images (N, F, L) at one channel of the last L frames, the sources in their order."""
+        spatial, last = self._spatial(model), slice(-n_frames, None)
+        assert isinstance(spatial, OnlineJointlyDiagonal)
+        psd = model.source.psd()[..., last]
+        images = spatial.part(last).images(psd, slice(channel, channel + 1))[0, :, :, 0]
+        return images[:, self._order].movedim(1, 0)
 
     def _forget(self) -> None:
         self._model: Model | None = None

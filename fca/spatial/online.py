@@ -107,10 +107,13 @@ class OnlineJointlyDiagonal(JointlyDiagonal):
         self.gains = (numerator / denominator).sqrt().clamp_min(FLOOR)
         self._update_demixing(self._row_weights(psd))
 
+    def part(self, frames: slice) -> OnlineJointlyDiagonal:
+        """Some frames of the window by themselves, under the same parameters."""
+        return OnlineJointlyDiagonal(self.mixture[..., frames], self.demixing, self.gains)
+
     def leave(self, psd: Tensor, n_frames: int, keep: float) -> Past:
         """The past with the first ``n_frames`` of the window, what it was so far times ``keep``."""
-        part = OnlineJointlyDiagonal(self.mixture[..., :n_frames], self.demixing, self.gains)
-        psd = psd[..., :n_frames]
+        part, psd = self.part(slice(n_frames)), psd[..., :n_frames]
         covariance = part.observation.covariance(part._row_weights(psd))
         gone = Past(n_frames, covariance, *part._gain_statistics(psd))
         return gone if self._past is None else self._past.decay(keep).join(gone)

@@ -1,11 +1,12 @@
 """Take a picture of the page of `fca demo` at work: ``python -m recipes.demo.page OUT.png``.
 
-Needs gradio, selenium, and Chromium with its driver.
+Needs gradio, selenium, Pillow, and Chromium with its driver.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -102,6 +103,8 @@ class Visitor:
 
 def main(path: Path) -> None:
     """Separate the shipped recording on the page, with the default method, and take its picture."""
+    from PIL import Image
+
     with chromium() as browser, served() as address:
         visitor = Visitor(browser, address)
         visitor.drop(RECORDING)
@@ -109,9 +112,11 @@ def main(path: Path) -> None:
         visitor.until(lambda: "2 talkers" in visitor.text("#status"))
         visitor.until(lambda: visitor.width("#picture") > 0)
         visitor.until(lambda: visitor.all("#talker2 audio"))
-        height = browser.execute_script("return document.body.scrollHeight")
-        browser.set_window_size(1100, height)
-        browser.save_screenshot(str(path))
+        # The whole page, and what the window has around it.
+        height = "document.body.scrollHeight + window.outerHeight - window.innerHeight"
+        browser.set_window_size(1100, browser.execute_script(f"return {height}"))
+        picture = Image.open(io.BytesIO(browser.get_screenshot_as_png()))
+        picture.convert("RGB").quantize(128).save(path, optimize=True)
 
 
 if __name__ == "__main__":
