@@ -22,7 +22,7 @@ from fca.methods import get_method
 from fca.model import Model
 from fca.source import Free
 from fca.spatial import JointlyDiagonal
-from fca.spatial.reverberation import Prediction, delayed, wpe
+from fca.spatial.reverberation import SLOWEST, Prediction, _go_round, delayed, stable, wpe
 
 NAMES = ("rank-1", "overdetermined", "jointly diagonal", "shared gains")
 TAPS, DELAY = 2, 2
@@ -142,6 +142,21 @@ def test_a_known_room_is_found() -> None:
     # 6 coefficients a channel from 1500 frames: relative errors of sqrt(6 / 1500) = 0.06
     assert (found - early).norm() < 0.06 * early.norm()
     assert (mixture - early).norm() > 0.3 * early.norm()
+
+
+def test_filters_that_would_grow_are_made_to_decay_and_others_kept() -> None:
+    rng = seeded(3)
+    prediction = complex_normal((1, 2, 3, 3 * TAPS), rng, torch.float64)
+    decaying = 0.1 * prediction
+    torch.testing.assert_close(stable(decaying, DELAY), decaying)
+    impulse = torch.zeros(1, 2, 3, 3, 400, dtype=prediction.dtype)
+    impulse[..., 0] = torch.eye(3)
+    response = _go_round(impulse, stable(prediction, DELAY), DELAY).abs().amax((2, 3))
+    grown = _go_round(impulse, prediction, DELAY).abs().amax((2, 3))
+    assert torch.all(grown[..., -1] > 1e3)
+    assert torch.all(response[..., -1] < 1e-6)
+    ratio = (response[..., 390] / response[..., 190]) ** (1 / 200)
+    torch.testing.assert_close(ratio, torch.full_like(ratio, SLOWEST), rtol=0.01, atol=0)
 
 
 class Isotropic(JointlyDiagonal):

@@ -31,6 +31,12 @@ CHUNK = 16
 """Frequencies whose covariances are computed at a time: their weighted frames stay in the cache."""
 
 
+SLOWEST = 0.95
+"""Largest factor from frame to frame by which sound in a room decays.
+
+At the shift of 16 ms of a window of 64 ms that is a reverberation time of 2 s."""
+
+
 class Prediction(Observation):
     """The mixture less what its past predicts, with filters of its own for every row of Q.
 
@@ -105,12 +111,14 @@ class Prediction(Observation):
     def images(self, demixing: Tensor, images: Images, channels: slice) -> Tensor:
         """Early images, or those of the sound of each source as it goes round in the room.
 
-        The latter are ``c_t = Σ_τ W_τ c_{t−τ} + d_t``, which over all sources sum to the mixture.
+        The latter are ``c_t = Σ_τ W_τ c_{t−τ} + d_t``, which over all sources sum to the mixture
+        where that recursion is stable; elsewhere see :func:`stable`.
         """
         if not self.reverberant:
             return images(channels)
         prediction = torch.linalg.solve(demixing, self._filtered(demixing))
-        return _go_round(images(slice(None)), prediction, self.delay)[:, :, :, channels]
+        filters = stable(prediction, self.delay)
+        return _go_round(images(slice(None)), filters, self.delay)[:, :, :, channels]
 
     def _filtered(self, demixing: Tensor) -> Tensor:
         """``q_mᴴ G_mᴴ`` of every row, (B, F, M, L M)."""
@@ -154,6 +162,31 @@ def _weighted_covariance(frames: Tensor, weight: Tensor) -> Tensor:
 def delayed(values: Tensor, n_frames: int) -> Tensor:
     """``values`` (..., T) later by ``n_frames``, silent before."""
     return pad(values, (n_frames, 0))[..., : values.shape[-1]]
+
+
+def stable(prediction: Tensor, delay: int) -> Tensor:
+    """Prediction filters whose recursion decays by :data:`SLOWEST` per frame or faster.
+
+    Least squares may find filters W_τ that grow: in the mixture, sources that grow with opposite
+    signs would cancel. ``a^τ W_τ`` has the poles of W_τ, times a; a < 1 only where it must be.
+
+    Parameters
+    ----------
+    prediction : Tensor
+        W side by side, the most recent first, (B, F, M, L M).
+    delay : int
+        The first τ.
+    """
+    n_channels, n_columns = prediction.shape[2:]
+    size = n_columns + (delay - 1) * n_channels
+    shift = torch.eye(size, dtype=prediction.dtype, device=prediction.device)[:-n_channels]
+    with torch.no_grad():
+        first = pad(prediction, (size - n_columns, 0))
+        companion = torch.cat([first, shift.expand(*first.shape[:2], -1, -1)], dim=2)
+        radius = torch.linalg.eigvals(companion).abs().amax(-1)
+        factor = (SLOWEST / radius.clamp_min(SLOWEST))[..., None, None]
+    tau = delay + torch.arange(n_columns, device=prediction.device) // n_channels
+    return prediction * factor**tau
 
 
 def _go_round(early: Tensor, prediction: Tensor, delay: int) -> Tensor:
