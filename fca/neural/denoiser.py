@@ -2,8 +2,8 @@
 
 A denoising encoder for the latent vectors of a speech prior: it sees the power of one source as
 separated so far and that of all the others together, and infers the z of the clean source. It is
-learned from clean speech alone, by undoing leakage that is made up (:mod:`recipes.denoiser`); no
-mixture, array or number of talkers enters, so it serves any.
+learned from clean speech, by undoing leakage that is made up (:mod:`recipes.denoiser`), and from
+mixtures alone (:mod:`recipes.neural`); it knows no array and no number of talkers, and serves any.
 """
 
 from __future__ import annotations
