@@ -44,9 +44,9 @@ class OnlineSeparator:
     hop : int, optional
         Shift in samples, a divisor of the window; a quarter of it unless given.
     block : int
-        Frames that are fitted and filtered at once. One has the shortest latency and costs nearly
-        three times as much as four: with four microphones it is slower than real time on some
-        machines (``recipes/streaming``).
+        Frames that are fitted and filtered at once. One has the shortest latency and takes two to
+        three times as long to compute as four, which may not keep up with real time: see
+        ``recipes/streaming``.
     window, first, memory : float
         In seconds: how much is fitted again with every block, after how much the first fit is
         made, and the time constant with which older sound is forgotten.

@@ -29,8 +29,8 @@ Hop = Annotated[int | None, typer.Option(help="Shift in samples.", show_default=
 Block = Annotated[
     int,
     typer.Option(
-        help="Shifts that are separated at once. 1 has the shortest latency, but takes nearly "
-        "three times as long to compute as 4, which may not keep up with real time."
+        help="Shifts that are separated at once. 1 has the shortest latency, but takes two "
+        "to three times as long to compute as 4, which may not keep up with real time."
     ),
 ]
 Options = Annotated[
