@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fca.memo import Latest
+from fca.memo import Latest, computed_anew
 
 
 def test_a_value_is_kept_until_an_argument_is_replaced() -> None:
@@ -27,3 +27,19 @@ def test_a_value_without_gradients_does_not_stand_in_for_one_with_them() -> None
     with torch.no_grad():
         assert not latest(leaf).requires_grad
     assert latest(leaf).requires_grad
+
+
+def test_nothing_is_kept_where_work_is_repeated() -> None:
+    calls = []
+
+    def double(x: torch.Tensor) -> torch.Tensor:
+        calls.append(x)
+        return 2 * x
+
+    latest, x = Latest(double), torch.ones(2)
+    latest(x)
+    with computed_anew():
+        latest(x)
+        latest(x)
+    latest(x)
+    assert len(calls) == 3

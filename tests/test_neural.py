@@ -17,6 +17,7 @@ from fca.cli import app
 from fca.errors import InputError
 from fca.inference.unroll import elbo, unroll
 from fca.linalg import pack_outer, weighted_covariance
+from fca.memo import computed_anew
 from fca.methods import Method, get_method
 from fca.model import Model
 from fca.neural import NeuralConfig, NeuralFCA
@@ -61,8 +62,9 @@ def built(row: Method, mixture: Tensor, seed: int = 1) -> Model:
 def gradients(
     row: Method, parameters: list[nn.Parameter], mixture: Tensor, n_iter: int, lean: bool
 ) -> tuple[Tensor, list[Tensor]]:
-    model = unroll(built(row, mixture), n_iter, lean=lean)
-    loss = elbo(model).loss(0.5).mean()
+    with computed_anew():  # sums in the same order, kept or not
+        model = unroll(built(row, mixture), n_iter, lean=lean)
+        loss = elbo(model).loss(0.5).mean()
     return loss.detach(), list(torch.autograd.grad(loss, parameters))
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from fca.memo import computed_anew
 from fca.model import Model
 from fca.prior import Elbo
 
@@ -79,5 +80,6 @@ def _constant(model: Model) -> Model:
 
 def _stepped(model: Model) -> Model:
     model = model.copy()
-    model.step()
+    with computed_anew():
+        model.step()
     return model
