@@ -186,7 +186,8 @@ def stable(prediction: Tensor, delay: int) -> Tensor:
         radius = torch.linalg.eigvals(companion).abs().amax(-1)
         factor = (SLOWEST / radius.clamp_min(SLOWEST))[..., None, None]
     tau = delay + torch.arange(n_columns, device=prediction.device) // n_channels
-    return prediction * factor**tau
+    damped: Tensor = prediction * factor**tau
+    return damped
 
 
 def _go_round(early: Tensor, prediction: Tensor, delay: int) -> Tensor:
