@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fca.clustering import CACGMM
 from fca.errors import InputError
-from fca.inference.start import STARTS, Start, guided
+from fca.inference.start import STARTS, Start, guided, rank1
 from fca.inference.track import MovingStart, same_everywhere, track
 from fca.likelihood import Gaussian, Likelihood, StudentT
 from fca.mixing import Mixing
@@ -81,8 +81,8 @@ class Method:
     n_iter : int
         Default number of iterations.
     start : str
-        Default start, a key of :data:`STARTS`, or "network" for source models
-        that infer it from the mixture.
+        Default start, a key of :data:`STARTS`, "rank-1" for the rank-1 model of the method's own
+        sources, or "network" for source models that infer it from the mixture.
     n_fft : int
         Default window in samples at 16 kHz; the shift is a quarter of it.
     fits : str
@@ -268,8 +268,11 @@ class Method:
     ) -> Start:
         if self.start == "network":
             return source.start(mixture, n_fitted)
+        if self.start == "rank-1":
+            outputs = SOURCES[self.source](**self.options)
+            return rank1(mixture, n_fitted, generator, outputs)
         if self.start not in STARTS:
-            known = ", ".join([*STARTS, "network"])
+            known = ", ".join([*STARTS, "rank-1", "network"])
             raise InputError(f"unknown start {self.start!r}; choose from {known}")
         return STARTS[self.start](mixture, n_fitted, generator)
 

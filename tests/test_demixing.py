@@ -162,3 +162,14 @@ def test_fewer_rows_than_channels_are_updated_alone(rule: str) -> None:
     assert calls > 1
     torch.testing.assert_close(refresh(updated), updated)
     assert (updated[:, :, :2] - demixing[:, :, :2]).abs().amax() > 1e-3
+
+
+def test_pairs_that_see_nearly_the_same_stay_solvable() -> None:
+    rng = seeded()
+    common = complex_normal((1, 50, 1, 4, 1), rng, torch.float32)
+    own = complex_normal((1, 50, 4, 4, 20), rng, torch.float32)
+    covariance = common @ common.mH + 1e-5 * own @ own.mH / 20
+    demixing = torch.eye(4).to(covariance).expand(1, 50, 4, 4)
+    for _ in range(10):
+        demixing = ip2(demixing, covariance, keep)
+    assert demixing.isfinite().all()

@@ -150,3 +150,14 @@ def test_other_latents_are_refused(mixture: Tensor) -> None:
     row = get_method("fastmnmf-dp").with_options(prior=prior, inference="encode")
     with pytest.raises(InputError, match="no Gaussian latent vectors"):
         Refinement(row.build(mixture, 2, seeded()))
+
+
+def test_gains_are_shared_over_frequency_until_refined(mixture: Tensor, prior: SpeechPrior) -> None:
+    row = get_method("fastmnmf-dp").with_options(spatial="jointly diagonal, shared gains")
+    model = with_prior(row, mixture, prior)
+    refinement = Refinement(model)
+    torch.testing.assert_close(refinement.best.cost(), model.cost())
+    iterate(refinement, 3)
+    assert model.spatial.gains.shape[1] == 1  # type: ignore[attr-defined]
+    assert refinement.best.spatial.gains.shape[1] == F  # type: ignore[attr-defined]
+    assert torch.all(refinement.cost() < model.cost())

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from toy import complex_normal, random_mixture, random_psd, seeded
 
-from fca.inference.start import DIFFUSE, LEAKAGE, STARTS, Start
+from fca.inference.start import DIFFUSE, LEAKAGE, STARTS, Start, StartMethod, rank1, thinned_iva
+from fca.methods import get_method
+from fca.source import NMF, Gauss
 from fca.spatial import FullRank, JointlyDiagonal
 
 each_start = pytest.mark.parametrize("name", STARTS)
@@ -61,10 +63,18 @@ def test_identity_shares_the_power_of_the_mixture() -> None:
     torch.testing.assert_close(start.power.sum(2).mean(), expected, rtol=0.1, atol=0)
 
 
-@pytest.mark.parametrize("name", ["iva", "iva-laplace", "clustering"])
-def test_informed_starts_separate_by_themselves(name: str) -> None:
+def by_nmf(mixture: Tensor, n_sources: int, generator: torch.Generator) -> Start:
+    return rank1(mixture, n_sources, generator, NMF(n_bases=2))
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [STARTS["iva"], STARTS["iva-laplace"], STARTS["clustering"], thinned_iva, by_nmf],
+    ids=["iva", "iva-laplace", "clustering", "thinned", "rank-1"],
+)
+def test_informed_starts_separate_by_themselves(begin: StartMethod) -> None:
     mixture, mixing = independent()
-    start = STARTS[name](mixture, 2, seeded())
+    start = begin(mixture, 2, seeded())
     total = (start.demixing @ mixing).abs().square()
     # Every row of Q passes one source, the same at each frequency. Ten dB of rejection is what a
     # first estimate should give; the identity has none on average.
@@ -123,3 +133,26 @@ def test_starts_at_microphones_are_the_same_model(name: str) -> None:
     torch.testing.assert_close(image, expected)
     column = torch.linalg.inv(moved.demixing).abs().square().mean(2)
     torch.testing.assert_close(column, torch.ones_like(column))
+
+
+@pytest.mark.parametrize(("n_channels", "n_outputs"), [(3, 3), (6, 4)])
+def test_the_rank1_start_keeps_spare_outputs_and_a_background(
+    n_channels: int, n_outputs: int
+) -> None:
+    mixture, _ = independent(3, n_channels)
+    start = rank1(mixture, 2, seeded(), Gauss())
+    output = start.demixing @ mixture
+    covariance = output @ output.mH / output.shape[-1]
+    across = covariance[:, :, :n_outputs, n_outputs:]
+    assert start.power.shape == (1, 16, 2, 200)
+    # OverIVA's background is uncorrelated with what is separated.
+    assert across.abs().numel() == 0 or float(across.abs().max()) < 1e-8
+
+
+def test_any_method_starts_from_the_rank1_model_of_its_own_sources() -> None:
+    mixture, mixing = independent(2, 3)
+    method = get_method("fastmnmf1").with_options(start="rank-1", n_bases=2)
+    model = method.build(mixture, 2, seeded())
+    rejected = (model.spatial.demixing @ mixing).abs().square()  # type: ignore[attr-defined]
+    ratio = rejected[:, :, :2].amax(-1) / rejected[:, :, :2].amin(-1)
+    assert 10 * float(ratio.log10().mean()) > 10

@@ -19,7 +19,8 @@ from fca.spatial.observation import Observation
 class Refinement:
     """A model whose latent vectors move by Adam, and the best that was met.
 
-    Each step moves z and then updates the spatial parameters (Bando et al. 2021).
+    Each step moves z and then updates the spatial parameters (Bando et al. 2021), which are no
+    longer shared over frequency: that made a poor start robust, and holds a good one back.
     The cost is the negative evidence lower bound at the latent vectors; as Adam overshoots at
     times, every recording keeps the parameters with which its cost was lowest. The loop that fits
     models iterates it like any of them.
@@ -38,6 +39,7 @@ class Refinement:
     def __init__(self, model: Model) -> None:
         check_refinable(model)
         self._model = model.copy()
+        self._model.spatial.untie()
         self.best = model
         self._cost = model.cost()
 

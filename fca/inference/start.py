@@ -88,6 +88,10 @@ class Start:
         return scm + DIFFUSE * power[..., None, None] * eye
 
 
+SPARE = 2
+"""Outputs of the rank-1 start beyond the sources, for noise and for talkers that are split."""
+
+
 CONDITION = 30.0
 """Diagonal load of covariances that are factorised, in units of rounding."""
 
@@ -113,11 +117,69 @@ def iva(
 ) -> Start:
     """AuxIVA with as many outputs as microphones, the loudest taken for the sources."""
     begin = identity(mixture, mixture.shape[2], generator)
-    source = prior()
     spatial = Rank1(mixture, begin.demixing, mixture.shape[2])
-    source.initialise(spatial.power, generator)
-    iterate(Model(spatial, source), n_iter, monitor_every=n_iter)
+    _separate(spatial, prior(), n_iter, generator)
     return _loudest_first(spatial, n_sources)
+
+
+def thinned_iva(
+    mixture: Tensor,
+    n_sources: int,
+    generator: torch.Generator,
+    thinning: int = 4,
+    n_thin: int = 100,
+    n_iter: int = 10,
+) -> Start:
+    """:func:`iva` that converges at some of the frequencies before it goes on with all.
+
+    The activity that ties the frequencies is known from every ``thinning``-th of them as well, and
+    ``n_thin`` sweeps over these cost a fraction. The others then start from known activities.
+    """
+    n_channels = mixture.shape[2]
+    some = torch.arange(0, mixture.shape[1], thinning, device=mixture.device)
+    demixing = identity(mixture, n_channels, generator).demixing
+    thin, source = Rank1(mixture[:, some], demixing[:, some], n_channels), Gauss()
+    _separate(thin, source, n_thin, generator)
+    spatial = Rank1(mixture, demixing.index_copy(1, some, thin.demixing), n_channels)
+    for _ in range(2):
+        spatial.update(source.psd()[:, :1].expand_as(spatial.power))
+    _separate(spatial, Gauss(), n_iter, generator)
+    return _loudest_first(spatial, n_sources)
+
+
+def rank1(
+    mixture: Tensor,
+    n_sources: int,
+    generator: torch.Generator,
+    source: SourceModel,
+    n_iter: int = 2,
+    spatial_steps: int = 4,
+) -> Start:
+    """The rank-1 model of ``source`` with more outputs than sources, from :func:`thinned_iva`.
+
+    A source model that knows the frequencies of a talker to belong together mends what IVA has
+    permuted, so that the loudest outputs, which are taken, are talkers more often.
+    """
+    n_outputs = min(n_sources + SPARE, mixture.shape[2])
+    begin = thinned_iva(mixture, n_outputs, generator)
+    if source.at_microphone:
+        begin = begin.at_microphones()
+    spatial = Rank1(mixture, begin.demixing, n_outputs)
+    _separate(spatial, source, n_iter, generator, begin.power, spatial_steps)
+    return _loudest_first(spatial, n_sources)
+
+
+def _separate(
+    spatial: Rank1,
+    source: SourceModel,
+    n_iter: int,
+    generator: torch.Generator,
+    power: Tensor | None = None,
+    spatial_steps: int = 1,
+) -> None:
+    """Iterate a rank-1 model; its sources start with ``power`` or that of its outputs."""
+    source.initialise(spatial.power if power is None else power, generator)
+    iterate(Model(spatial, source, spatial_steps), n_iter, monitor_every=n_iter)
 
 
 def iva_laplace(mixture: Tensor, n_sources: int, generator: torch.Generator) -> Start:
@@ -208,13 +270,15 @@ def _diagonalise(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _loudest_first(spatial: Rank1, n_sources: int) -> Start:
-    """Order the rows of Q by the power of their images at the microphones."""
-    energy = spatial.scale() * spatial.power.mean(-1)
+    """Order the rows of Q by the power of their images at the microphones, the background last."""
+    power, n_outputs = spatial.power, spatial.n_sources
+    energy = spatial.scale() * power[:, :, :n_outputs].mean(-1)
+    background = torch.arange(n_outputs, power.shape[2], device=power.device)
     order = energy.sum(1).argsort(dim=-1, descending=True)
+    order = torch.cat([order, background.expand(len(order), -1)], dim=1)
     demixing = take_rows(spatial.demixing, order)
-    power = take_rows(spatial.power, order)
-    repeat = torch.arange(n_sources, device=power.device) % power.shape[2]
-    return Start(demixing, power[:, :, repeat])
+    repeat = torch.arange(n_sources, device=power.device) % n_outputs
+    return Start(demixing, take_rows(power, order)[:, :, repeat])
 
 
 def take_rows(values: Tensor, order: Tensor) -> Tensor:

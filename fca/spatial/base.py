@@ -150,6 +150,9 @@ class SpatialModel(ABC):
     def rescale(self, factor: Tensor) -> None:
         """Multiply the spatial covariances by ``factor`` (B, F or 1, N)."""
 
+    def untie(self) -> None:  # noqa: B027
+        """Give every frequency parameters of its own from now on; the cost stays as it is."""
+
     @abstractmethod
     def images(self, psd: Tensor, channels: slice = slice(None)) -> Tensor:
         """Multichannel Wiener estimates of the source images, (B, F, N, C, T).

@@ -232,6 +232,9 @@ class JointlyDiagonal(Diagonal):
         self.gains = (self.gains * (numerator / denominator).sqrt().mT).clamp_min(FLOOR)
         self._update_demixing(self._row_weights(psd))
 
+    def untie(self) -> None:
+        self.gains = self.gains.expand(-1, self.mixture.shape[1], -1, -1).contiguous()
+
     def bin_nll(self, psd: Tensor) -> Tensor:
         precision = self._precision(psd)
         energy = self.likelihood.energy((self.power * precision).sum(2), self.power.shape[2])

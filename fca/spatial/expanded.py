@@ -56,6 +56,9 @@ class Expanded(SpatialModel):
     def nll(self, psd: Tensor) -> Tensor:
         return self.inner.nll(self.expand(psd))
 
+    def untie(self) -> None:
+        self.inner.untie()
+
     def rescale(self, factor: Tensor) -> None:
         self.inner.rescale(factor.repeat(1, 1, self.n_copies))
 
