@@ -107,10 +107,11 @@ _ROWS = [
         "vae",
         "ip",
         "this toolkit",
-        n_iter=6,
+        n_iter=2,
         start="rank-1",
         spatial_steps=4,
-        options={"denoiser": DENOISER, "rounds": 2},
+        n_refine=10,
+        options={"denoiser": DENOISER, "refinement": "em"},
     ),
     Method(
         "neural-fca",

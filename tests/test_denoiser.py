@@ -204,11 +204,10 @@ def test_the_first_round_is_that_of_the_start(denoiser: Denoiser) -> None:
 def test_bins_depart_from_the_decoded_spectra_and_the_cost_falls(
     denoiser: Denoiser, strength: float
 ) -> None:
-    model = fitted(denoiser, rounds=1, strength=strength)
-    iterate(model, 1)
+    model = fitted(denoiser, refinement="em", strength=strength)
     costs = [model.cost()]
     for _ in range(6):
-        model.step()
+        model.refine()
         costs.append(model.cost())
     assert bool((torch.stack(costs).diff(dim=0) <= 1e-5).all()) and costs[-1] < costs[0]
     model.normalise()
@@ -216,13 +215,14 @@ def test_bins_depart_from_the_decoded_spectra_and_the_cost_falls(
 
 
 def test_a_strong_prior_holds_every_bin(denoiser: Denoiser) -> None:
-    model = fitted(denoiser, rounds=1, strength=1e8)
-    iterate(model, 1)
+    model = fitted(denoiser, refinement="em", strength=1e8)
     decoded = model.source.psd()
-    model.source.update(model.spatial.statistics)
+    model.source.refine(model.spatial.statistics)
     torch.testing.assert_close(model.source.psd(), decoded, rtol=1e-3, atol=1e-6)
     with pytest.raises(InputError, match="strength of a prior must be positive"):
         fitted(denoiser, strength=0.0)
+    with pytest.raises(InputError, match="unknown refinement 'mcmc'"):
+        fitted(denoiser, refinement="mcmc")
 
 
 def test_rounds_give_the_gradient_of_each_round_alone(prior_folder: Path) -> None:

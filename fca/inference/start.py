@@ -128,7 +128,7 @@ def thinned_iva(
     generator: torch.Generator,
     thinning: int = 4,
     n_thin: int = 100,
-    n_iter: int = 10,
+    n_iter: int = 6,
 ) -> Start:
     """:func:`iva` that converges at some of the frequencies before it goes on with all.
 
@@ -153,7 +153,7 @@ def rank1(
     generator: torch.Generator,
     source: SourceModel,
     n_iter: int = 2,
-    spatial_steps: int = 4,
+    spatial_steps: int = 2,
 ) -> Start:
     """The rank-1 model of ``source`` with more outputs than sources, from :func:`thinned_iva`.
 

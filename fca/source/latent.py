@@ -93,7 +93,6 @@ class Latent(SourceModel):
             self._optimizer = self._adam(self._z)
         (leaf,) = self._optimizer.param_groups[0]["params"]
         leaf.data.copy_(self._z)  # the best so far, where it was taken up again
-        self._relaxed = None
         self._move(self._optimizer, evaluate(self.psd()))
         self._z = leaf.detach().clone()
 

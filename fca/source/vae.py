@@ -18,6 +18,7 @@ from fca.source.latent import Latent, energy
 from fca.spatial.base import Statistics
 
 UPDATES = ("encode", "encode moment", "gradient", "sample")
+REFINEMENTS = ("gradient", "em")
 
 
 class VAE(Latent):
@@ -40,9 +41,9 @@ class VAE(Latent):
     denoiser : Denoiser or str, optional
         Encoder that sees the other sources, too, and takes the place of the prior's own; it brings
         the prior that it was trained for.
-    rounds : int, optional
-        Encodings, that of the start included; updates after them keep z and let every bin depart
-        from the decoded PSD, by EM, which never raises the cost. All encode unless given.
+    refinement : {"gradient", "em"}
+        What :meth:`refine` does: descend on the cost in z, or keep z and let every bin depart from
+        the decoded PSD, by EM, which never raises the cost.
     strength : float
         Weight of the decoded PSD against what a bin shows; see :class:`~fca.source.latent.Latent`.
     stochastic : bool
@@ -51,7 +52,8 @@ class VAE(Latent):
     Raises
     ------
     InputError
-        For an unknown inference, or a prior without Gaussian latents unless z is encoded.
+        For an unknown inference or refinement, or a prior without Gaussian latents unless z is
+        encoded.
     """
 
     at_microphone = True
@@ -63,12 +65,15 @@ class VAE(Latent):
         n_steps: int = 10,
         rate: float = 0.05,
         denoiser: Denoiser | str | None = None,
-        rounds: int | None = None,
+        refinement: str = "gradient",
         strength: float = 1.0,
         stochastic: bool = False,
     ) -> None:
         if inference not in UPDATES:
             raise InputError(f"unknown update {inference!r} of a VAE: choose {', '.join(UPDATES)}")
+        if refinement not in REFINEMENTS:
+            known = ", ".join(REFINEMENTS)
+            raise InputError(f"unknown refinement {refinement!r} of a VAE: choose {known}")
         if n_steps < 1:
             raise InputError(f"at least one step is needed, got n_steps={n_steps}")
         if not strength > 0:
@@ -83,7 +88,11 @@ class VAE(Latent):
         if not inference.startswith("encode") and not gaussian:
             raise InputError(f"{inference} needs Gaussian latents, not {self.prior.config.latent}")
         super().__init__(self.prior, gaussian, n_steps, rate, stochastic, strength)
-        self._update, self._rounds = inference, rounds
+        self._update, self._refinement = inference, refinement
+
+    @property
+    def refinable(self) -> bool:
+        return self._refinement == "em" or super().refinable
 
     def initialise(self, power: Tensor, generator: torch.Generator) -> None:
         self.prior = self.prior.to(power.device, power.dtype)
@@ -91,7 +100,7 @@ class VAE(Latent):
             self.denoiser = self.denoiser.to(power.device, power.dtype)
         self._generator = generator
         self._encode(power)
-        self._encoded = 0
+        self._begins = True
 
     def update(self, evaluate: Evaluate) -> None:
         if self._update == "encode":
@@ -103,13 +112,17 @@ class VAE(Latent):
         else:
             self._sample(evaluate)
 
-    def _encode_again(self, evaluate: Evaluate) -> None:
-        """The next round; the first has encoded the start, and what follows the last relaxes."""
-        if self._rounds is not None and self._encoded >= self._rounds:
+    def refine(self, evaluate: Evaluate) -> None:
+        if self._refinement == "em":
             self._relax(evaluate(self.psd()))
-        elif self._encoded:
+        else:
+            super().refine(evaluate)
+
+    def _encode_again(self, evaluate: Evaluate) -> None:
+        """The next round; the first has encoded the start."""
+        if not self._begins:
             self._encode(observed_power(evaluate(self.psd())))
-        self._encoded += 1
+        self._begins = False
 
     def _encode(self, power: Tensor) -> None:
         """Latent vectors (B, N, D, T) and the likeliest level of each source from its power.
