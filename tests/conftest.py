@@ -53,6 +53,23 @@ def two_talker_mixture(make_mixture: MixtureMaker) -> Mixture:
     return make_mixture()
 
 
+@pytest.fixture(scope="module")
+def recording(two_talker_mixture) -> np.ndarray:
+    """One second of two talkers at two microphones."""
+    return two_talker_mixture.mixture[:, RATE : 2 * RATE].astype(np.float32)
+
+
+@pytest.fixture
+def wav(tmp_path: Path, recording: np.ndarray) -> Path:
+    audio.write(tmp_path / "talk.wav", recording, RATE)
+    return tmp_path / "talk.wav"
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
 def decaying_responses(rng: np.random.Generator, shape: tuple[int, ...], rt60: float) -> np.ndarray:
     """Room responses (*shape, taps) without a room: cheap, and as long as rt60 says."""
     taps = np.arange(round(rt60 * RATE))

@@ -1,0 +1,178 @@
+"""The command line: which files are found, and what is said when it fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command import RATE, fca, records, separate, write_all
+
+from fca import audio
+from fca.cli.inputs import collect
+from fca.errors import InputError
+
+
+class TestInputs:
+    def test_folders_are_searched_and_keep_their_structure(
+        self, tmp_path: Path, recording: np.ndarray
+    ) -> None:
+        write_all(tmp_path, ["rec/a.wav", "rec/day1/a.flac", "rec/day1/b.wav"], recording)
+        (tmp_path / "rec" / "notes.txt").write_text("not audio")
+        found, problems = collect([str(tmp_path / "rec")], tmp_path / "out")
+        assert [r.name for r in found] == ["a", "day1/a", "day1/b"]
+        assert problems == []
+
+    def test_results_inside_the_searched_folder_are_not_inputs(
+        self, tmp_path: Path, recording: np.ndarray
+    ) -> None:
+        write_all(tmp_path, ["rec/a.wav", "rec/out/a/source1.wav"], recording)
+        found, _ = collect([str(tmp_path / "rec")], tmp_path / "rec" / "out")
+        assert [r.name for r in found] == ["a"]
+        with pytest.raises(InputError, match="must go elsewhere"):
+            collect([str(tmp_path / "rec")], tmp_path / "rec")
+
+    def test_patterns_and_repeats(self, tmp_path: Path, recording: np.ndarray) -> None:
+        write_all(tmp_path, ["a.wav", "b.wav", "deep/er/c.wav"], recording)
+        inputs = [str(tmp_path / "**" / "*.wav"), str(tmp_path / "a.wav"), str(tmp_path)]
+        found, _ = collect(inputs, tmp_path / "out")
+        assert [r.name for r in found] == ["a", "b", "c"]
+
+    def test_equal_names_are_told_apart(self, tmp_path: Path, recording: np.ndarray) -> None:
+        names = ["x/talk.wav", "y/talk.wav", "y/talk.flac", "y/other.wav"]
+        write_all(tmp_path, names, recording)
+        found, _ = collect([str(tmp_path / name) for name in names], tmp_path / "out")
+        assert [r.name for r in found] == ["x/talk.wav", "y/talk.wav", "y/talk.flac", "other"]
+
+    @pytest.mark.parametrize(
+        ("names", "expected"),
+        [
+            (["A.CH1.wav", "A.CH2.wav", "A.CH10.wav"], "A"),
+            (["ES2002a.Array1-01.wav", "ES2002a.Array1-02.wav"], "ES2002a.Array1"),
+            (["U1_16k_c1.wav", "U1_16k_c2.wav"], "U1_16k"),
+            (["take mic1.flac", "take mic2.flac"], "take"),
+            (["7.wav", "8.wav"], "session"),
+        ],
+    )
+    def test_one_file_per_channel(
+        self, tmp_path: Path, recording: np.ndarray, names: list[str], expected: str
+    ) -> None:
+        folder = tmp_path / "session"
+        write_all(folder, names, recording[:1])
+        paths = [str(folder / name) for name in reversed(names)]
+        found, problems = collect(paths, tmp_path / "out", file_per_channel=True)
+        assert [(r.name, [f.name for f in r.files]) for r in found] == [(expected, names)]
+        assert problems == []
+
+    def test_one_file_per_channel_in_folders(self, tmp_path: Path, recording: np.ndarray) -> None:
+        names = ["s1/CH1.wav", "s1/CH2.wav", "s2/U.1.wav", "s2/U.2.wav", "s2/odd.wav"]
+        write_all(tmp_path / "rec", names, recording[:1])
+        found, problems = collect([str(tmp_path / "rec")], tmp_path / "out", file_per_channel=True)
+        assert [r.name for r in found] == ["s1", "s2/U"]
+        assert len(problems) == 1
+        assert "does not end in a channel number" in problems[0][1]
+
+    def test_one_file_per_channel_equals_one_file(
+        self, tmp_path: Path, wav: Path, out: Path, recording: np.ndarray
+    ) -> None:
+        for n, channel in enumerate(recording, start=1):
+            audio.write(tmp_path / f"split.CH{n}.wav", channel, RATE)
+        files = [tmp_path / f"split.CH{n}.wav" for n in (1, 2)]
+        assert separate(wav, "-o", out).exit_code == 0
+        assert separate(*files, "-o", out, "--file-per-channel").exit_code == 0
+        assert separate(f"{files[0]},{files[1]}", "-o", out / "list").exit_code == 0
+        whole, joined, listed = (
+            audio.read(out / folder / "source1.wav")[0]
+            for folder in ("talk", "split", "list/split.CH1")
+        )
+        np.testing.assert_array_equal(whole, joined)
+        np.testing.assert_array_equal(whole, listed)
+
+
+def write_bad_files(folder: Path, good: np.ndarray) -> dict[str, str]:
+    """One file for each fault, and what is said of it."""
+    audio.write(folder / "one.wav", good[:1], RATE)
+    audio.write(folder / "short.wav", good[:, :500], RATE)
+    audio.write(folder / "silent.wav", 0 * good, RATE)
+    audio.write(folder / "half.flac", good, RATE)
+    audio.write(folder / "dead.wav", good * [[1], [0]], RATE)
+    content = (folder / "half.flac").read_bytes()
+    (folder / "half.flac").write_bytes(content[: len(content) // 2])
+    (folder / "text.wav").write_text("hello")
+    (folder / "empty.wav").touch()
+    return {
+        "one.wav": "at least two microphones",
+        "short.wav": "too short",
+        "silent.wav": "silent",
+        "half.flac": "cannot be read as audio",
+        "dead.wav": "only channel 0 carries a signal",
+        "text.wav": "cannot be read as audio",
+        "empty.wav": "the file is empty",
+        "missing.wav": "no such file",
+    }
+
+
+class TestFailures:
+    def test_bad_files_get_a_line_each_and_the_rest_is_done(
+        self, tmp_path: Path, wav: Path, out: Path, recording: np.ndarray
+    ) -> None:
+        expected = write_bad_files(tmp_path, recording)
+        paths = [tmp_path / name for name in expected]
+        result = separate(*paths, wav, tmp_path / "no*thing", "-o", out, "--json")
+        assert result.exit_code == 1
+        lines = result.stderr.splitlines()
+        assert len(lines) == len(expected) + 2
+        for name, message in expected.items():
+            (line,) = (line for line in lines if name in line)
+            assert line.startswith("failed")
+            assert message in line
+        assert [r["status"] for r in records(result)] == ["failed"] * 9 + ["done"]
+        assert [path.name for path in out.iterdir()] == ["talk"]
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (["--sources", "5"], "5 sources"),
+            (["--reference-channel", "7"], "reference channel 7"),
+        ],
+    )
+    def test_what_does_not_fit_the_recording(
+        self, wav: Path, out: Path, options: list[str], message: str
+    ) -> None:
+        result = separate(wav, "-o", out, *options)
+        assert result.exit_code == 1
+        assert message in result.stderr
+
+    def test_an_output_that_cannot_be_written(self, wav: Path, out: Path) -> None:
+        out.write_text("a file is where the folder should be")
+        result = separate(wav, "-o", out)
+        assert result.exit_code == 1
+        assert result.stderr.startswith("failed")
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            ["--method", "magic"],
+            ["--metod", "auxiva"],
+            ["--device", "abacus"],
+            ["--format", "mp3"],
+            ["--block", "0.1"],
+            ["--target", "ann"],
+            ["--sources", "two"],
+            ["--sources", "0"],
+            ["--iterations", "-1"],
+            ["--option", "n_fft"],
+            ["--option", "n_fft=17"],
+            ["--option", "n_fft=big"],
+            ["--option", "colour=blue"],
+        ],
+    )
+    def test_usage_errors_have_status_2(self, wav: Path, out: Path, options: list[str]) -> None:
+        result = fca("separate", wav, "-o", out, *options)
+        assert result.exit_code == 2
+        assert "Traceback" not in result.output
+        assert not out.exists()
+
+    def test_input_and_output_are_needed(self, wav: Path) -> None:
+        assert fca("separate", wav).exit_code == 2
+        assert fca("separate", "-o", "out").exit_code == 2
