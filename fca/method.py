@@ -140,7 +140,9 @@ class Method:
         spatial = {"ip": "IP", "ip2": "IP2", "iss": "ISS", "em": "EM", "mu": "MU"}[self.update]
         choice = self.options.get("inference", "encode")
         source = {"nmf": "MU", "vae": choice, "neural": "network"}.get(self.source)
-        return spatial if source in (None, spatial) else f"{spatial} + {source}"
+        fitted = spatial if source in (None, spatial) else f"{spatial} + {source}"
+        refinement = {"em": "EM"}.get(str(self.options.get("refinement")), "gradient")
+        return f"{fitted}, then {refinement}" if self.n_refine else fitted
 
     @property
     def needs_weights(self) -> bool:
