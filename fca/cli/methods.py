@@ -18,5 +18,5 @@ def methods() -> None:
         table.add_row(name, row.spatial, row.source, row.inference, str(row.n_iter), row.paper)
     console = Console()
     if not console.is_terminal:  # piped or redirected: one line a row
-        console = Console(width=140)
+        console = Console(width=160)
     console.print(table)
