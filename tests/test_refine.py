@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 
 import numpy as np
@@ -161,3 +163,18 @@ def test_gains_are_shared_over_frequency_until_refined(mixture: Tensor, prior: S
     assert model.spatial.gains.shape[1] == 1  # type: ignore[attr-defined]
     assert refinement.best.spatial.gains.shape[1] == F  # type: ignore[attr-defined]
     assert torch.all(refinement.cost() < model.cost())
+
+
+@pytest.mark.parametrize("name", ["fastmnmf-dp", "mvae", "mnmf-dp"])
+def test_models_go_as_soon_as_nobody_holds_them(
+    name: str, mixture: Tensor, prior: SpeechPrior
+) -> None:
+    gc.disable()  # long recordings would otherwise pile up blocks until it runs
+    try:
+        refinement = Refinement(with_prior(name, mixture, prior))
+        iterate(refinement, 2)
+        held = weakref.ref(refinement.best.source), weakref.ref(refinement.best.spatial)
+        del refinement
+        assert [ref() for ref in held] == [None, None]
+    finally:
+        gc.enable()

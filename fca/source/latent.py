@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -60,7 +61,8 @@ class Latent(SourceModel):
         self.n_steps, self.rate, self.stochastic = n_steps, rate, stochastic
         self.strength = strength
         self._optimizer: torch.optim.Adam | None = None
-        self._decoded, self._tied = Latest(self._decode), Latest(_at_level)
+        # Of the decoder, not of this model: a cycle would outlive it until garbage is collected.
+        self._decoded, self._tied = Latest(partial(_decode, decoder)), Latest(_at_level)
         self._relaxed: Tensor | None = None
 
     @property
@@ -112,10 +114,6 @@ class Latent(SourceModel):
         """``e_nf g_f(z_nt)``, (B, F, N, T)."""
         return self._tied(self._decoded(self._z), self._level)
 
-    def _decode(self, z: Tensor) -> Tensor:
-        """g(z), (B, F, N, T) in this order in memory, that of everything it meets."""
-        return self._decoder.decode(z).transpose(1, 2).contiguous()
-
     def _descend(self, statistics: Statistics) -> None:
         """Adam on the majoriser; a source for which it did not fall keeps its z."""
         before = self._z.detach()
@@ -145,9 +143,14 @@ class Latent(SourceModel):
         quadratic form is convex in 1/λ and the log-determinant concave in λ (Févotte & Idier 2011;
         Sawada et al. 2013, eq. 28).
         """
-        psd = _at_level(self._decode(z), self._level)
+        psd = _at_level(_decode(self._decoder, z), self._level)
         convex = statistics.quadratic.detach() * statistics.psd.detach().square() / psd
         return (convex + statistics.trace.detach() * psd).sum((1, 3)) + energy(z).sum(2)
+
+
+def _decode(decoder: Decoder, z: Tensor) -> Tensor:
+    """g(z), (B, F, N, T) in this order in memory, that of everything it meets."""
+    return decoder.decode(z).transpose(1, 2).contiguous()
 
 
 def _at_level(decoded: Tensor, level: Tensor) -> Tensor:
