@@ -118,7 +118,7 @@ def iva(
     """AuxIVA with as many outputs as microphones, the loudest taken for the sources."""
     begin = identity(mixture, mixture.shape[2], generator)
     spatial = Rank1(mixture, begin.demixing, mixture.shape[2])
-    _separate(spatial, prior(), n_iter, generator)
+    fit_outputs(spatial, prior(), n_iter, generator)
     return _loudest_first(spatial, n_sources)
 
 
@@ -139,11 +139,11 @@ def thinned_iva(
     some = torch.arange(0, mixture.shape[1], thinning, device=mixture.device)
     demixing = identity(mixture, n_channels, generator).demixing
     thin, source = Rank1(mixture[:, some], demixing[:, some], n_channels), Gauss()
-    _separate(thin, source, n_thin, generator)
+    fit_outputs(thin, source, n_thin, generator)
     spatial = Rank1(mixture, demixing.index_copy(1, some, thin.demixing), n_channels)
     for _ in range(2):
         spatial.update(source.psd()[:, :1].expand_as(spatial.power))
-    _separate(spatial, Gauss(), n_iter, generator)
+    fit_outputs(spatial, Gauss(), n_iter, generator)
     return _loudest_first(spatial, n_sources)
 
 
@@ -165,11 +165,11 @@ def rank1(
     if source.at_microphone:
         begin = begin.at_microphones()
     spatial = Rank1(mixture, begin.demixing, n_outputs)
-    _separate(spatial, source, n_iter, generator, begin.power, spatial_steps)
+    fit_outputs(spatial, source, n_iter, generator, begin.power, spatial_steps)
     return _loudest_first(spatial, n_sources)
 
 
-def _separate(
+def fit_outputs(
     spatial: Rank1,
     source: SourceModel,
     n_iter: int,

@@ -8,10 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from fca.inference.iterate import iterate
-from fca.inference.start import Start, iva, take_rows
+from fca.inference.start import Start, fit_outputs, iva, take_rows
 from fca.linalg import abs2
-from fca.model import Model
 from fca.source import Gauss
 from fca.spatial import Rank1
 from fca.spatial.observation import identity
@@ -163,7 +161,6 @@ def _continued(
     segment: Tensor, demixing: Tensor, generator: torch.Generator, n_iter: int
 ) -> Tensor:
     """Q after ``n_iter`` sweeps of AuxIVA on a segment (B, F, M, T)."""
-    source, spatial = Gauss(), Rank1(segment, demixing, segment.shape[2])
-    source.initialise(spatial.power, generator)
-    iterate(Model(spatial, source), n_iter, monitor_every=n_iter)
+    spatial = Rank1(segment, demixing, segment.shape[2])
+    fit_outputs(spatial, Gauss(), n_iter, generator)
     return spatial.demixing
