@@ -79,5 +79,7 @@ def _standardise(values: Tensor) -> Tensor:
 
 
 def _take(values: Tensor, order: Tensor) -> Tensor:
-    index = order.reshape(*order.shape, *[1] * (values.ndim - 3))
-    return values.gather(2, index.expand(*order.shape, *values.shape[3:]))
+    batch, n_freq, _ = order.shape
+    items = torch.arange(batch, device=order.device)[:, None, None]
+    frequencies = torch.arange(n_freq, device=order.device)[:, None]
+    return values[items, frequencies, order]  # rows at once: gather would go one by one

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from fca import audio
+from fca.allocator import keep_freed_memory
 from fca.dereverberation import require_nara_wpe
 from fca.errors import InputError
 from fca.frontend import SAMPLE_RATE, Frontend, prepare
@@ -221,6 +222,7 @@ class Separator:
         activity: Tensor | None,
     ) -> Separation:
         began = time.perf_counter()
+        keep_freed_memory()
         waves, rate = _load(mixture, sample_rate)
         batch = waves.reshape(-1, *waves.shape[-2:]).to(self.device, self.dtype)
         with torch.set_grad_enabled(batch.requires_grad):

@@ -102,7 +102,7 @@ class ObservedStatistics(Statistics):
         return self._power
 
     def bin_nll(self) -> Tensor:
-        return (self._power * self.trace + self.psd.log()).sum(2)
+        return (self._power * self.trace).sum(2) + log_psd(self.psd).sum(2)
 
 
 class SpatialModel(ABC):
@@ -167,10 +167,20 @@ class SpatialModel(ABC):
 
 
 def inverse_psd(psd: Tensor) -> Tensor:
-    """``1/λ``; PSDs that are shared over frequency stay one row in memory."""
+    """``1/λ``, (B, F, N, T)."""
+    return _once(torch.reciprocal, psd)
+
+
+def log_psd(psd: Tensor) -> Tensor:
+    """``log λ``, (B, F, N, T)."""
+    return _once(torch.log, psd)
+
+
+def _once(function: Callable[[Tensor], Tensor], psd: Tensor) -> Tensor:
+    """A function of PSDs; those that are shared over frequency stay one row in memory."""
     if psd.stride(1) == 0:
-        return psd[:, :1].reciprocal().expand_as(psd)
-    return psd.reciprocal()
+        return function(psd[:, :1]).expand_as(psd)
+    return function(psd)
 
 
 def log_abs_det(matrix: Tensor) -> Tensor:

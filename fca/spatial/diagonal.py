@@ -24,6 +24,7 @@ from fca.spatial.base import (
     Statistics,
     inverse_psd,
     log_abs_det,
+    log_psd,
 )
 from fca.spatial.demixing import DEMIXING_UPDATES, orthogonal_background
 from fca.spatial.observation import Observation
@@ -140,8 +141,9 @@ class Rank1(Diagonal):
         self._update_demixing(weight)
 
     def bin_nll(self, psd: Tensor) -> Tensor:
-        energy = self.power[:, :, : self.n_sources] / psd
-        sources = (self.likelihood.energy(energy, 1) + psd.log()).sum(2)
+        precision = inverse_psd(psd)
+        energy = self.likelihood.energy(self.power[:, :, : self.n_sources] * precision, 1)
+        sources = energy.sum(2) + log_psd(psd).sum(2)
         log_volume = self._background_log_det() - 2 * log_abs_det(self.demixing)
         return sources + log_volume[..., None]
 
