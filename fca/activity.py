@@ -56,13 +56,16 @@ class Segment:
         return self.start + self.duration
 
 
-def activities(power: Array) -> Array:
+def activities(power: Array, frame_seconds: float = FRAME_SECONDS) -> Array:
     """Posterior probabilities that talkers speak.
 
     Parameters
     ----------
     power : array
         Of the frames of K talkers and of the residual, (K + 1, T).
+    frame_seconds : float
+        From one frame to the next. The constants of this module are for frames of
+        :data:`FRAME_SECONDS`; longer ones tell more, and the state changes between them more.
 
     Returns
     -------
@@ -71,26 +74,28 @@ def activities(power: Array) -> Array:
     """
     sources, residual = power[:-1], power[-1]
     others = sources.sum(0) - sources
-    width = min(round(1 / FRAME_SECONDS), power.shape[1])
+    width = min(round(1 / frame_seconds), power.shape[1])
     second = np.ones(width) / width
     loudest = np.array([np.convolve(row, second, "valid").max() for row in sources])
     floor = residual + _ratio(-DEPTH_DB) * loudest[:, None] + np.finfo(float).tiny
     level = 10 * np.log10(np.maximum(sources, floor * 1e-9) / (_ratio(LEAKAGE_DB) * others + floor))
-    return _smooth(np.clip(SLOPE * level, LEAST, MOST))
+    steps = frame_seconds / FRAME_SECONDS
+    odds = steps * np.clip(SLOPE * level, LEAST, MOST)
+    return _smooth(odds, STAY_ACTIVE**steps, STAY_SILENT**steps)
 
 
-def _smooth(odds: Array) -> Array:
+def _smooth(odds: Array, stay_active: float, stay_silent: float) -> Array:
     """Posterior probabilities of the active state given log-odds (K, T), forward-backward."""
     forward, backward = odds.copy(), np.zeros_like(odds)
-    forward[:, 0] += np.log((1 - STAY_SILENT) / (1 - STAY_ACTIVE))
+    forward[:, 0] += np.log((1 - stay_silent) / (1 - stay_active))
     for t in range(1, odds.shape[1]):
         before = np.exp(forward[:, t - 1])
-        forward[:, t] += np.log(STAY_ACTIVE * before + 1 - STAY_SILENT)
-        forward[:, t] -= np.log((1 - STAY_ACTIVE) * before + STAY_SILENT)
+        forward[:, t] += np.log(stay_active * before + 1 - stay_silent)
+        forward[:, t] -= np.log((1 - stay_active) * before + stay_silent)
     for t in range(odds.shape[1] - 2, -1, -1):
         after = np.exp(odds[:, t + 1] + backward[:, t + 1])
-        backward[:, t] = np.log(STAY_ACTIVE * after + 1 - STAY_ACTIVE)
-        backward[:, t] -= np.log((1 - STAY_SILENT) * after + STAY_SILENT)
+        backward[:, t] = np.log(stay_active * after + 1 - stay_active)
+        backward[:, t] -= np.log((1 - stay_silent) * after + stay_silent)
     posterior: Array = 1 / (1 + np.exp(-forward - backward))
     return posterior
 

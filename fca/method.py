@@ -57,7 +57,17 @@ SOURCES: dict[str, Callable[..., SourceModel]] = {
 _NETWORKS = ("vae", "vae, nmf", "neural")
 SPATIAL_MODELS = ("rank-1", "jointly diagonal", "jointly diagonal, shared gains", "full rank")
 FITS = ("sources", "sources + 1", "sources + noise", "channels")
-_CHOICES = ("spatial", "source", "start", "update", "fits", "align", "dof", "spatial_steps")
+_CHOICES = (
+    "spatial",
+    "source",
+    "start",
+    "update",
+    "fits",
+    "align",
+    "dof",
+    "spatial_steps",
+    "gate",
+)
 _MIXING = tuple(choice.name for choice in dataclasses.fields(Mixing))
 
 
@@ -97,6 +107,9 @@ class Method:
         Degrees of freedom of a Student's t likelihood; None for the Gaussian.
     spatial_steps : int
         Updates of the spatial model in each iteration.
+    gate : bool
+        Infer when each source is active, before it is refined, and keep it silent otherwise; see
+        :func:`fca.inference.gate.gated`.
     n_refine : int
         Default number of refinement steps, for source models with latent vectors.
     options : mapping
@@ -118,6 +131,7 @@ class Method:
     dof: float | None = None
     n_fft: int = 4096
     spatial_steps: int = 1
+    gate: bool = False
     n_refine: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
     mixing: Mixing = field(default_factory=Mixing)
@@ -131,6 +145,8 @@ class Method:
             raise InputError(
                 f"{self.name}: motion goes with full-rank covariances; choose mnmf, fca"
             )
+        if self.gate and self.spatial in ("rank-1", "cACGMM"):
+            raise InputError(f"{self.name} cannot be gated: its filter does not depend on PSDs")
         if self.mixing.n_late and self.spatial == "rank-1":
             raise InputError(f"{self.name}: moving averages go with jointly diagonal models only")
 
@@ -142,7 +158,8 @@ class Method:
         source = {"nmf": "MU", "vae": choice, "neural": "network"}.get(self.source)
         fitted = spatial if source in (None, spatial) else f"{spatial} + {source}"
         refinement = {"em": "EM"}.get(str(self.options.get("refinement")), "gradient")
-        return f"{fitted}, then {refinement}" if self.n_refine else fitted
+        steps = [fitted, *["gate"] * self.gate, *[refinement] * (self.n_refine > 0)]
+        return ", then ".join(steps)
 
     @property
     def needs_weights(self) -> bool:

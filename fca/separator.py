@@ -17,6 +17,7 @@ from fca.allocator import keep_freed_memory
 from fca.dereverberation import require_nara_wpe
 from fca.errors import InputError
 from fca.frontend import SAMPLE_RATE, Frontend, prepare
+from fca.inference.gate import gated
 from fca.inference.iterate import Callback, iterate
 from fca.inference.refine import Refinement, check_refinable
 from fca.methods import DEFAULT_METHOD, Method, get_method
@@ -237,6 +238,10 @@ class Separator:
             reference = self._reference_index(frontend)
             gate = None if activity is None else _gate(activity, frontend, spectrum)
             model, trace = self._fit(spectrum, callbacks, gate)
+            if self.method.gate and gate is None and isinstance(model, Model):
+                model = gated(model, reference, self.stft.hop / SAMPLE_RATE)
+            if self.n_refine and isinstance(model, Model):
+                model, trace = self._refine(model, trace, callbacks)
             n_sources = self.n_sources if gate is None else gate.shape[1]
             renderer = Renderer(
                 model, frontend, self.method, n_sources, reference, self.output_filter, gate is None
@@ -268,10 +273,7 @@ class Separator:
             if self.n_refine:
                 check_refinable(model)
             fits.append((model, iterate(model, self.method.n_iter, callbacks)))
-        model, trace = min(fits, key=lambda fit: fit[1][-1][1])
-        if self.n_refine and isinstance(model, Model):
-            return self._refine(model, trace, callbacks)
-        return model, trace
+        return min(fits, key=lambda fit: fit[1][-1][1])
 
     def _refine(
         self, model: Model, trace: list[tuple[int, float]], callbacks: Sequence[Callback]

@@ -34,6 +34,11 @@ class TestActivities:
         assert ((found >= 0) & (found <= 1)).all()
         assert np.mean((found > 0.5) != active) < 0.03
 
+    def test_longer_frames_find_the_same_turns(self) -> None:
+        power, active = planted()
+        found = activities(power.reshape(3, -1, 4).mean(-1), frame_seconds=0.08)
+        assert np.mean((np.repeat(found, 4, axis=1) > 0.5) != active) < 0.04
+
     def test_gain_and_order_do_not_matter(self) -> None:
         power, _ = planted()
         found = activities(power)

@@ -1,4 +1,4 @@
-"""Known activities: silent sources stay silent, costs still fall, and talkers keep their order."""
+"""Activities, known and inferred: silent sources stay silent, and costs still fall."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from toy import (
 
 from fca.clustering import CACGMM
 from fca.errors import InputError
+from fca.inference.gate import gated
+from fca.methods import get_method
 from fca.model import Model
 from fca.separator import Separator
 from fca.source import Gated
@@ -125,3 +127,52 @@ def test_activities_that_do_not_fit(make_mixture: MixtureMaker, shape: tuple[int
     mixture = make_mixture(2, 2, seconds=1.0).mixture
     with pytest.raises(InputError, match="activities must be"):
         Separator("auxiva", **FAST).guided(mixture, torch.ones(shape), RATE)
+
+
+def turns(make_mixture: MixtureMaker) -> tuple[np.ndarray, np.ndarray]:
+    """Images (2, samples) at the first microphone, and mixture, of two talkers in turns of 2 s."""
+    parts = make_mixture(2, 3, snr_db=30)
+    images = parts.images.copy()
+    images[0, :, 2 * RATE :] = 0
+    images[1, :, : 2 * RATE] = 0
+    return images[:, 0], (images.sum(0) + parts.noise).astype(np.float32)
+
+
+def test_inferred_activities_keep_others_out_of_pauses(make_mixture: MixtureMaker) -> None:
+    images, mixture = turns(make_mixture)
+    silent = images == 0
+    leaks = []
+    for gate in (False, True):
+        result = Separator("fastmnmf2", gate=gate, **FAST)(mixture, RATE)
+        sources = result.sources.numpy()
+        order = np.abs(sources @ images.T).argmax(0)
+        leaks.append(10 * np.log10(np.square(sources[order][silent]).sum()))
+        total = result.sources.sum(0) + result.residual
+        np.testing.assert_allclose(total.numpy(), mixture[0], atol=1e-6)
+    assert leaks[1] < leaks[0] - 6
+
+
+def test_what_is_refined_after_the_gate_lowers_the_cost(make_mixture: MixtureMaker) -> None:
+    _, mixture = turns(make_mixture)
+    result = Separator("deep-fca-fast", gate=True)(mixture, RATE)
+    costs = np.array([cost for _, cost in result.cost])
+    assert (np.diff(costs[-10:]) <= 0).all()
+    assert isinstance(result.model, Model)
+    assert isinstance(result.model.source, Gated)
+
+
+def test_a_gated_copy_leaves_the_model_as_it_is() -> None:
+    mixture = random_mixture()
+    power = random_psd((1, mixture.shape[1], 3, mixture.shape[3]), seeded(3))
+    source = source_model("nmf", power)
+    model = Model(spatial_model("jointly diagonal", mixture), source)
+    before = source.psd()
+    after = gated(model, 0, 0.064)
+    after.step()
+    torch.testing.assert_close(source.psd(), before)
+
+
+@pytest.mark.parametrize("method", ["auxiva", "cacgmm"])
+def test_what_does_not_depend_on_psds_cannot_be_gated(method: str) -> None:
+    with pytest.raises(InputError, match=f"{method} cannot be gated"):
+        get_method(method).with_options(gate=True)

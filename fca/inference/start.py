@@ -178,7 +178,8 @@ def fit_outputs(
     spatial_steps: int = 1,
 ) -> None:
     """Iterate a rank-1 model; its sources start with ``power`` or that of its outputs."""
-    source.initialise(spatial.power if power is None else power, generator)
+    first = spatial.power[:, :, : spatial.n_sources] if power is None else power
+    source.initialise(first, generator)
     iterate(Model(spatial, source, spatial_steps), n_iter, monitor_every=n_iter)
 
 

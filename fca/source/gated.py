@@ -36,6 +36,13 @@ class Gated(SourceModel):
         self._active = activity[:, None] > 0.5
         self.at_microphone = model.at_microphone  # type: ignore[misc]
 
+    @classmethod
+    def around(cls, model: SourceModel, activity: Tensor) -> Gated:
+        """A gate around a model that has begun already."""
+        gated = cls(model, activity)
+        gated._quiet = gated._quiet_of(model.psd())
+        return gated
+
     def __copy__(self) -> Gated:
         """The model is copied with its gate, so that each moves on its own."""
         duplicate = Gated(copy.copy(self._model), self._active[:, 0].float())
@@ -47,9 +54,7 @@ class Gated(SourceModel):
         return self._model.refinable
 
     def initialise(self, power: Tensor, generator: torch.Generator) -> None:
-        count = self._active.sum(-1, keepdim=True).clamp_min(1)
-        mean = torch.where(self._active, power, 0.0).sum(-1, keepdim=True) / count
-        self._quiet = floored(QUIET * mean)
+        self._quiet = self._quiet_of(power)
         self._model.initialise(power, generator)
 
     def psd(self) -> Tensor:
@@ -71,6 +76,12 @@ class Gated(SourceModel):
         absorbed = self._model.absorb(factor)
         self._quiet = floored(self._quiet * absorbed[..., None])
         return absorbed
+
+    def _quiet_of(self, power: Tensor) -> Tensor:
+        """PSD (B, F, N, 1) of silence beside a source of such power (B, F, N, T)."""
+        count = self._active.sum(-1, keepdim=True).clamp_min(1)
+        mean = torch.where(self._active, power, 0.0).sum(-1, keepdim=True) / count
+        return floored(QUIET * mean)
 
     def _gate(self, psd: Tensor) -> Tensor:
         return torch.where(self._active, psd, self._quiet)

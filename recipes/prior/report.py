@@ -17,9 +17,9 @@ HERE = Path(__file__).parent
 
 INTRODUCTION = """# Results of the speech prior
 
-Measured on 2026-11-23 (windows of 4096: 2026-11-24) by the scripts of this folder with their
-default seeds, on a CPU. Data: about two hours of read English and Icelandic for training
-(`training-files.csv`), speakers that are not among them for everything below.
+Measured on 2026-11-24 (the ablation, but for windows of 4096, on 2026-11-23) by the scripts of this
+folder with their default seeds, on a CPU. Data: about two hours of read English and Icelandic for
+training (`training-files.csv`), speakers that are not among them for everything below.
 
 * **ELBO**: nats per time-frequency bin, powers in units of their mean, without −log π; one draw of
   z. **KL**: nats per frame. **IS**: Itakura-Saito divergence per bin of speech from its

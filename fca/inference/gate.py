@@ -1,0 +1,47 @@
+"""Activities that are inferred with everything else, and gate the PSDs.
+
+Neural FCASA (Bando et al. 2024) infers the activities u of ``u_nt λ_nft`` by a network that has
+learned from labels. Here they are the posterior of a Markov chain given how far each source is
+above what is left of the others (:mod:`fca.activity`), which needs none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import max_pool1d
+
+from fca.activity import MARGIN_SECONDS, activities
+from fca.linalg import abs2
+from fca.model import Model
+from fca.source.gated import Gated
+
+
+def gated(model: Model, reference: int, frame_seconds: float) -> Model:
+    """The model with its sources gated by when they are heard.
+
+    Parameters
+    ----------
+    model : Model
+        Fitted; stays as it is.
+    reference : int
+        Microphone whose source images are looked at.
+    frame_seconds : float
+        From one frame to the next.
+    """
+    images = model.images(slice(reference, reference + 1))[:, :, :, 0].detach()
+    residual = model.spatial.mixture[:, :, reference] - images.sum(2)
+    power = abs2(torch.cat([images, residual[:, :, None]], dim=2)).sum(1)
+    activity = torch.stack([_activity(recording, frame_seconds) for recording in power])
+    moving = model.copy()
+    return replace(moving, source=Gated.around(moving.source, activity))
+
+
+def _activity(power: Tensor, frame_seconds: float) -> Tensor:
+    """Activities (N, T), words not cut short, of N sources and a residual (N + 1, T)."""
+    found = activities(power.cpu().double().numpy(), frame_seconds)
+    margin = round(MARGIN_SECONDS / frame_seconds)
+    activity = torch.from_numpy(found).to(power)
+    return max_pool1d(activity, 2 * margin + 1, stride=1, padding=margin)
