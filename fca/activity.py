@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ Array = NDArray[np.float64]
 
 FRAME_SECONDS = 0.02
 LEAKAGE_DB = -12.0
-"""What a track may hold of the others, relative to them."""
+"""What a track may hold of the others, relative to them, unless more is known of it."""
 DEPTH_DB = 25.0
 """A talker's pauses are this far below his loudest second."""
 SLOPE = 0.35
@@ -56,7 +57,9 @@ class Segment:
         return self.start + self.duration
 
 
-def activities(power: Array, frame_seconds: float = FRAME_SECONDS) -> Array:
+def activities(
+    power: Array, frame_seconds: float = FRAME_SECONDS, leakage_db: Array | float = LEAKAGE_DB
+) -> Array:
     """Posterior probabilities that talkers speak.
 
     Parameters
@@ -66,6 +69,8 @@ def activities(power: Array, frame_seconds: float = FRAME_SECONDS) -> Array:
     frame_seconds : float
         From one frame to the next. The constants of this module are for frames of
         :data:`FRAME_SECONDS`; longer ones tell more, and the state changes between them more.
+    leakage_db : array or float
+        What a track may hold of the others, relative to them (dB), (K, 1) or for all.
 
     Returns
     -------
@@ -78,7 +83,7 @@ def activities(power: Array, frame_seconds: float = FRAME_SECONDS) -> Array:
     second = np.ones(width) / width
     loudest = np.array([np.convolve(row, second, "valid").max() for row in sources])
     floor = residual + _ratio(-DEPTH_DB) * loudest[:, None] + np.finfo(float).tiny
-    level = 10 * np.log10(np.maximum(sources, floor * 1e-9) / (_ratio(LEAKAGE_DB) * others + floor))
+    level = 10 * np.log10(np.maximum(sources, floor * 1e-9) / (_ratio(leakage_db) * others + floor))
     steps = frame_seconds / FRAME_SECONDS
     odds = steps * np.clip(SLOPE * level, LEAST, MOST)
     return _smooth(odds, STAY_ACTIVE**steps, STAY_SILENT**steps)
@@ -100,8 +105,8 @@ def _smooth(odds: Array, stay_active: float, stay_silent: float) -> Array:
     return posterior
 
 
-def _ratio(decibels: float) -> float:
-    return float(10 ** (decibels / 10))
+def _ratio(decibels: Array | float) -> Any:
+    return 10 ** (decibels / 10)
 
 
 def segments(activity: Array, names: Iterable[str]) -> list[Segment]:

@@ -54,3 +54,7 @@ def test_early_stop_waits_for_a_stalled_cost() -> None:
 def test_divergence_is_reported(bad: float) -> None:
     with pytest.raises(InputError, match="after 2 iterations: the model diverged"):
         iterate(Countdown([1.0, 0.0, bad]), 2, monitor_every=1)
+
+
+def test_costs_need_not_be_computed() -> None:
+    assert iterate(Countdown([float("nan")]), 1, monitor_every=None) == []

@@ -9,7 +9,16 @@ import torch
 from torch import Tensor
 from toy import complex_normal, random_mixture, random_psd, seeded
 
-from fca.inference.start import DIFFUSE, LEAKAGE, STARTS, Start, StartMethod, rank1, thinned_iva
+from fca.inference.start import (
+    DIFFUSE,
+    LEAKAGE,
+    STARTS,
+    Start,
+    StartMethod,
+    principal,
+    rank1,
+    thinned_iva,
+)
 from fca.methods import get_method
 from fca.source import NMF, Gauss
 from fca.spatial import FullRank, JointlyDiagonal
@@ -83,6 +92,19 @@ def test_informed_starts_separate_by_themselves(begin: StartMethod) -> None:
         for order in ([0, 1], [1, 0])
     )
     assert 10 * best > 10
+
+
+def test_more_microphones_than_outputs_see_principal_components() -> None:
+    mixture, mixing = independent(2, 6)
+    basis = principal(mixture)
+    torch.testing.assert_close(basis @ basis.mH, torch.eye(6).expand(1, 16, 6, 6).to(basis))
+    power = (basis @ mixture).abs().square().mean(-1)
+    assert (power.diff(dim=-1) <= 0).all()
+    start = thinned_iva(mixture, 2, seeded())
+    assert start.power.shape == (1, 16, 2, 200)
+    total = (start.demixing @ mixing)[:, :, :2].abs().square()
+    own, other = total.amax(-1), total.amin(-1)
+    assert 10 * float((own / other).log10().mean()) > 10
 
 
 def test_iva_gives_the_loudest_outputs() -> None:

@@ -9,14 +9,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import max_pool1d
 
-from fca.activity import MARGIN_SECONDS, activities
+from fca.activity import MARGIN_SECONDS, Array, activities
 from fca.linalg import abs2
 from fca.model import Model
 from fca.source.gated import Gated
+
+LEAKAGE_DB = -18.0
+"""What a source may hold of the others, relative to them ..."""
+DOUBT = 1.5
+"""... and so many decibels more for each by which even its best moments stay below them: it is
+what is left of others, where more sources are fitted than there are talkers."""
+BEST = 0.9
+"""Quantile of its level in loud frames that counts as a source's best moments ..."""
+LOUD_DB = 25.0
+"""... and how far below the loudest frame others are still loud."""
 
 
 def gated(model: Model, reference: int, frame_seconds: float) -> Model:
@@ -41,7 +52,21 @@ def gated(model: Model, reference: int, frame_seconds: float) -> Model:
 
 def _activity(power: Tensor, frame_seconds: float) -> Tensor:
     """Activities (N, T), words not cut short, of N sources and a residual (N + 1, T)."""
-    found = activities(power.cpu().double().numpy(), frame_seconds)
+    levels = power.cpu().double().numpy()
+    found = activities(levels, frame_seconds, leakage(levels))
     margin = round(MARGIN_SECONDS / frame_seconds)
     activity = torch.from_numpy(found).to(power)
     return max_pool1d(activity, 2 * margin + 1, stride=1, padding=margin)
+
+
+def leakage(power: Array) -> Array:
+    """What each of K sources may hold of the others (dB), (K, 1), from powers (K + 1, T)."""
+    sources, total = power[:-1], power.sum(0)
+    loud = total > 10 ** (-LOUD_DB / 10) * total.max(initial=0.0)
+    if not loud.any():
+        return np.full((len(sources), 1), LEAKAGE_DB)
+    own = sources[:, loud]
+    tiny = np.finfo(float).tiny
+    level = 10 * np.log10(np.maximum(own, tiny) / np.maximum(total[loud] - own, tiny))
+    best: Array = np.quantile(level, BEST, axis=1, keepdims=True)
+    return LEAKAGE_DB - DOUBT * np.minimum(best, 0.0)

@@ -51,7 +51,7 @@ def iterate(
     model: Fittable,
     n_iter: int,
     callbacks: Sequence[Callback] = (),
-    monitor_every: int = 10,
+    monitor_every: int | None = 10,
 ) -> list[tuple[int, float]]:
     """Run ``n_iter`` steps of ``model`` in place.
 
@@ -64,7 +64,7 @@ def iterate(
     callbacks : sequence of Callback
         Called in turn after each iteration.
     monitor_every : int
-        The cost is computed at the start, every so many iterations, and at the end.
+        The cost is computed at the start, every so many iterations, and at the end; None for never.
 
     Returns
     -------
@@ -76,11 +76,11 @@ def iterate(
     InputError
         If the cost is no longer finite, or a matrix can no longer be inverted.
     """
-    trace = [(0, _finite_cost(model, 0))]
+    trace = [] if monitor_every is None else [(0, _finite_cost(model, 0))]
     for iteration in range(1, n_iter + 1):
         _step(model, iteration)
         cost = None
-        if iteration % monitor_every == 0 or iteration == n_iter:
+        if monitor_every is not None and (iteration % monitor_every == 0 or iteration == n_iter):
             cost = _finite_cost(model, iteration)
             trace.append((iteration, cost))
         progress = Progress(iteration, n_iter, cost)

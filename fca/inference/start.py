@@ -124,7 +124,7 @@ def iva(
 
 def thinned_iva(
     mixture: Tensor,
-    n_sources: int,
+    n_outputs: int,
     generator: torch.Generator,
     thinning: int = 4,
     n_thin: int = 100,
@@ -133,8 +133,16 @@ def thinned_iva(
     """:func:`iva` that converges at some of the frequencies before it goes on with all.
 
     The activity that ties the frequencies is known from every ``thinning``-th of them as well, and
-    ``n_thin`` sweeps over these cost a fraction. The others then start from known activities.
+    ``n_thin`` sweeps over these cost a fraction. The others then start from known activities. Of
+    more microphones than ``n_outputs``, which would split talkers, it sees the principal components
+    of that number.
     """
+    if n_outputs < mixture.shape[2]:
+        basis = principal(mixture)
+        components = basis[:, :, :n_outputs] @ mixture
+        begin = thinned_iva(components, n_outputs, generator, thinning, n_thin, n_iter)
+        rows = begin.demixing @ basis[:, :, :n_outputs]
+        return replace(begin, demixing=torch.cat([rows, basis[:, :, n_outputs:]], dim=2))
     n_channels = mixture.shape[2]
     some = torch.arange(0, mixture.shape[1], thinning, device=mixture.device)
     demixing = identity(mixture, n_channels, generator).demixing
@@ -144,7 +152,14 @@ def thinned_iva(
     for _ in range(2):
         spatial.update(source.psd()[:, :1].expand_as(spatial.power))
     fit_outputs(spatial, Gauss(), n_iter, generator)
-    return _loudest_first(spatial, n_sources)
+    return _loudest_first(spatial, n_outputs)
+
+
+def principal(mixture: Tensor) -> Tensor:
+    """Principal components of mixtures (B, F, M, T) as rows, the strongest first, (B, F, M, M)."""
+    covariance = weighted_covariance(pack_outer(mixture), torch.ones_like(mixture.real[:, :, :1]))
+    vectors: Tensor = torch.linalg.eigh(covariance[:, :, 0]).eigenvectors
+    return vectors.flip(-1).mH
 
 
 def rank1(
@@ -180,7 +195,7 @@ def fit_outputs(
     """Iterate a rank-1 model; its sources start with ``power`` or that of its outputs."""
     first = spatial.power[:, :, : spatial.n_sources] if power is None else power
     source.initialise(first, generator)
-    iterate(Model(spatial, source, spatial_steps), n_iter, monitor_every=n_iter)
+    iterate(Model(spatial, source, spatial_steps), n_iter, monitor_every=None)
 
 
 def iva_laplace(mixture: Tensor, n_sources: int, generator: torch.Generator) -> Start:
@@ -193,7 +208,7 @@ def clustering(
 ) -> Start:
     """Rows of Q by max-SNR beamforming between the classes of a cACGMM."""
     classes = CACGMM(mixture, n_sources + 1, generator)
-    iterate(classes, n_iter, monitor_every=n_iter)
+    iterate(classes, n_iter, monitor_every=None)
     return _between_classes(mixture, classes.masks, n_sources, generator)
 
 
@@ -202,7 +217,7 @@ def guided(
 ) -> Start:
     """:func:`clustering` with known activities (B, N, T), one class per source."""
     classes = CACGMM(mixture, activity.shape[1], generator, activity)
-    iterate(classes, n_iter, monitor_every=n_iter)
+    iterate(classes, n_iter, monitor_every=None)
     return _between_classes(mixture, classes.masks, activity.shape[1], generator)
 
 
