@@ -236,15 +236,17 @@ class Separator:
                 whole_band=self.method.whole_band,
             )
             reference = self._reference_index(frontend)
-            gate = None if activity is None else _gate(activity, frontend, spectrum)
-            model, trace = self._fit(spectrum, callbacks, gate)
-            if self.method.gate and gate is None and isinstance(model, Model):
-                model = gated(model, reference, self.stft.hop / SAMPLE_RATE)
-            if self.n_refine and isinstance(model, Model):
-                model, trace = self._refine(model, trace, callbacks)
-            n_sources = self.n_sources if gate is None else gate.shape[1]
+            known = None if activity is None else _on_frames(activity, frontend, spectrum)
+            model, trace = self._infer(spectrum, callbacks, known, reference)
+            n_sources = self.n_sources if known is None else known.shape[1]
             renderer = Renderer(
-                model, frontend, self.method, n_sources, reference, self.output_filter, gate is None
+                model,
+                frontend,
+                self.method,
+                n_sources,
+                reference,
+                self.output_filter,
+                by_loudness=known is None,
             )
             sources = renderer.reference()
             if waves.ndim == 2:
@@ -261,15 +263,31 @@ class Separator:
             _renderer=renderer,
         )
 
+    def _infer(
+        self,
+        spectrum: Tensor,
+        callbacks: Sequence[Callback],
+        known: Tensor | None,
+        reference: int,
+    ) -> tuple[Fittable, list[tuple[int, float]]]:
+        """Fit, gate and refine, as far as the method does; ``known`` are activities (B, N, T)."""
+        model, trace = self._fit(spectrum, callbacks, known)
+        if isinstance(model, Model):
+            if self.method.gate and known is None:
+                model = gated(model, reference, self.stft.hop / SAMPLE_RATE)
+            if self.n_refine:
+                model, trace = self._refine(model, trace, callbacks)
+        return model, trace
+
     def _fit(
-        self, spectrum: Tensor, callbacks: Sequence[Callback], gate: Tensor | None
+        self, spectrum: Tensor, callbacks: Sequence[Callback], known: Tensor | None
     ) -> tuple[Fittable, list[tuple[int, float]]]:
         """The fit of lowest final cost over ``n_starts`` seeds."""
         fits = []
+        n_sources = self.n_sources if known is None else known.shape[1]
         for start in range(self.n_starts):
             generator = torch.Generator().manual_seed(self.seed + start)
-            n_sources = self.n_sources if gate is None else gate.shape[1]
-            model = self.method.build(spectrum, n_sources, generator, gate)
+            model = self.method.build(spectrum, n_sources, generator, known)
             if self.n_refine:
                 check_refinable(model)
             fits.append((model, iterate(model, self.method.n_iter, callbacks)))
@@ -373,15 +391,15 @@ def _device(name: str) -> torch.device:
         raise InputError(f"device {name!r} is not available here") from None
 
 
-def _gate(activity: Tensor, frontend: Frontend, spectrum: Tensor) -> Tensor:
+def _on_frames(activity: Tensor, frontend: Frontend, spectrum: Tensor) -> Tensor:
     """Activities (N, T) at the frames of a spectrogram (B, F, M, T'), (B, N, T')."""
     expected = len(frontend.active)
     if activity.ndim != 2 or activity.shape[1] != expected or not len(activity):
         raise InputError(
             f"activities must be (talkers, {expected} frames), got {tuple(activity.shape)}"
         )
-    gate = activity.to(spectrum.real)[:, frontend.active]
-    return gate.expand(len(spectrum), -1, -1)
+    seen = activity.to(spectrum.real)[:, frontend.active]
+    return seen.expand(len(spectrum), -1, -1)
 
 
 def _output_filter(name: str, method: Method) -> str:

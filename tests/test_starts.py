@@ -100,7 +100,7 @@ def test_more_microphones_than_outputs_see_principal_components() -> None:
     torch.testing.assert_close(basis @ basis.mH, torch.eye(6).expand(1, 16, 6, 6).to(basis))
     power = (basis @ mixture).abs().square().mean(-1)
     assert (power.diff(dim=-1) <= 0).all()
-    start = thinned_iva(mixture, 2, seeded())
+    start = by_nmf(mixture, 2, seeded())
     assert start.power.shape == (1, 16, 2, 200)
     total = (start.demixing @ mixing)[:, :, :2].abs().square()
     own, other = total.amax(-1), total.amin(-1)

@@ -124,7 +124,7 @@ def iva(
 
 def thinned_iva(
     mixture: Tensor,
-    n_outputs: int,
+    n_sources: int,
     generator: torch.Generator,
     thinning: int = 4,
     n_thin: int = 100,
@@ -133,16 +133,8 @@ def thinned_iva(
     """:func:`iva` that converges at some of the frequencies before it goes on with all.
 
     The activity that ties the frequencies is known from every ``thinning``-th of them as well, and
-    ``n_thin`` sweeps over these cost a fraction. The others then start from known activities. Of
-    more microphones than ``n_outputs``, which would split talkers, it sees the principal components
-    of that number.
+    ``n_thin`` sweeps over these cost a fraction. The others then start from known activities.
     """
-    if n_outputs < mixture.shape[2]:
-        basis = principal(mixture)
-        components = basis[:, :, :n_outputs] @ mixture
-        begin = thinned_iva(components, n_outputs, generator, thinning, n_thin, n_iter)
-        rows = begin.demixing @ basis[:, :, :n_outputs]
-        return replace(begin, demixing=torch.cat([rows, basis[:, :, n_outputs:]], dim=2))
     n_channels = mixture.shape[2]
     some = torch.arange(0, mixture.shape[1], thinning, device=mixture.device)
     demixing = identity(mixture, n_channels, generator).demixing
@@ -152,7 +144,7 @@ def thinned_iva(
     for _ in range(2):
         spatial.update(source.psd()[:, :1].expand_as(spatial.power))
     fit_outputs(spatial, Gauss(), n_iter, generator)
-    return _loudest_first(spatial, n_outputs)
+    return _loudest_first(spatial, n_sources)
 
 
 def principal(mixture: Tensor) -> Tensor:
@@ -173,10 +165,14 @@ def rank1(
     """The rank-1 model of ``source`` with more outputs than sources, from :func:`thinned_iva`.
 
     A source model that knows the frequencies of a talker to belong together mends what IVA has
-    permuted, so that the loudest outputs, which are taken, are talkers more often.
+    permuted, so that the loudest outputs, which are taken, are talkers more often. IVA sees as many
+    principal components as there are outputs: of more it would make parts of talkers.
     """
     n_outputs = min(n_sources + SPARE, mixture.shape[2])
-    begin = thinned_iva(mixture, n_outputs, generator)
+    basis = principal(mixture)
+    begin = thinned_iva(basis[:, :, :n_outputs] @ mixture, n_outputs, generator)
+    rows = begin.demixing @ basis[:, :, :n_outputs]
+    begin = replace(begin, demixing=torch.cat([rows, basis[:, :, n_outputs:]], dim=2))
     if source.at_microphone:
         begin = begin.at_microphones()
     spatial = Rank1(mixture, begin.demixing, n_outputs)
