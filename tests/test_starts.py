@@ -107,6 +107,21 @@ def test_more_microphones_than_outputs_see_principal_components() -> None:
     assert 10 * float((own / other).log10().mean()) > 10
 
 
+def test_more_sources_than_microphones_start_from_classes() -> None:
+    """Three sources that take turns at two microphones are told apart, each at unit power."""
+    _, mixing = independent(3, 2)
+    turn = torch.arange(300) // 100
+    signal = complex_normal((1, 16, 1, 300), seeded(1), torch.float64)
+    noise = 1e-3 * complex_normal((1, 16, 2, 300), seeded(2), torch.float64)
+    start = rank1(mixing[..., turn] * signal + noise, 3, seeded(), Gauss())
+    power = start.scm().diagonal(dim1=-2, dim2=-1).real.mean(-1)
+    torch.testing.assert_close(power, torch.ones_like(power), rtol=0.05, atol=0)
+    active = start.power.sum(1).argmax(1)[0]
+    found = [active[turn == k].mode() for k in range(3)]
+    assert sorted(int(mode.values) for mode in found) == [0, 1, 2]
+    assert all((active[turn == k] == int(found[k].values)).double().mean() > 0.9 for k in range(3))
+
+
 def test_iva_gives_the_loudest_outputs() -> None:
     mixture, mixing = independent(3, 3)
     weak = torch.linalg.inv(mixing) @ mixture

@@ -166,8 +166,11 @@ def rank1(
 
     A source model that knows the frequencies of a talker to belong together mends what IVA has
     permuted, so that the loudest outputs, which are taken, are talkers more often. IVA sees as many
-    principal components as there are outputs: of more it would make parts of talkers.
+    principal components as there are outputs: of more it would make parts of talkers. More sources
+    than microphones have no rank-1 model; their start is :func:`underdetermined`.
     """
+    if n_sources > mixture.shape[2]:
+        return underdetermined(mixture, n_sources, generator)
     n_outputs = min(n_sources + SPARE, mixture.shape[2])
     basis = principal(mixture)
     begin = thinned_iva(basis[:, :, :n_outputs] @ mixture, n_outputs, generator)
@@ -206,6 +209,21 @@ def clustering(
     classes = CACGMM(mixture, n_sources + 1, generator)
     iterate(classes, n_iter, monitor_every=None)
     return _between_classes(mixture, classes.masks, n_sources, generator)
+
+
+def underdetermined(
+    mixture: Tensor, n_sources: int, generator: torch.Generator, n_iter: int = 30
+) -> Start:
+    """For more sources than microphones: a class of a cACGMM each, its covariance as gains."""
+    classes = CACGMM(mixture, n_sources, generator)
+    iterate(classes, n_iter, monitor_every=None)
+    demixing = _between_classes(mixture, classes.masks, n_sources, generator).demixing
+    scm = weighted_covariance(pack_outer(mixture), classes.masks)
+    whitened = demixing[:, :, None] @ scm @ demixing[:, :, None].mH
+    gains = whitened.diagonal(dim1=-2, dim2=-1).real
+    at_microphones = gains @ column_power(torch.linalg.inv(demixing))[..., None]
+    power = classes.masks * abs2(mixture).mean(2, keepdim=True)
+    return Start(demixing, power.clamp_min(FLOOR), (gains / at_microphones).clamp_min(DIFFUSE))
 
 
 def guided(
