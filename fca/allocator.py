@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
+
 import torch
 
 _LARGEST = 2**25 - 2**16
@@ -16,3 +19,15 @@ def keep_freed_memory() -> None:
     never written to, so that it costs nothing; other allocators take no notice.
     """
     torch.empty(_LARGEST, dtype=torch.uint8, device="cpu")
+
+
+def release_freed_memory() -> None:
+    """Give back to the system what is freed, also between arrays in use.
+
+    Long recordings would otherwise leave more and more holes from block to block. Nothing happens
+    where there is no glibc.
+    """
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from fca.activity import Segment, on_frames
+from fca.allocator import release_freed_memory
 from fca.errors import InputError
 from fca.frontend import SAMPLE_RATE
 from fca.inference.iterate import Callback, Progress
@@ -138,6 +139,7 @@ class BlockSeparator:
         sort = self._sorter(reader.n_channels, alone=len(spans) == 1)
         n_failed = 0
         for index, waveform in enumerate(reader.pieces(spans)):
+            release_freed_memory()
             told = [_overall(callback, index, len(spans)) for callback in callbacks]
             stretch = _Stretch(*spans[index], torch.from_numpy(waveform), reader.sample_rate, told)
             try:
