@@ -14,6 +14,7 @@ import typer
 from typer.testing import CliRunner
 
 from fca.errors import InputError
+from fca.methods import get_method
 from fca.separator import Separator
 from recipes import config
 from recipes.benchmark import (
@@ -270,11 +271,11 @@ def test_other_recipes_use_the_benchmark(recipe: str, built: Path, tmp_path: Pat
     (name,) = set(config.load(folder / "sets.yaml")) - {"defaults"}
     assert all(kind.count >= 2 for kind in data.conditions(name, folder / "sets.yaml").values())
     chosen = common.settings("quality", folder / "quality.yaml", False, [])
-    competitors = common.entries(chosen)
+    competitors = [entry for entry in common.entries(chosen) if entry.kind == "method"]
     assert len(competitors) == len(chosen["variants"])
     for entry in competitors:
-        options = dict(entry.options)
-        assert Separator(entry.method, 2, **options).method.n_iter == entry.options["n_iter"]
+        method = Separator(entry.method, 2, **dict(entry.options)).method
+        assert method.n_iter == entry.options.get("n_iter", get_method(entry.method).n_iter)
     reference = chosen.get("reference", "images")
     short = replace(competitors[-1], options={**competitors[-1].options, "n_iter": 1})
     row = scoring.score(short, data.load(built)[0], scoring.Terms(reference=reference))
