@@ -122,6 +122,14 @@ def test_more_sources_than_microphones_start_from_classes() -> None:
     assert all((active[turn == k] == int(found[k].values)).double().mean() > 0.9 for k in range(3))
 
 
+def test_silent_frequencies_start_with_finite_gains() -> None:
+    mixture = random_mixture(6, 2, 40)
+    mixture[:, 3] = 0
+    start = rank1(mixture, 3, seeded(), Gauss())
+    assert start.gains().isfinite().all()
+    assert start.demixing.isfinite().all()
+
+
 def test_iva_gives_the_loudest_outputs() -> None:
     mixture, mixing = independent(3, 3)
     weak = torch.linalg.inv(mixing) @ mixture

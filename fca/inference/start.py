@@ -27,7 +27,7 @@ from fca.linalg import (
 from fca.model import Model
 from fca.source import Gauss, Laplace, SourceModel
 from fca.spatial import Rank1
-from fca.spatial.base import FLOOR
+from fca.spatial.base import FLOOR, log_abs_det
 from fca.spatial.demixing import orthogonal_background
 from fca.spatial.diagonal import column_power
 
@@ -206,33 +206,44 @@ def clustering(
     mixture: Tensor, n_sources: int, generator: torch.Generator, n_iter: int = 30
 ) -> Start:
     """Rows of Q by max-SNR beamforming between the classes of a cACGMM."""
-    classes = CACGMM(mixture, n_sources + 1, generator)
-    iterate(classes, n_iter, monitor_every=None)
-    return _between_classes(mixture, classes.masks, n_sources, generator)
+    masks = _masks(mixture, n_sources + 1, generator, n_iter)
+    return _between_classes(mixture, masks, n_sources, generator)
 
 
 def underdetermined(
     mixture: Tensor, n_sources: int, generator: torch.Generator, n_iter: int = 30
 ) -> Start:
     """For more sources than microphones: a class of a cACGMM each, its covariance as gains."""
-    classes = CACGMM(mixture, n_sources, generator)
-    iterate(classes, n_iter, monitor_every=None)
-    demixing = _between_classes(mixture, classes.masks, n_sources, generator).demixing
-    scm = weighted_covariance(pack_outer(mixture), classes.masks)
+    masks = _masks(mixture, n_sources, generator, n_iter)
+    demixing = _between_classes(mixture, masks, n_sources, generator).demixing
+    scm = weighted_covariance(pack_outer(mixture), masks)
     whitened = demixing[:, :, None] @ scm @ demixing[:, :, None].mH
     gains = whitened.diagonal(dim1=-2, dim2=-1).real
     at_microphones = gains @ column_power(torch.linalg.inv(demixing))[..., None]
-    power = classes.masks * abs2(mixture).mean(2, keepdim=True)
-    return Start(demixing, power.clamp_min(FLOOR), (gains / at_microphones).clamp_min(DIFFUSE))
+    gains = gains / at_microphones.clamp_min(torch.finfo(gains.dtype).tiny)  # silent frequencies
+    power = masks * abs2(mixture).mean(2, keepdim=True)
+    return Start(demixing, power.clamp_min(FLOOR), gains.clamp_min(DIFFUSE))
 
 
 def guided(
     mixture: Tensor, activity: Tensor, generator: torch.Generator, n_iter: int = 30
 ) -> Start:
     """:func:`clustering` with known activities (B, N, T), one class per source."""
-    classes = CACGMM(mixture, activity.shape[1], generator, activity)
+    masks = _masks(mixture, activity.shape[1], generator, n_iter, activity)
+    return _between_classes(mixture, masks, activity.shape[1], generator)
+
+
+def _masks(
+    mixture: Tensor,
+    n_classes: int,
+    generator: torch.Generator,
+    n_iter: int,
+    activity: Tensor | None = None,
+) -> Tensor:
+    """Masks (B, F, K, T) of the classes of a cACGMM."""
+    classes = CACGMM(mixture, n_classes, generator, activity)
     iterate(classes, n_iter, monitor_every=None)
-    return _between_classes(mixture, classes.masks, activity.shape[1], generator)
+    return classes.masks
 
 
 def _between_classes(
@@ -249,6 +260,8 @@ def _between_classes(
     eye = identity(mixture, n_sources, generator).demixing
     stacked = torch.cat([torch.stack(rows, dim=2), eye[:, :, len(rows) :]], dim=2)
     demixing = orthogonal_background(stacked, regularise(covariance, CONDITION), len(rows))
+    regular = log_abs_det(demixing).isfinite()  # not at frequencies without any sound
+    demixing = torch.where(regular[..., None, None], demixing, eye)
     output = abs2(demixing @ mixture)
     repeat = torch.arange(n_sources, device=output.device) % mixture.shape[2]
     return Start(demixing, masks[:, :, :n_sources] * output[:, :, repeat])
