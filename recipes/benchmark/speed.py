@@ -216,7 +216,9 @@ def table(rows: list[Settings]) -> str:
     """One Markdown table per method: seconds and memory of each toolkit, ratios to ours."""
     parts = []
     for method in dict.fromkeys(row["key"]["method"] for row in rows):
-        chosen = [row for row in rows if row["key"]["method"] == method]
+        chosen = [r for r in rows if r["key"]["method"] == method and any(r["costs"].values())]
+        if not chosen:
+            continue
         names = list(chosen[0]["costs"])
         header = ["channels × length, threads", "fca"]
         header += [label for name in names[1:] for label in (name, "ratio")]
