@@ -67,6 +67,7 @@ _CHOICES = (
     "dof",
     "spatial_steps",
     "gate",
+    "background",
 )
 _MIXING = tuple(choice.name for choice in dataclasses.fields(Mixing))
 
@@ -112,6 +113,9 @@ class Method:
         :func:`fca.inference.gate.gated`.
     n_refine : int
         Default number of refinement steps, for source models with latent vectors.
+    background : bool
+        Add stationary noise to the sources for the second half of the refinement, where the mixing
+        is instantaneous and fixed; see :func:`fca.inference.background.with_noise`.
     options : mapping
         Arguments of the source model.
     mixing : Mixing
@@ -133,6 +137,7 @@ class Method:
     spatial_steps: int = 1
     gate: bool = False
     n_refine: int = 0
+    background: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     mixing: Mixing = field(default_factory=Mixing)
 
@@ -147,6 +152,8 @@ class Method:
             )
         if self.gate and self.spatial in ("rank-1", "cACGMM"):
             raise InputError(f"{self.name} cannot be gated: its filter does not depend on PSDs")
+        if self.background and self.spatial in ("rank-1", "cACGMM"):
+            raise InputError(f"{self.name} has a background of its own")
         if self.mixing.n_late and self.spatial == "rank-1":
             raise InputError(f"{self.name}: moving averages go with jointly diagonal models only")
 
@@ -160,6 +167,11 @@ class Method:
         refinement = {"em": "EM"}.get(str(self.options.get("refinement")), "gradient")
         steps = [fitted, *["gate"] * self.gate, *[refinement] * (self.n_refine > 0)]
         return ", then ".join(steps)
+
+    @property
+    def adds_noise(self) -> bool:
+        """Whether there is a background, and room for it."""
+        return self.background and not (self.mixing.moves or self.mixing.n_late)
 
     @property
     def needs_weights(self) -> bool:
@@ -264,7 +276,8 @@ class Method:
             start = start.at_microphones()
         spatial = self._spatial(observation, start)
         source.initialise(start.power, generator)
-        return Model(spatial, source, self.spatial_steps)
+        n_background = int(self.fits == "sources + noise")
+        return Model(spatial, source, self.spatial_steps, n_background)
 
     def _start(
         self, source: SourceModel, mixture: Tensor, n_fitted: int, generator: torch.Generator

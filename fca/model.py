@@ -37,11 +37,14 @@ class Model:
         Gives λ.
     spatial_steps : int
         Updates of the spatial model after each of the source model.
+    n_background : int
+        Sources, the last ones, that are nobody's and not asked for.
     """
 
     spatial: SpatialModel
     source: SourceModel
     spatial_steps: int = 1
+    n_background: int = 0
 
     def cost(self) -> Tensor:
         """Negative log-likelihood plus the source prior's penalty, per bin, (B,)."""

@@ -79,7 +79,7 @@ class Renderer:
         if self.method.align:
             order = align(power)
         loudness = reorder(power, order).sum((1, 3))
-        if self.method.fits == "sources + noise":
-            loudness = loudness[:, :-1]
+        if isinstance(self.model, Model):
+            loudness = loudness[:, : n_fitted - self.model.n_background]
         loudest = loudness.argsort(dim=-1, descending=True)[:, : self.n_sources]
         return order.gather(2, loudest[:, None].expand(-1, n_freq, -1))

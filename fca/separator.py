@@ -17,6 +17,7 @@ from fca.allocator import keep_freed_memory
 from fca.dereverberation import require_nara_wpe
 from fca.errors import InputError
 from fca.frontend import SAMPLE_RATE, Frontend, prepare
+from fca.inference.background import with_noise
 from fca.inference.gate import gated
 from fca.inference.iterate import Callback, iterate
 from fca.inference.refine import Refinement, check_refinable
@@ -296,11 +297,12 @@ class Separator:
     def _refine(
         self, model: Model, trace: list[tuple[int, float]], callbacks: Sequence[Callback]
     ) -> tuple[Model, list[tuple[int, float]]]:
-        """The model refined, the iterations counted on."""
-        refinement = Refinement(model)
-        steps = iterate(refinement, self.n_refine, callbacks)
-        done = trace[-1][0]
-        return refinement.best, trace + [(done + step, cost) for step, cost in steps[1:]]
+        """The model refined, the second half of the steps with noise beside the sources."""
+        if not self.method.adds_noise:
+            return _refined(model, self.n_refine, trace, callbacks)
+        half = self.n_refine // 2
+        model, trace = _refined(model, half, trace, callbacks)
+        return _refined(with_noise(model), self.n_refine - half, trace, callbacks)
 
     def _reference_index(self, frontend: Frontend) -> int:
         """Index of the reference channel among the live ones."""
@@ -315,6 +317,16 @@ class Separator:
                 f"{', '.join(map(str, frontend.alive))}"
             )
         return frontend.alive.index(self.reference_channel)
+
+
+def _refined(
+    model: Model, n_steps: int, trace: list[tuple[int, float]], callbacks: Sequence[Callback]
+) -> tuple[Model, list[tuple[int, float]]]:
+    """The best that so many steps find, the iterations counted on."""
+    refinement = Refinement(model)
+    steps = iterate(refinement, n_steps, callbacks)
+    done = trace[-1][0]
+    return refinement.best, trace + [(done + step, cost) for step, cost in steps[1:]]
 
 
 def separate(

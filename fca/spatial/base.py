@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fca.errors import InputError
 from fca.spatial.observation import Observation
 
 FLOOR = 1e-8
@@ -152,6 +153,16 @@ class SpatialModel(ABC):
 
     def untie(self) -> None:  # noqa: B027
         """Give every frequency parameters of its own from now on; the cost stays as it is."""
+
+    def with_diffuse(self) -> SpatialModel:
+        """The same with one more source, the last, that starts as heard from everywhere.
+
+        Raises
+        ------
+        InputError
+            From models that have no room for one.
+        """
+        raise InputError(f"no source can be added to a {type(self).__name__} model")
 
     @abstractmethod
     def images(self, psd: Tensor, channels: slice = slice(None)) -> Tensor:

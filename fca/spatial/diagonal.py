@@ -7,6 +7,7 @@ identity they are the rank-1 models of IVA and ILRMA, Q being the demixing matri
 
 from __future__ import annotations
 
+import copy
 import functools
 from abc import abstractmethod
 
@@ -236,6 +237,13 @@ class JointlyDiagonal(Diagonal):
 
     def untie(self) -> None:
         self.gains = self.gains.expand(-1, self.mixture.shape[1], -1, -1).contiguous()
+
+    def with_diffuse(self) -> JointlyDiagonal:
+        wider = copy.copy(self)
+        mean = self.gains.mean((2, 3), keepdim=True).expand_as(self.gains[:, :, :1])
+        wider.gains = torch.cat([self.gains, mean], dim=2)
+        wider.n_sources += 1
+        return wider
 
     def bin_nll(self, psd: Tensor) -> Tensor:
         precision = self._precision(psd)

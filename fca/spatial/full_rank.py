@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -104,6 +106,14 @@ class FullRank(SpatialModel):
 
     def scm(self) -> Tensor:
         return self._h
+
+    def with_diffuse(self) -> FullRank:
+        wider = copy.copy(self)
+        eye = torch.eye(self._h.shape[-1], dtype=self._h.dtype, device=self._h.device)
+        level = self.scale().mean(2, keepdim=True)[..., None, None]
+        wider._h = torch.cat([self._h, level * eye], dim=2)
+        wider.n_sources += 1
+        return wider
 
     def _covariance(self, psd: Tensor) -> Tensor:
         """Packed ``Y_ft = Σ_n λ_nft H_nf + εI``, (B, F, M², T)."""

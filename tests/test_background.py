@@ -1,0 +1,74 @@
+"""Noise beside the talkers: a model gains a source and keeps everything else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import RATE, MixtureMaker
+from toy import make_model, random_mixture
+
+from fca.errors import InputError
+from fca.inference.background import LEVEL_DB, with_noise
+from fca.methods import get_method
+from fca.model import Model
+from fca.separator import Separator
+
+each_with_room = pytest.mark.parametrize("name", ["jointly diagonal", "shared gains", "full rank"])
+
+
+@each_with_room
+def test_a_quiet_source_comes_and_the_talkers_stay(name: str) -> None:
+    model = make_model(name, "nmf", random_mixture())
+    cost = model.cost()
+    wider = with_noise(model)
+    torch.testing.assert_close(model.cost(), cost, msg="the model it began with stays")
+    model.normalise()
+    torch.testing.assert_close(wider.source.psd()[:, :, :3], model.source.psd())
+    torch.testing.assert_close(wider.spatial.scm()[:, :, :3], model.spatial.scm())
+    assert bool((torch.linalg.eigvalsh(wider.spatial.scm()[:, :, 3]) > 0).all())
+    level = wider.source.psd()[:, :, 3].mean() / model.spatial.mixture.abs().square().mean()
+    assert 10 * float(level.log10()) == pytest.approx(LEVEL_DB, abs=0.1)
+
+
+@each_with_room
+def test_the_cost_falls_and_the_images_sum_to_the_mixture(name: str) -> None:
+    model = with_noise(make_model(name, "nmf", random_mixture()))
+    costs = [model.cost()]
+    for _ in range(5):
+        model.step()
+        costs.append(model.cost())
+    trace = torch.cat(costs)
+    assert bool((trace.diff() <= 1e-9 * trace.abs().max()).all())
+    tolerance = 1e-4 if name == "full rank" else 1e-9  # which has sensor noise beside its sources
+    torch.testing.assert_close(model.images().sum(2), model.spatial.mixture, rtol=0, atol=tolerance)
+
+
+def test_no_room_beside_a_demixing_matrix() -> None:
+    with pytest.raises(InputError, match="no source can be added to a Rank1 model"):
+        with_noise(make_model("rank-1", "nmf", random_mixture()))
+    with pytest.raises(InputError, match="auxiva has a background of its own"):
+        get_method("auxiva").with_options(background=True)
+
+
+@pytest.mark.parametrize("options", [{"reverberation": "ma"}, {"spatial": "full rank"}])
+def test_where_sound_is_late_or_moves_there_is_none(options: dict[str, str]) -> None:
+    row = get_method("deep-fca")
+    assert row.adds_noise
+    moving = {"motion": "slow", "update": "mu"} if "spatial" in options else {}
+    assert not row.with_options(**options, **moving).adds_noise
+
+
+def test_the_noise_is_nobody(make_mixture: MixtureMaker) -> None:
+    """Talkers are as many as asked for, however loud the noise is; with them it is the mixture."""
+    parts = make_mixture(2, 3, snr_db=10)
+    result = Separator("deep-fca-fast")(parts.mixture, RATE)
+    assert isinstance(result.model, Model)
+    assert result.model.n_background == 1
+    assert result.model.source.psd().shape[2] == 3
+    assert result.sources.shape[0] == 2
+    estimates = result.sources.numpy()
+    similar = np.abs(np.corrcoef(np.concatenate([estimates, parts.images[:, 0]]))[:2, 2:])
+    assert similar.max(1).min() > 0.7
+    total = estimates.sum(0) + result.residual.numpy()
+    np.testing.assert_allclose(total, parts.mixture[0], atol=1e-5)
