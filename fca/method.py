@@ -37,7 +37,7 @@ from fca.source.gated import with_background
 from fca.source.neural import Neural, load_weights
 from fca.spatial import FullRank, JointlyDiagonal, Rank1, SpatialModel
 from fca.spatial.diagonal import check_rank1
-from fca.spatial.expanded import MovingAverage, late_gains
+from fca.spatial.expanded import MovingAverage
 from fca.spatial.inverse_wishart import InverseWishart
 from fca.spatial.motion import Moving
 from fca.spatial.observation import Observation
@@ -67,7 +67,7 @@ _CHOICES = (
     "dof",
     "spatial_steps",
     "gate",
-    "background",
+    "surroundings",
 )
 _MIXING = tuple(choice.name for choice in dataclasses.fields(Mixing))
 
@@ -113,9 +113,9 @@ class Method:
         :func:`fca.inference.gate.gated`.
     n_refine : int
         Default number of refinement steps, for source models with latent vectors.
-    background : bool
-        Add stationary noise to the sources for the second half of the refinement, where the mixing
-        is instantaneous and fixed; see :func:`fca.inference.background.with_noise`.
+    surroundings : bool
+        Add stationary noise and late sound to the sources for the second half of the refinement,
+        unless the method models reverberation or motion; see :mod:`fca.inference.surroundings`.
     options : mapping
         Arguments of the source model.
     mixing : Mixing
@@ -137,7 +137,7 @@ class Method:
     spatial_steps: int = 1
     gate: bool = False
     n_refine: int = 0
-    background: bool = False
+    surroundings: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     mixing: Mixing = field(default_factory=Mixing)
 
@@ -152,8 +152,8 @@ class Method:
             )
         if self.gate and self.spatial in ("rank-1", "cACGMM"):
             raise InputError(f"{self.name} cannot be gated: its filter does not depend on PSDs")
-        if self.background and self.spatial in ("rank-1", "cACGMM"):
-            raise InputError(f"{self.name} has a background of its own")
+        if self.surroundings and self.spatial in ("rank-1", "cACGMM"):
+            raise InputError(f"{self.name} has no room for surroundings")
         if self.mixing.n_late and self.spatial == "rank-1":
             raise InputError(f"{self.name}: moving averages go with jointly diagonal models only")
 
@@ -167,11 +167,6 @@ class Method:
         refinement = {"em": "EM"}.get(str(self.options.get("refinement")), "gradient")
         steps = [fitted, *["gate"] * self.gate, *[refinement] * (self.n_refine > 0)]
         return ", then ".join(steps)
-
-    @property
-    def adds_noise(self) -> bool:
-        """Whether there is a background, and room for it."""
-        return self.background and not (self.mixing.moves or self.mixing.n_late)
 
     @property
     def needs_weights(self) -> bool:
@@ -323,13 +318,12 @@ class Method:
     def _jointly_diagonal(
         self, observation: Observation, start: Start, inference: tuple[Any, ...]
     ) -> SpatialModel:
-        gains, n_late = start.gains(shared="shared" in self.spatial), self.mixing.n_late
-        mixture, n_sources = observation.mixture, gains.shape[2]
-        if n_late == 0:
-            return JointlyDiagonal(mixture, start.demixing, gains, *inference)
-        gains = late_gains(gains, n_late)
-        inner = JointlyDiagonal(mixture, start.demixing, gains, *inference)
-        return MovingAverage(inner, n_sources, self.mixing.delay, self.mixing.reverberant)
+        gains = start.gains(shared="shared" in self.spatial)
+        early = JointlyDiagonal(observation.mixture, start.demixing, gains, *inference)
+        if self.mixing.n_late == 0:
+            return early
+        mixing = self.mixing
+        return MovingAverage.around(early, mixing.n_late, mixing.delay, mixing.reverberant)
 
     def _full_rank(self, mixture: Tensor, start: Start) -> SpatialModel:
         if not isinstance(start, MovingStart):

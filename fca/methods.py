@@ -100,7 +100,7 @@ _ROWS = [
         spatial_steps=8,
         gate=True,
         n_refine=25,
-        background=True,
+        surroundings=True,
         options={"denoiser": DENOISER, "rate": 0.1},
     ),
     Method(
@@ -114,7 +114,7 @@ _ROWS = [
         spatial_steps=4,
         gate=True,
         n_refine=10,
-        background=True,
+        surroundings=True,
         options={"denoiser": DENOISER, "refinement": "em"},
     ),
     Method(

@@ -90,6 +90,11 @@ class Mixing:
         """Whether the covariances change over time."""
         return self.forgetfulness < 1
 
+    @property
+    def plain(self) -> bool:
+        """Whether neither reverberation nor motion is modelled."""
+        return self.reverberation == "none" and not self.moves
+
     def windows(self, mixture: Tensor) -> Tensor:
         """Windows (K, T) on the frames of a mixture (B, F, M, T) whose talkers move."""
         return exponential_windows(mixture.shape[-1], self.forgetfulness, mixture.real)

@@ -17,10 +17,10 @@ from fca.allocator import keep_freed_memory
 from fca.dereverberation import require_nara_wpe
 from fca.errors import InputError
 from fca.frontend import SAMPLE_RATE, Frontend, prepare
-from fca.inference.background import with_noise
 from fca.inference.gate import gated
 from fca.inference.iterate import Callback, iterate
 from fca.inference.refine import Refinement, check_refinable
+from fca.inference.surroundings import with_late_sound, with_noise
 from fca.methods import DEFAULT_METHOD, Method, get_method
 from fca.model import Fittable, Model
 from fca.rendering import Renderer
@@ -297,12 +297,13 @@ class Separator:
     def _refine(
         self, model: Model, trace: list[tuple[int, float]], callbacks: Sequence[Callback]
     ) -> tuple[Model, list[tuple[int, float]]]:
-        """The model refined, the second half of the steps with noise beside the sources."""
-        if not self.method.adds_noise:
+        """The model refined, the second half of the steps with what surrounds the sources."""
+        if not (self.method.surroundings and self.method.mixing.plain):
             return _refined(model, self.n_refine, trace, callbacks)
         half = self.n_refine // 2
         model, trace = _refined(model, half, trace, callbacks)
-        return _refined(with_noise(model), self.n_refine - half, trace, callbacks)
+        model = with_late_sound(with_noise(model))
+        return _refined(model, self.n_refine - half, trace, callbacks)
 
     def _reference_index(self, frontend: Frontend) -> int:
         """Index of the reference channel among the live ones."""

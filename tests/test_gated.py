@@ -154,7 +154,7 @@ def test_inferred_activities_keep_others_out_of_pauses(make_mixture: MixtureMake
 
 def test_what_is_refined_after_the_gate_lowers_the_cost(make_mixture: MixtureMaker) -> None:
     _, mixture = turns(make_mixture)
-    result = Separator("deep-fca-fast", gate=True, background=False)(mixture, RATE)
+    result = Separator("deep-fca-fast", gate=True, surroundings=False)(mixture, RATE)
     costs = np.array([cost for _, cost in result.cost])
     assert (np.diff(costs[-10:]) <= 0).all()
     assert isinstance(result.model, Model)

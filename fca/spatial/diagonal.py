@@ -239,11 +239,14 @@ class JointlyDiagonal(Diagonal):
         self.gains = self.gains.expand(-1, self.mixture.shape[1], -1, -1).contiguous()
 
     def with_diffuse(self) -> JointlyDiagonal:
-        wider = copy.copy(self)
         mean = self.gains.mean((2, 3), keepdim=True).expand_as(self.gains[:, :, :1])
-        wider.gains = torch.cat([self.gains, mean], dim=2)
-        wider.n_sources += 1
-        return wider
+        return self.with_gains(torch.cat([self.gains, mean], dim=2))
+
+    def with_gains(self, gains: Tensor) -> JointlyDiagonal:
+        """The same basis with the sources that gains (B, F or 1, N, M) describe."""
+        other = copy.copy(self)
+        other.gains, other.n_sources = gains, gains.shape[2]
+        return other
 
     def bin_nll(self, psd: Tensor) -> Tensor:
         precision = self._precision(psd)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from fca.spatial.base import SpatialModel, Statistics
+from fca.spatial.diagonal import JointlyDiagonal
 from fca.spatial.reverberation import delayed
 
 
@@ -101,6 +102,14 @@ class MovingAverage(Expanded):
     ) -> None:
         super().__init__(inner, n_sources)
         self._heard = self.n_copies if reverberant else min(delay, self.n_copies)
+
+    @classmethod
+    def around(
+        cls, inner: JointlyDiagonal, n_taps: int, delay: int = 2, reverberant: bool = False
+    ) -> MovingAverage:
+        """All sources of a model with ``n_taps`` late copies, diffuse at first."""
+        wider = inner.with_gains(late_gains(inner.gains, n_taps))
+        return cls(wider, inner.n_sources, delay, reverberant)
 
     def expand(self, psd: Tensor) -> Tensor:
         return torch.cat([delayed(psd, k) for k in range(self.n_copies)], dim=2)

@@ -1,4 +1,4 @@
-"""Noise beside the talkers: a model gains a source and keeps everything else."""
+"""Noise and late sound beside the talkers: models gain them and keep everything else."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from conftest import RATE, MixtureMaker
 from toy import make_model, random_mixture
 
 from fca.errors import InputError
-from fca.inference.background import LEVEL_DB, with_noise
+from fca.inference.surroundings import LEVEL_DB, with_late_sound, with_noise
 from fca.methods import get_method
 from fca.model import Model
 from fca.separator import Separator
+from fca.spatial.expanded import MovingAverage
+from fca.spatial.reverberation import delayed
 
 each_with_room = pytest.mark.parametrize("name", ["jointly diagonal", "shared gains", "full rank"])
 
@@ -47,16 +49,45 @@ def test_the_cost_falls_and_the_images_sum_to_the_mixture(name: str) -> None:
 def test_no_room_beside_a_demixing_matrix() -> None:
     with pytest.raises(InputError, match="no source can be added to a Rank1 model"):
         with_noise(make_model("rank-1", "nmf", random_mixture()))
-    with pytest.raises(InputError, match="auxiva has a background of its own"):
-        get_method("auxiva").with_options(background=True)
+    with pytest.raises(InputError, match="auxiva has no room for surroundings"):
+        get_method("auxiva").with_options(surroundings=True)
 
 
-@pytest.mark.parametrize("options", [{"reverberation": "ma"}, {"spatial": "full rank"}])
-def test_where_sound_is_late_or_moves_there_is_none(options: dict[str, str]) -> None:
-    row = get_method("deep-fca")
-    assert row.adds_noise
-    moving = {"motion": "slow", "update": "mu"} if "spatial" in options else {}
-    assert not row.with_options(**options, **moving).adds_noise
+@pytest.mark.parametrize("name", ["jointly diagonal", "shared gains"])
+def test_late_sound_lowers_the_cost_and_belongs_to_the_images(name: str) -> None:
+    direct = random_mixture()
+    mixture = direct + 0.5 * delayed(direct.flip(2), 1)
+    early = make_model(name, "nmf", mixture)
+    model = with_late_sound(early)
+    assert isinstance(model.spatial, MovingAverage)
+    torch.testing.assert_close(model.source.psd(), early.source.psd())
+    torch.testing.assert_close(model.spatial.scm(), early.spatial.scm())
+    costs = [model.cost()]
+    for _ in range(10):
+        early.step()
+        model.step()
+        costs.append(model.cost())
+    trace = torch.cat(costs)
+    assert bool((trace.diff() <= 1e-9 * trace.abs().max()).all())
+    assert float(trace[-1]) < float(early.cost())
+    torch.testing.assert_close(model.images().sum(2), model.spatial.mixture)
+
+
+def test_only_jointly_diagonal_models_have_late_sound() -> None:
+    model = make_model("full rank", "nmf", random_mixture())
+    assert with_late_sound(model) is model
+
+
+@pytest.mark.parametrize(
+    "options", [{"reverberation": "ma"}, {"spatial": "full rank", "update": "em", "motion": "slow"}]
+)
+def test_methods_that_model_reverberation_or_motion_go_without(
+    options: dict[str, str], make_mixture: MixtureMaker
+) -> None:
+    mixture = make_mixture(2, 3, seconds=1.0).mixture
+    result = Separator("deep-fca", n_refine=2, **options)(mixture, RATE)
+    assert isinstance(result.model, Model)
+    assert result.model.n_background == 0
 
 
 def test_the_noise_is_nobody(make_mixture: MixtureMaker) -> None:

@@ -1,4 +1,4 @@
-"""Noise beside the talkers, which a model of talkers alone would have to make of them."""
+"""What is heard beside the talkers' early sound, and would otherwise be made of them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ import torch
 from fca.linalg import abs2
 from fca.model import Model
 from fca.source import Stack, Stationary
+from fca.spatial import JointlyDiagonal
+from fca.spatial.expanded import MovingAverage
 
 LEVEL_DB = -30.0
 """Level that the noise starts with, relative to the mixture."""
+LATE_TAPS = 2
+"""Frames by which late sound outlasts the window."""
 
 
 def with_noise(model: Model) -> Model:
     """The model with stationary noise from everywhere as one more source, a background.
-
-    Where a start of as many sources as talkers is good, noise from the first would take from them.
 
     Parameters
     ----------
@@ -37,3 +39,23 @@ def with_noise(model: Model) -> Model:
     spatial = moving.spatial.with_diffuse()
     source = Stack([(moving.source, model.spatial.n_sources), (noise, 1)])
     return replace(moving, spatial=spatial, source=source, n_background=model.n_background + 1)
+
+
+def with_late_sound(model: Model, n_taps: int = LATE_TAPS) -> Model:
+    """The model with late copies of its sources, which belong to their images.
+
+    Only jointly diagonal models have them; others are returned as they are.
+
+    Parameters
+    ----------
+    model : Model
+        Fitted; stays as it is.
+    n_taps : int
+        Copies, one to so many frames late.
+    """
+    if not isinstance(model.spatial, JointlyDiagonal):
+        return model
+    moving = model.copy()
+    assert isinstance(moving.spatial, JointlyDiagonal)
+    late = MovingAverage.around(moving.spatial, n_taps, reverberant=True)
+    return replace(moving, spatial=late)
