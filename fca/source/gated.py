@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import Tensor
 
+from fca.memo import Latest
 from fca.source.base import Evaluate, SourceModel, floored
 from fca.spatial.base import Statistics
 
@@ -34,6 +35,7 @@ class Gated(SourceModel):
     def __init__(self, model: SourceModel, activity: Tensor) -> None:
         self._model = model
         self._active = activity[:, None] > 0.5
+        self._silenced = Latest(torch.where)
         self.at_microphone = model.at_microphone  # type: ignore[misc]
 
     @classmethod
@@ -45,8 +47,8 @@ class Gated(SourceModel):
 
     def __copy__(self) -> Gated:
         """The model is copied with its gate, so that each moves on its own."""
-        duplicate = Gated(copy.copy(self._model), self._active[:, 0].float())
-        duplicate._quiet = self._quiet
+        duplicate = object.__new__(type(self))
+        vars(duplicate).update(vars(self), _model=copy.copy(self._model))
         return duplicate
 
     @property
@@ -84,7 +86,7 @@ class Gated(SourceModel):
         return floored(QUIET * mean)
 
     def _gate(self, psd: Tensor) -> Tensor:
-        return torch.where(self._active, psd, self._quiet)
+        return self._silenced(self._active, psd, self._quiet)
 
     def _seen(self, evaluate: Evaluate) -> Evaluate:
         """Statistics as the model sees them: frames in which it is silent say nothing."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fca.errors import InputError
+from fca.memo import Latest
 from fca.source.base import Evaluate, SourceModel
 from fca.spatial.base import Statistics
 
@@ -29,10 +30,14 @@ class Stack(SourceModel):
             start += count
         self.at_microphone = any(model.at_microphone for model, _ in parts)  # type: ignore[misc]
         self.n_sources = start
+        self._together = Latest(_concatenate)
 
     def __copy__(self) -> Stack:
         """Parts are copied with their stack, so that each moves on its own."""
-        return Stack([(copy.copy(model), where.stop - where.start) for model, where in self._parts])
+        parts = [(copy.copy(model), where.stop - where.start) for model, where in self._parts]
+        duplicate = Stack(parts)
+        duplicate._together = self._together
+        return duplicate
 
     @property
     def refinable(self) -> bool:
@@ -45,7 +50,7 @@ class Stack(SourceModel):
             model.initialise(power[:, :, where], generator)
 
     def psd(self) -> Tensor:
-        return torch.cat([model.psd() for model, _ in self._parts], dim=2)
+        return self._together(*(model.psd() for model, _ in self._parts))
 
     def update(self, evaluate: Evaluate) -> None:
         for model, where in self._parts:
@@ -69,8 +74,12 @@ class Stack(SourceModel):
         """Statistics of one part with the PSDs of all others as they are now."""
 
         def evaluate_part(psd: Tensor) -> Statistics:
-            whole = self.psd()
-            joined = torch.cat([whole[:, :, : where.start], psd, whole[:, :, where.stop :]], dim=2)
-            return evaluate(joined).select(where)
+            parts = [psd if w == where else model.psd() for model, w in self._parts]
+            return evaluate(self._together(*parts)).select(where)
 
         return evaluate_part
+
+
+def _concatenate(*psds: Tensor) -> Tensor:
+    """PSDs of all sources, (B, F, N, T)."""
+    return torch.cat(psds, dim=2)

@@ -10,13 +10,14 @@ adjoint: what λ_nft does at other frames counts there.
 from __future__ import annotations
 
 from abc import abstractmethod
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from fca.memo import Latest
 from fca.spatial.base import SpatialModel, Statistics
 from fca.spatial.diagonal import JointlyDiagonal
-from fca.spatial.reverberation import delayed
 
 
 class Expanded(SpatialModel):
@@ -102,6 +103,7 @@ class MovingAverage(Expanded):
     ) -> None:
         super().__init__(inner, n_sources)
         self._heard = self.n_copies if reverberant else min(delay, self.n_copies)
+        self._late_copies = Latest(partial(_delayed_copies, self.n_copies))
 
     @classmethod
     def around(
@@ -112,12 +114,14 @@ class MovingAverage(Expanded):
         return cls(wider, inner.n_sources, delay, reverberant)
 
     def expand(self, psd: Tensor) -> Tensor:
-        return torch.cat([delayed(psd, k) for k in range(self.n_copies)], dim=2)
+        return self._late_copies(psd)
 
     def fold(self, values: Tensor) -> Tensor:
-        copies = self._by_copy(values).unbind(2)
-        later = [delayed(copy.flip(-1), k).flip(-1) for k, copy in enumerate(copies)]
-        return torch.stack(later).sum(0)
+        first, *others = self._by_copy(values).unbind(2)
+        folded, n_frames = first.clone(), values.shape[-1]
+        for k, late in enumerate(others[: n_frames - 1], 1):
+            folded[..., : n_frames - k] += late[..., k:]
+        return folded
 
     def scale(self) -> Tensor:
         """That of the first copy: λ is the PSD of the earliest sound."""
@@ -133,6 +137,15 @@ class MovingAverage(Expanded):
 
     def _rank(self, copies: Statistics) -> int:
         return copies.rank * self.n_copies
+
+
+def _delayed_copies(n_copies: int, psd: Tensor) -> Tensor:
+    """PSDs (B, F, N, T) none to ``n_copies`` - 1 frames late, (B, F, J N, T)."""
+    n_frames = psd.shape[-1]
+    copies = psd.new_zeros(*psd.shape[:2], n_copies, *psd.shape[2:])
+    for k in range(min(n_copies, n_frames)):
+        copies[:, :, k, :, k:] = psd[..., : n_frames - k]
+    return copies.flatten(2, 3)
 
 
 LATE = 0.1
