@@ -94,6 +94,8 @@ class Method:
     start : str
         Default start, a key of :data:`STARTS`, "rank-1" for the rank-1 model of the method's own
         sources, or "network" for source models that infer it from the mixture.
+    n_starts : int
+        Default number of starts, of which the one is kept that ends likeliest.
     n_fft : int
         Default window in samples at 16 kHz; the shift is a quarter of it.
     fits : str
@@ -114,8 +116,9 @@ class Method:
     n_refine : int
         Default number of refinement steps, for source models with latent vectors.
     surroundings : bool
-        Add stationary noise and late sound to the sources for the second half of the refinement,
-        unless the method models reverberation or motion; see :mod:`fca.inference.surroundings`.
+        Add stationary noise and late sound to the sources for the last three quarters of the
+        refinement, unless the method models reverberation or motion; see
+        :mod:`fca.inference.surroundings`.
     options : mapping
         Arguments of the source model.
     mixing : Mixing
@@ -133,6 +136,7 @@ class Method:
     min_channels: int = 2
     align: bool = False
     dof: float | None = None
+    n_starts: int = 1
     n_fft: int = 4096
     spatial_steps: int = 1
     gate: bool = False
@@ -235,6 +239,7 @@ class Method:
         n_sources: int,
         generator: torch.Generator,
         activity: Tensor | None = None,
+        attempt: int = 0,
     ) -> Fittable:
         """Model of a mixture at its start, ready to be iterated.
 
@@ -249,6 +254,8 @@ class Method:
         activity : Tensor, optional
             When the wanted sources are active, (B, n_sources, T), if known: the model has them
             first, then a background that always is, and starts from :func:`guided`.
+        attempt : int
+            Number of the start, for those that do not depend on random numbers.
 
         Raises
         ------
@@ -264,7 +271,7 @@ class Method:
         observation = self.mixing.observe(mixture)
         source = SOURCES[self.source](**self.options)
         if gate is None:
-            start = self._start(source, observation.early(), n_fitted, generator)
+            start = self._start(source, observation.early(), n_fitted, generator, attempt)
         else:
             source, start = Gated(source, gate), guided(observation.early(), gate, generator)
         if source.at_microphone:
@@ -275,11 +282,16 @@ class Method:
         return Model(spatial, source, self.spatial_steps, n_background)
 
     def _start(
-        self, source: SourceModel, mixture: Tensor, n_fitted: int, generator: torch.Generator
+        self,
+        source: SourceModel,
+        mixture: Tensor,
+        n_fitted: int,
+        generator: torch.Generator,
+        attempt: int,
     ) -> Start:
         if self.mixing.moves:
             return self._moving_start(source, mixture, n_fitted, generator)
-        return self._resting_start(source, mixture, n_fitted, generator)
+        return self._resting_start(source, mixture, n_fitted, generator, attempt)
 
     def _moving_start(
         self, source: SourceModel, mixture: Tensor, n_fitted: int, generator: torch.Generator
@@ -291,13 +303,18 @@ class Method:
         return same_everywhere(start, windows.expand(len(mixture), -1, -1), moving=True)
 
     def _resting_start(
-        self, source: SourceModel, mixture: Tensor, n_fitted: int, generator: torch.Generator
+        self,
+        source: SourceModel,
+        mixture: Tensor,
+        n_fitted: int,
+        generator: torch.Generator,
+        attempt: int = 0,
     ) -> Start:
         if self.start == "network":
             return source.start(mixture, n_fitted)
         if self.start == "rank-1":
             outputs = SOURCES[self.source](**self.options)
-            return rank1(mixture, n_fitted, generator, outputs)
+            return rank1(mixture, n_fitted, generator, outputs, attempt=attempt)
         if self.start not in STARTS:
             known = ", ".join([*STARTS, "rank-1", "network"])
             raise InputError(f"unknown start {self.start!r}; choose from {known}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from fca.errors import InputError
 from fca.frontend import SAMPLE_RATE, Frontend, prepare
 from fca.inference.gate import gated
 from fca.inference.iterate import Callback, iterate
-from fca.inference.refine import Refinement, check_refinable
+from fca.inference.refine import Refinement, check_refinable, likelier
 from fca.inference.surroundings import with_late_sound, with_noise
 from fca.methods import DEFAULT_METHOD, Method, get_method
 from fca.model import Fittable, Model
@@ -99,8 +100,9 @@ class Separator:
         Microphone (from 0) whose source images are returned.
     n_iter : int, optional
         Iterations; the method's default if not given.
-    n_starts : int
-        Fits from as many random seeds, of which the one of lowest cost is kept.
+    n_starts : int, optional
+        Fits from as many starts and random seeds, of which every recording keeps the one of lowest
+        cost; the method's default if not given.
     n_refine : int, optional
         Steps of :class:`~fca.inference.refine.Refinement` afterwards, for methods with latent
         vectors; the method's default if not given.
@@ -136,7 +138,7 @@ class Separator:
         *,
         reference_channel: int = 0,
         n_iter: int | None = None,
-        n_starts: int = 1,
+        n_starts: int | None = None,
         n_refine: int | None = None,
         output_filter: str = "wiener",
         dereverberate: bool = False,
@@ -150,7 +152,8 @@ class Separator:
         row = get_method(method) if isinstance(method, str) else method
         self.method = row.with_options(n_iter=n_iter, **options)
         self.n_sources = _at_least_one("n_sources", n_sources)
-        self.n_starts = _at_least_one("n_starts", n_starts)
+        starts = self.method.n_starts if n_starts is None else n_starts
+        self.n_starts = _at_least_one("n_starts", starts)
         self.n_refine = self.method.n_refine if n_refine is None else n_refine
         if self.n_refine < 0:
             raise InputError(f"n_refine cannot be negative, got {n_refine}")
@@ -283,27 +286,28 @@ class Separator:
     def _fit(
         self, spectrum: Tensor, callbacks: Sequence[Callback], known: Tensor | None
     ) -> tuple[Fittable, list[tuple[int, float]]]:
-        """The fit of lowest final cost over ``n_starts`` seeds."""
-        fits = []
+        """The fit of lowest final cost over ``n_starts`` starts, and the trace of the best."""
         n_sources = self.n_sources if known is None else known.shape[1]
+        fits = []
         for start in range(self.n_starts):
             generator = torch.Generator().manual_seed(self.seed + start)
-            model = self.method.build(spectrum, n_sources, generator, known)
+            model = self.method.build(spectrum, n_sources, generator, known, start)
             if self.n_refine:
                 check_refinable(model)
             fits.append((model, iterate(model, self.method.n_iter, callbacks)))
-        return min(fits, key=lambda fit: fit[1][-1][1])
+        likeliest = functools.reduce(likelier, [model for model, _ in fits])
+        return likeliest, min((trace for _, trace in fits), key=lambda trace: trace[-1][1])
 
     def _refine(
         self, model: Model, trace: list[tuple[int, float]], callbacks: Sequence[Callback]
     ) -> tuple[Model, list[tuple[int, float]]]:
-        """The model refined, the second half of the steps with what surrounds the sources."""
+        """The model refined, most of the steps with what surrounds the sources."""
         if not (self.method.surroundings and self.method.mixing.plain):
             return _refined(model, self.n_refine, trace, callbacks)
-        half = self.n_refine // 2
-        model, trace = _refined(model, half, trace, callbacks)
+        first = self.n_refine // 4
+        model, trace = _refined(model, first, trace, callbacks)
         model = with_late_sound(with_noise(model))
-        return _refined(model, self.n_refine - half, trace, callbacks)
+        return _refined(model, self.n_refine - first, trace, callbacks)
 
     def _reference_index(self, frontend: Frontend) -> int:
         """Index of the reference channel among the live ones."""

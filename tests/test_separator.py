@@ -207,6 +207,20 @@ def test_of_several_starts_the_best_is_kept(short: np.ndarray) -> None:
     assert best.cost[-1][1] == pytest.approx(min(costs))
 
 
+def test_every_recording_of_a_batch_keeps_its_own_best_start(short: np.ndarray) -> None:
+    """With starts that do not depend on random numbers, which are drawn for the whole batch."""
+    options = {"method": "fastmnmf2", "source": "free", "start": "rank-1", "n_starts": 2, **FAST}
+    batch = np.stack([short, short[:, ::-1]])
+    together = fca.separate(batch, RATE, **options).model.cost()
+    alone = [
+        [fca.separate(wave, RATE, **{**options, "n_starts": n}).model.cost() for n in (1, 2)]
+        for wave in batch
+    ]
+    for cost, (_, best) in zip(together, alone, strict=True):
+        assert float(cost) == pytest.approx(float(best), rel=1e-3)
+    assert all(float(best) <= float(one) for one, best in alone)
+
+
 def test_separators_can_be_used_again(short: np.ndarray) -> None:
     separator = fca.Separator("auxiva", n_sources=2, **FAST)
     first, second = separator(short, RATE), separator(short[:, ::-1].copy(), RATE)

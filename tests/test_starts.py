@@ -194,6 +194,19 @@ def test_the_rank1_start_keeps_spare_outputs_and_a_background(
     assert across.abs().numel() == 0 or float(across.abs().max()) < 1e-8
 
 
+@pytest.mark.parametrize("n_channels", [3, 6])
+def test_every_attempt_starts_elsewhere_and_separates(n_channels: int) -> None:
+    mixture, mixing = independent(2, n_channels)
+    found = []
+    for attempt in range(3):
+        start = rank1(mixture, 2, seeded(), Gauss(), attempt=attempt)
+        total = (start.demixing @ mixing)[:, :, :2].abs().square()
+        assert 10 * float((total.amax(-1) / total.amin(-1)).log10().mean()) > 10
+        found.append(start.demixing)
+    assert not torch.allclose(found[0], found[1])
+    assert not torch.allclose(found[0], found[2])
+
+
 def test_any_method_starts_from_the_rank1_model_of_its_own_sources() -> None:
     mixture, mixing = independent(2, 3)
     method = get_method("fastmnmf1").with_options(start="rank-1", n_bases=2)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fca.clustering import CACGMM
 from fca.errors import InputError
 from fca.model import Fittable, Model
 from fca.source.base import SourceModel
@@ -55,14 +55,7 @@ class Refinement:
         cost = self._model.cost()
         better = cost < self._cost
         self._cost = torch.where(better, cost, self._cost)
-        if better.all():
-            self.best = self._model
-        elif better.any():
-            self.best = replace(
-                self._model,
-                spatial=choose(better, self._model.spatial, self.best.spatial),
-                source=choose(better, self._model.source, self.best.source),
-            )
+        self.best = choose(better, self._model, self.best)
 
     def images(self, channels: slice = slice(None)) -> Tensor:
         """Source images of the best, complex (B, F, N, C, T)."""
@@ -75,15 +68,23 @@ def check_refinable(model: Fittable) -> None:
         raise InputError("nothing to refine: the method has no Gaussian latent vectors")
 
 
+def likelier(first: Fittable, second: Fittable) -> Fittable:
+    """For every recording the state of the model of lower cost; of two models of one kind."""
+    chosen: Fittable = choose(second.cost() < first.cost(), second, first)
+    return chosen
+
+
 def choose(better: Tensor, new: Any, old: Any) -> Any:
     """``new`` with the state of ``old`` in those recordings that are not ``better``, (B,)."""
-    if new is old:
+    if new is old or not better.any():
         return old
+    if better.all():
+        return new
     if isinstance(new, Tensor) and isinstance(old, Tensor):
         return torch.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
     if isinstance(new, list | tuple) and isinstance(old, list | tuple):
         return type(new)(choose(better, a, b) for a, b in zip(new, old, strict=True))
-    if isinstance(new, SpatialModel | SourceModel | Observation):
+    if isinstance(new, Model | CACGMM | SpatialModel | SourceModel | Observation):
         chosen = copy.copy(new)
         for name, value in vars(new).items():
             setattr(chosen, name, choose(better, value, getattr(old, name, value)))

@@ -92,6 +92,10 @@ SPARE = 2
 """Outputs of the rank-1 start beyond the sources, for noise and for talkers that are split."""
 
 
+THINNING = 4
+"""Of how many frequencies one is seen by most of the sweeps of the rank-1 start."""
+
+
 CONDITION = 30.0
 """Diagonal load of covariances that are factorised, in units of rounding."""
 
@@ -126,21 +130,25 @@ def thinned_iva(
     mixture: Tensor,
     n_sources: int,
     generator: torch.Generator,
-    thinning: int = 4,
+    thinning: int = THINNING,
     n_thin: int = 100,
     n_iter: int = 6,
+    first: int = 0,
 ) -> Start:
-    """:func:`iva` that converges at some of the frequencies before it goes on with all.
+    """:func:`iva` that converges on some of the bins before it goes on with all.
 
-    The activity that ties the frequencies is known from every ``thinning``-th of them as well, and
-    ``n_thin`` sweeps over these cost a fraction. The others then start from known activities.
+    The activity that ties the frequencies is known from every ``thinning``-th of them as well, the
+    ``first`` and so on, and the next frame but one still overlaps by half; ``n_thin`` sweeps over
+    these cost a fraction. The other frequencies then start from known activities.
     """
     n_channels = mixture.shape[2]
-    some = torch.arange(0, mixture.shape[1], thinning, device=mixture.device)
+    some = torch.arange(first, mixture.shape[1], thinning, device=mixture.device)
     demixing = identity(mixture, n_channels, generator).demixing
-    thin, source = Rank1(mixture[:, some], demixing[:, some], n_channels), Gauss()
-    fit_outputs(thin, source, n_thin, generator)
+    thin = Rank1(mixture[:, some, :, ::2].contiguous(), demixing[:, some], n_channels)
+    fit_outputs(thin, Gauss(), n_thin, generator)
     spatial = Rank1(mixture, demixing.index_copy(1, some, thin.demixing), n_channels)
+    source = Gauss()
+    source.initialise(spatial.power[:, some], generator)
     for _ in range(2):
         spatial.update(source.psd()[:, :1].expand_as(spatial.power))
     fit_outputs(spatial, Gauss(), n_iter, generator)
@@ -161,6 +169,7 @@ def rank1(
     source: SourceModel,
     n_iter: int = 2,
     spatial_steps: int = 2,
+    attempt: int = 0,
 ) -> Start:
     """The rank-1 model of ``source`` with more outputs than sources, from :func:`thinned_iva`.
 
@@ -168,14 +177,23 @@ def rank1(
     permuted, so that the loudest outputs, which are taken, are talkers more often. IVA sees as many
     principal components as there are outputs: of more it would make parts of talkers. More sources
     than microphones have no rank-1 model; their start is :func:`underdetermined`.
+
+    Parameters
+    ----------
+    attempt : int
+        Gives another start for every number: odd ones see the microphones themselves if there are
+        no more than outputs, and each pair converges at other frequencies first.
     """
-    if n_sources > mixture.shape[2]:
+    n_channels = mixture.shape[2]
+    if n_sources > n_channels:
         return underdetermined(mixture, n_sources, generator)
-    n_outputs = min(n_sources + SPARE, mixture.shape[2])
-    basis = principal(mixture)
-    begin = thinned_iva(basis[:, :, :n_outputs] @ mixture, n_outputs, generator)
-    rows = begin.demixing @ basis[:, :, :n_outputs]
-    begin = replace(begin, demixing=torch.cat([rows, basis[:, :, n_outputs:]], dim=2))
+    n_outputs = min(n_sources + SPARE, n_channels)
+    raw = attempt % 2 == 1 and n_outputs == n_channels
+    basis = identity(mixture, n_channels, generator).demixing if raw else principal(mixture)
+    seen, others = basis[:, :, :n_outputs], basis[:, :, n_outputs:]
+    first = (attempt if n_outputs < n_channels else attempt // 2) % THINNING
+    begin = thinned_iva(seen @ mixture, n_outputs, generator, first=first)
+    begin = replace(begin, demixing=torch.cat([begin.demixing @ seen, others], dim=2))
     if source.at_microphone:
         begin = begin.at_microphones()
     spatial = Rank1(mixture, begin.demixing, n_outputs)
