@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,13 +16,11 @@ from fca import audio
 from fca.allocator import keep_freed_memory
 from fca.dereverberation import require_nara_wpe
 from fca.errors import InputError
+from fca.fitting import Fitting
 from fca.frontend import SAMPLE_RATE, Frontend, prepare
-from fca.inference.gate import gated
-from fca.inference.iterate import Callback, iterate
-from fca.inference.refine import Refinement, check_refinable, likelier
-from fca.inference.surroundings import with_late_sound, with_noise
+from fca.inference.iterate import Callback
 from fca.methods import DEFAULT_METHOD, Method, get_method
-from fca.model import Fittable, Model
+from fca.model import Fittable
 from fca.rendering import Renderer
 from fca.stft import STFT
 
@@ -169,6 +166,8 @@ class Separator:
         if dtype not in (torch.float32, torch.float64):
             raise InputError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
         self.dtype = dtype
+        seconds = self.stft.hop / SAMPLE_RATE
+        self._fitting = Fitting(self.method, self.n_starts, self.n_refine, seed, seconds)
 
     def __call__(
         self,
@@ -241,8 +240,8 @@ class Separator:
             )
             reference = self._reference_index(frontend)
             known = None if activity is None else _on_frames(activity, frontend, spectrum)
-            model, trace = self._infer(spectrum, callbacks, known, reference)
             n_sources = self.n_sources if known is None else known.shape[1]
+            model, trace = self._fitting(spectrum, n_sources, reference, callbacks, known)
             renderer = Renderer(
                 model,
                 frontend,
@@ -267,48 +266,6 @@ class Separator:
             _renderer=renderer,
         )
 
-    def _infer(
-        self,
-        spectrum: Tensor,
-        callbacks: Sequence[Callback],
-        known: Tensor | None,
-        reference: int,
-    ) -> tuple[Fittable, list[tuple[int, float]]]:
-        """Fit, gate and refine, as far as the method does; ``known`` are activities (B, N, T)."""
-        model, trace = self._fit(spectrum, callbacks, known)
-        if isinstance(model, Model):
-            if self.method.gate and known is None:
-                model = gated(model, reference, self.stft.hop / SAMPLE_RATE)
-            if self.n_refine:
-                model, trace = self._refine(model, trace, callbacks)
-        return model, trace
-
-    def _fit(
-        self, spectrum: Tensor, callbacks: Sequence[Callback], known: Tensor | None
-    ) -> tuple[Fittable, list[tuple[int, float]]]:
-        """The fit of lowest final cost over ``n_starts`` starts, and the trace of the best."""
-        n_sources = self.n_sources if known is None else known.shape[1]
-        fits = []
-        for start in range(self.n_starts):
-            generator = torch.Generator().manual_seed(self.seed + start)
-            model = self.method.build(spectrum, n_sources, generator, known, start)
-            if self.n_refine:
-                check_refinable(model)
-            fits.append((model, iterate(model, self.method.n_iter, callbacks)))
-        likeliest = functools.reduce(likelier, [model for model, _ in fits])
-        return likeliest, min((trace for _, trace in fits), key=lambda trace: trace[-1][1])
-
-    def _refine(
-        self, model: Model, trace: list[tuple[int, float]], callbacks: Sequence[Callback]
-    ) -> tuple[Model, list[tuple[int, float]]]:
-        """The model refined, most of the steps with what surrounds the sources."""
-        if not (self.method.surroundings and self.method.mixing.plain):
-            return _refined(model, self.n_refine, trace, callbacks)
-        first = self.n_refine // 4
-        model, trace = _refined(model, first, trace, callbacks)
-        model = with_late_sound(with_noise(model))
-        return _refined(model, self.n_refine - first, trace, callbacks)
-
     def _reference_index(self, frontend: Frontend) -> int:
         """Index of the reference channel among the live ones."""
         if not 0 <= self.reference_channel < frontend.n_channels:
@@ -322,16 +279,6 @@ class Separator:
                 f"{', '.join(map(str, frontend.alive))}"
             )
         return frontend.alive.index(self.reference_channel)
-
-
-def _refined(
-    model: Model, n_steps: int, trace: list[tuple[int, float]], callbacks: Sequence[Callback]
-) -> tuple[Model, list[tuple[int, float]]]:
-    """The best that so many steps find, the iterations counted on."""
-    refinement = Refinement(model)
-    steps = iterate(refinement, n_steps, callbacks)
-    done = trace[-1][0]
-    return refinement.best, trace + [(done + step, cost) for step, cost in steps[1:]]
 
 
 def separate(

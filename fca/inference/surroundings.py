@@ -44,7 +44,7 @@ def with_noise(model: Model) -> Model:
 def with_late_sound(model: Model, n_taps: int = LATE_TAPS) -> Model:
     """The model with late copies of its sources, which belong to their images.
 
-    Only jointly diagonal models have them; others are returned as they are.
+    Only jointly diagonal models can have them; others stay as they are.
 
     Parameters
     ----------
@@ -53,9 +53,7 @@ def with_late_sound(model: Model, n_taps: int = LATE_TAPS) -> Model:
     n_taps : int
         Copies, one to so many frames late.
     """
-    if not isinstance(model.spatial, JointlyDiagonal):
-        return model
     moving = model.copy()
-    assert isinstance(moving.spatial, JointlyDiagonal)
-    late = MovingAverage.around(moving.spatial, n_taps, reverberant=True)
-    return replace(moving, spatial=late)
+    if isinstance(moving.spatial, JointlyDiagonal):
+        moving.spatial = MovingAverage.around(moving.spatial, n_taps, reverberant=True)
+    return moving

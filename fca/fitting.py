@@ -1,0 +1,120 @@
+"""From the spectrogram of a mixture to a fitted model: what a method says, carried out."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fca.inference.gate import gated
+from fca.inference.iterate import Callback, iterate
+from fca.inference.refine import Refinement, check_refinable, likelier
+from fca.inference.surroundings import with_late_sound, with_noise
+from fca.method import Method
+from fca.model import Fittable, Model
+
+Trace = list[tuple[int, float]]
+"""Iteration and cost per time-frequency bin."""
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """A method with the numbers of its starts and refinement steps.
+
+    Attributes
+    ----------
+    method : Method
+        What is fitted.
+    n_starts : int
+        Starts and random seeds, of which every recording keeps the one of lowest cost.
+    n_refine : int
+        Steps of :class:`~fca.inference.refine.Refinement` afterwards.
+    seed : int
+        Of the first start.
+    frame_seconds : float
+        From one frame to the next.
+    """
+
+    method: Method
+    n_starts: int
+    n_refine: int
+    seed: int
+    frame_seconds: float
+
+    def __call__(
+        self,
+        mixture: Tensor,
+        n_sources: int,
+        reference: int,
+        callbacks: Sequence[Callback],
+        activity: Tensor | None = None,
+    ) -> tuple[Fittable, Trace]:
+        """Fit, gate and refine, as far as the method does.
+
+        Parameters
+        ----------
+        mixture : Tensor
+            X, complex (B, F, M, T).
+        n_sources : int
+            Sources wanted.
+        reference : int
+            Microphone whose source images the gate looks at.
+        callbacks : sequence of Callback
+            Told the progress after every iteration.
+        activity : Tensor, optional
+            When the sources are active, (B, n_sources, T), if known.
+
+        Raises
+        ------
+        InputError
+            From :meth:`Method.build`, and if there is nothing to refine.
+        """
+        model, trace = self._fit(mixture, n_sources, callbacks, activity)
+        if isinstance(model, Model):
+            if self.method.gate and activity is None:
+                model = gated(model, reference, self.frame_seconds)
+            if self.n_refine:
+                model, trace = self._refine(model, trace, callbacks)
+        return model, trace
+
+    def _fit(
+        self,
+        mixture: Tensor,
+        n_sources: int,
+        callbacks: Sequence[Callback],
+        activity: Tensor | None,
+    ) -> tuple[Fittable, Trace]:
+        """The fit of lowest final cost over all starts, and the trace of the best."""
+        fits = []
+        for start in range(self.n_starts):
+            generator = torch.Generator().manual_seed(self.seed + start)
+            model = self.method.build(mixture, n_sources, generator, activity, start)
+            if self.n_refine:
+                check_refinable(model)
+            fits.append((model, iterate(model, self.method.n_iter, callbacks)))
+        likeliest = functools.reduce(likelier, [model for model, _ in fits])
+        return likeliest, min((trace for _, trace in fits), key=lambda trace: trace[-1][1])
+
+    def _refine(
+        self, model: Model, trace: Trace, callbacks: Sequence[Callback]
+    ) -> tuple[Model, Trace]:
+        """The model refined, most of the steps with what surrounds the sources."""
+        if not (self.method.surroundings and self.method.mixing.plain):
+            return _refined(model, self.n_refine, trace, callbacks)
+        first = self.n_refine // 4
+        model, trace = _refined(model, first, trace, callbacks)
+        model = with_late_sound(with_noise(model))
+        return _refined(model, self.n_refine - first, trace, callbacks)
+
+
+def _refined(
+    model: Model, n_steps: int, trace: Trace, callbacks: Sequence[Callback]
+) -> tuple[Model, Trace]:
+    """The best that so many steps find, the iterations counted on."""
+    refinement = Refinement(model)
+    steps = iterate(refinement, n_steps, callbacks)
+    done = trace[-1][0]
+    return refinement.best, trace + [(done + step, cost) for step, cost in steps[1:]]
