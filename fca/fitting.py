@@ -101,13 +101,19 @@ class Fitting:
     def _refine(
         self, model: Model, trace: Trace, callbacks: Sequence[Callback]
     ) -> tuple[Model, Trace]:
-        """The model refined, most of the steps with what surrounds the sources."""
+        """The model refined, most of the steps with what surrounds the sources.
+
+        Should that not pay, the steps are taken without: the cost never rises.
+        """
         if not (self.method.surroundings and self.method.mixing.plain):
             return _refined(model, self.n_refine, trace, callbacks)
         first = self.n_refine // 4
         model, trace = _refined(model, first, trace, callbacks)
-        model = with_late_sound(with_noise(model))
-        return _refined(model, self.n_refine - first, trace, callbacks)
+        others = self.n_refine - first
+        wider = _refined(with_late_sound(with_noise(model)), others, trace, callbacks)
+        if bool((wider[0].cost() > model.cost()).any()):
+            return _refined(model, others, trace, callbacks)
+        return wider
 
 
 def _refined(

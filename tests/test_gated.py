@@ -26,7 +26,7 @@ from fca.inference.gate import LEAKAGE_DB, gated, leakage
 from fca.methods import get_method
 from fca.model import Model
 from fca.separator import Separator
-from fca.source import Gated
+from fca.source import Gated, Stack
 
 FAST: dict[str, Any] = {"n_fft": 1024, "n_iter": 10}
 
@@ -159,6 +159,16 @@ def test_what_is_refined_after_the_gate_lowers_the_cost(make_mixture: MixtureMak
     assert (np.diff(costs[-10:]) <= 0).all()
     assert isinstance(result.model, Model)
     assert isinstance(result.model.source, Gated)
+
+
+def test_with_surroundings_the_cost_ends_lowest(make_mixture: MixtureMaker) -> None:
+    """The first steps may not make up for what the gate costs; all of them do."""
+    _, mixture = turns(make_mixture)
+    result = Separator("deep-fca-fast")(mixture, RATE)
+    costs = [cost for _, cost in result.cost]
+    assert costs[-1] == min(costs)
+    assert isinstance(result.model, Model)
+    assert isinstance(result.model.source, Stack)
 
 
 def test_a_gated_copy_leaves_the_model_as_it_is() -> None:

@@ -9,6 +9,7 @@ from conftest import RATE, MixtureMaker
 from toy import make_model, random_mixture
 
 from fca.errors import InputError
+from fca.inference import surroundings
 from fca.inference.surroundings import LEVEL_DB, with_late_sound, with_noise
 from fca.methods import get_method
 from fca.model import Model
@@ -17,6 +18,15 @@ from fca.spatial.expanded import MovingAverage
 from fca.spatial.reverberation import delayed
 
 each_with_room = pytest.mark.parametrize("name", ["jointly diagonal", "shared gains", "full rank"])
+
+
+def assert_falling(model: Model, n_steps: int) -> None:
+    costs = [model.cost()]
+    for _ in range(n_steps):
+        model.step()
+        costs.append(model.cost())
+    trace = torch.cat(costs)
+    assert bool((trace.diff() <= 1e-9 * trace.abs().max()).all())
 
 
 @each_with_room
@@ -36,12 +46,7 @@ def test_a_quiet_source_comes_and_the_talkers_stay(name: str) -> None:
 @each_with_room
 def test_the_cost_falls_and_the_images_sum_to_the_mixture(name: str) -> None:
     model = with_noise(make_model(name, "nmf", random_mixture()))
-    costs = [model.cost()]
-    for _ in range(5):
-        model.step()
-        costs.append(model.cost())
-    trace = torch.cat(costs)
-    assert bool((trace.diff() <= 1e-9 * trace.abs().max()).all())
+    assert_falling(model, 5)
     tolerance = 1e-4 if name == "full rank" else 1e-9  # which has sensor noise beside its sources
     torch.testing.assert_close(model.images().sum(2), model.spatial.mixture, rtol=0, atol=tolerance)
 
@@ -62,12 +67,7 @@ def test_with_late_sound_the_cost_falls_and_the_images_sum_to_the_mixture(name: 
     assert isinstance(model.spatial, MovingAverage)
     torch.testing.assert_close(model.source.psd(), early.source.psd())
     torch.testing.assert_close(model.spatial.scm(), early.spatial.scm())
-    costs = [model.cost()]
-    for _ in range(10):
-        model.step()
-        costs.append(model.cost())
-    trace = torch.cat(costs)
-    assert bool((trace.diff() <= 1e-9 * trace.abs().max()).all())
+    assert_falling(model, 10)
     torch.testing.assert_close(model.images().sum(2), model.spatial.mixture)
 
 
@@ -86,6 +86,18 @@ def test_methods_that_model_reverberation_or_motion_go_without(
     result = Separator("deep-fca", n_refine=2, **options)(mixture, RATE)
     assert isinstance(result.model, Model)
     assert result.model.n_background == 0
+
+
+def test_surroundings_that_do_not_pay_are_left_out(
+    make_mixture: MixtureMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixture = make_mixture(2, 3, seconds=2.0).mixture
+    first = Separator("deep-fca-fast", n_refine=1, surroundings=False)(mixture, RATE)
+    monkeypatch.setattr(surroundings, "LEVEL_DB", 40.0)  # far too loud a noise to begin with
+    result = Separator("deep-fca-fast", n_refine=4)(mixture, RATE)
+    assert isinstance(result.model, Model)
+    assert result.model.n_background == 0
+    assert float(result.model.cost()) <= float(first.model.cost())
 
 
 def test_the_noise_is_nobody(make_mixture: MixtureMaker) -> None:
