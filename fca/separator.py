@@ -166,8 +166,6 @@ class Separator:
         if dtype not in (torch.float32, torch.float64):
             raise InputError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
         self.dtype = dtype
-        seconds = self.stft.hop / SAMPLE_RATE
-        self._fitting = Fitting(self.method, self.n_starts, self.n_refine, seed, seconds)
 
     def __call__(
         self,
@@ -265,6 +263,11 @@ class Separator:
             model=model,
             _renderer=renderer,
         )
+
+    @property
+    def _fitting(self) -> Fitting:
+        seconds = self.stft.hop / SAMPLE_RATE
+        return Fitting(self.method, self.n_starts, self.n_refine, self.seed, seconds)
 
     def _reference_index(self, frontend: Frontend) -> int:
         """Index of the reference channel among the live ones."""

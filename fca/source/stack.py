@@ -34,9 +34,9 @@ class Stack(SourceModel):
 
     def __copy__(self) -> Stack:
         """Parts are copied with their stack, so that each moves on its own."""
-        parts = [(copy.copy(model), where.stop - where.start) for model, where in self._parts]
-        duplicate = Stack(parts)
-        duplicate._together = self._together
+        duplicate = object.__new__(type(self))
+        parts = [(copy.copy(model), where) for model, where in self._parts]
+        vars(duplicate).update(vars(self), _parts=parts)
         return duplicate
 
     @property
