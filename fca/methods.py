@@ -100,7 +100,7 @@ _ROWS = [
         n_starts=2,
         spatial_steps=8,
         gate=True,
-        n_refine=20,
+        n_refine=40,
         surroundings=True,
         options={"denoiser": DENOISER, "rate": 0.1},
     ),

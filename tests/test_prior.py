@@ -11,7 +11,7 @@ import torch
 
 from fca import pretrained
 from fca.errors import InputError
-from fca.prior import PriorConfig, SpeechPrior
+from fca.prior import PriorConfig, SpeechPrior, networks
 from fca.prior.latents import LATENTS
 from fca.prior.model import gaussian_nll, itakura_saito
 from fca.prior.networks import FrameNetwork, shift
@@ -137,6 +137,24 @@ def test_receptive_field_is_that_of_the_dilations() -> None:
     changed[:, 15] += 1
     moved = (network(changed) - network(frames)).detach().abs().sum(-1)[0] > 0
     assert moved.nonzero().flatten().tolist() == list(range(11, 20))
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_fixed_weights_work_in_bfloat16_where_the_processor_does(
+    monkeypatch: pytest.MonkeyPatch, able: bool
+) -> None:
+    monkeypatch.setattr(networks, "processor_has_bfloat16", lambda: able)
+    torch.manual_seed(0)
+    network = FrameNetwork(3, 32, 2, (1, 3, 0))
+    frames = torch.randn(1, 30, 3)
+    exact = network(frames).detach()  # weights that learn are in full precision
+    network.requires_grad_(False)
+    fixed = network(frames)
+    assert fixed.dtype == torch.float32
+    torch.testing.assert_close(fixed, exact, rtol=0.02, atol=0.02)
+    assert torch.equal(fixed, exact) is not able
+    double = network.double()(frames.double())
+    torch.testing.assert_close(double.float(), exact, rtol=1e-5, atol=1e-5)
 
 
 def test_wrong_stft_is_refused(prior: SpeechPrior) -> None:

