@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fca import pretrained
 from fca.methods import METHODS
 from recipes import config
 from recipes.benchmark import common, data
@@ -38,7 +39,10 @@ def check_tables(path: Path) -> None:
     assert set(content) <= {"quality", "speed"}
     for section in content.values():
         for entry in common.entries(section):
-            assert entry.method in known[entry.kind], entry
+            if entry.kind == "network":
+                assert (RECIPES.parent / entry.options["folder"] / pretrained.CONFIG).is_file()
+            else:
+                assert entry.method in known[entry.kind], entry
             if entry.kind == "method":
                 check_method(entry)
     quality = content["quality"]

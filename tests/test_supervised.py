@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from recipes.benchmark import common, quality, scoring
 pytest.importorskip("asteroid")
 pytest.importorskip("fast_bss_eval")
 
+from recipes.neural.data import Bank, Conditions, Mixtures, make_room
+from recipes.prior.data import Corpus
 from recipes.supervised import model, train
 
 CONFIGS = sorted((Path(train.__file__).parent / "configs").glob("*.yaml"))
@@ -35,7 +38,15 @@ def mixtures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def network(**sizes: int) -> model.ConvTasNet:
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One room with three talkers and four microphones."""
+    folder = tmp_path_factory.mktemp("bank")
+    make_room(0, folder, n_talkers=3, n_mics=4, seed=0)
+    return folder
+
+
+def network(**sizes: Any) -> model.ConvTasNet:
     torch.manual_seed(0)
     return model.ConvTasNet(model.ConvTasNetConfig(**{**SMALL, **sizes})).eval()
 
@@ -50,27 +61,47 @@ def test_any_length_and_level_goes_through(channels: int, talkers: int, samples:
     torch.testing.assert_close(louder, 10 * out, rtol=1e-4, atol=1e-4)
 
 
-def test_segments_are_reproducible_parts_of_mixtures(mixtures: Path) -> None:
-    items = [item for item in load(mixtures) if item.n_talkers == 2]
-    sizes = model.ConvTasNetConfig(n_channels=2)
-    first = train.Segments(items, sizes, 4, 0.25, seed=1)
-    again = train.Segments(items, sizes, 4, 0.25, seed=1)
-    mixture, references = first[0]
+@pytest.mark.parametrize("filterbank", ["free", "stft"])
+def test_filterbanks_give_back_what_they_are_given(filterbank: str) -> None:
+    net = network(filterbank=filterbank, n_channels=3, kernel=64, stride=16)
+    waves = torch.randn(2, 3, 4321, generator=torch.Generator().manual_seed(1))
+    first, features = net.filters.analyse(waves)
+    assert features.shape == (2, net.filters.n_features, first.shape[-1])
+    back = net.filters.synthesise(first, 4321)
+    assert back.shape == (2, 1, 4321)
+    if filterbank == "stft":
+        torch.testing.assert_close(back, waves[:, :1], rtol=1e-4, atol=1e-4)
+
+
+def test_an_stft_has_features_of_level_and_phase() -> None:
+    filters = network(filterbank="stft", n_channels=2, kernel=64, stride=16).filters
+    wave = torch.randn(1, 1, 2000, generator=torch.Generator().manual_seed(1))
+    first, features = filters.analyse(torch.cat([wave, -wave], dim=1))
+    level, cosine, sine = features.chunk(3, dim=1)
+    torch.testing.assert_close(cosine, torch.full_like(cosine, -1.0))
+    torch.testing.assert_close(sine, torch.zeros_like(sine), rtol=0, atol=1e-5)
+    assert torch.corrcoef(torch.stack([level.exp().flatten(), first.abs().flatten()]))[0, 1] > 0.999
+
+
+def test_pairs_are_reproducible_and_add_up(bank: Path) -> None:
+    conditions = Conditions(talkers=(2, 2), channels=(2, 2), snr_db=(60, 60))
+    source = Mixtures(Corpus(SPEECH, RATE), Bank(bank), None, conditions)
+    pairs = [
+        train.Pairs(source, model.ConvTasNetConfig(n_channels=2), 4, 0.25, 1) for _ in range(2)
+    ]
+    mixture, references = pairs[0][0]
     assert (mixture.shape, references.shape) == ((2, 4000), (2, 4000))
-    assert all(torch.equal(a, b) for a, b in zip(first[3], again[3], strict=True))
-    windows = np.lib.stride_tricks.sliding_window_view(items[0].read("mixture")[1], 4000)
-    start = np.flatnonzero((windows[:, :20] == mixture[1, :20].numpy()).all(1))
-    assert len(start) == 1
-    np.testing.assert_array_equal(references, items[0].references()[:, start[0] : start[0] + 4000])
-    padded = train.Segments(items, sizes, 1, 2.0)[0][0]
-    assert padded.shape == (2, 2 * RATE)
+    assert all(torch.equal(*both) for both in zip(pairs[0][3], pairs[1][3], strict=True))
+    left = (mixture[0] - references.sum(0)).square().mean() / mixture[0].square().mean()
+    assert 10 * left.log10() == pytest.approx(-60, abs=1)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_configuration_takes_a_step_and_its_network_has_a_row(
-    path: Path, mixtures: Path, tmp_path: Path
+    path: Path, mixtures: Path, bank: Path, tmp_path: Path
 ) -> None:
-    arguments = [str(path), f"data.train={mixtures}", f"data.valid={mixtures}"]
+    arguments = [str(path), f"data.train={SPEECH}", f"data.valid={SPEECH}"]
+    arguments += [f"data.rooms={bank}", f"data.valid_rooms={bank}", "data.valid_items=1"]
     arguments += [f"model.{name}={size}" for name, size in SMALL.items()]
     arguments += ["data.seconds=0.5", "data.batch_size=1", f"output={tmp_path}"]
     arguments += ["training.steps=1", "training.steps_per_epoch=1", "training.accelerator=cpu"]
@@ -89,18 +120,25 @@ def test_every_configuration_takes_a_step_and_its_network_has_a_row(
     assert quality._key(entry, fitting[0], scoring.Terms(), "")["weights"] == entry.weights()
 
 
-def test_what_does_not_fit_is_refused(mixtures: Path, tmp_path: Path) -> None:
+def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     network(n_channels=4).save_pretrained(tmp_path)
     with pytest.raises(InputError, match="for 4 microphones, not 2"):
         model.separate(np.zeros((2, 100)), RATE, 2, folder=str(tmp_path))
     with pytest.raises(InputError, match="for 2 talkers at 16000 Hz"):
         model.separate(np.zeros((4, 100)), RATE, 3, folder=str(tmp_path))
-    data = train.Data(str(mixtures), str(mixtures))
-    sizes = model.ConvTasNetConfig(n_talkers=4)
-    with pytest.raises(InputError, match="no mixtures of 4 talkers"):
-        train.Mixtures(train.Experiment(data, str(tmp_path), sizes))
+    with pytest.raises(InputError, match="unknown filterbank 'fft'; choose from free, stft"):
+        network(filterbank="fft")
+    experiment = train.Experiment(train.Data(str(SPEECH), str(SPEECH)), str(tmp_path))
+    with pytest.raises(InputError, match=r"give data\.rooms"):
+        train.PairData(experiment)
 
 
-def test_without_references_there_is_no_network_in_the_table() -> None:
-    configured = common.entries(common.settings("quality", None, False, []))
-    assert not [entry for entry in configured if entry.kind == "network"]
+def test_the_table_has_the_shipped_network_if_it_can_be_built(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chosen = common.settings("quality", None, False, [])
+    assert [entry.name for entry in common.entries(chosen) if entry.kind == "network"] == [
+        "conv-tasnet"
+    ]
+    monkeypatch.setattr(model, "available", lambda: False)
+    assert not [entry for entry in common.entries(chosen) if entry.kind == "network"]

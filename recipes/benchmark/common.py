@@ -133,12 +133,15 @@ def settings(section: str, config: Path | None, quick: bool, overrides: list[str
 def entries(config: Mapping[str, Any], only: Sequence[str] = ()) -> list[Entry]:
     """Every method of the toolkit, and the configured variants, peers, ceilings and networks.
 
+    The last without asteroid are none.
+
     Raises
     ------
     InputError
         If `only` names an entry that does not exist.
     """
     from fca.methods import METHODS
+    from recipes.supervised import model
 
     left_out = config.get("leave_out", ())
     ours: dict[str, Any] = {
@@ -148,6 +151,8 @@ def entries(config: Mapping[str, Any], only: Sequence[str] = ()) -> list[Entry]:
     }
     ours |= config.get("variants") or {}
     networks = config.get("networks") or {}
+    if not model.available():
+        networks = {}
     sections = {
         "method": ours,
         "peer": config.get("peers"),

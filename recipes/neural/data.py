@@ -27,7 +27,8 @@ from torch.utils.data import Dataset
 from fca import audio
 from fca.errors import InputError
 from fca.frontend import SAMPLE_RATE
-from fca.simulate import diffuse_noise, mix, random_scene, room_responses
+from fca.simulate import diffuse_noise, random_scene, room_responses
+from fca.simulate_images import convolve, level_gains, scaled_noise
 from recipes.prior.data import SILENCE, Corpus, find_speech
 
 Array = NDArray[np.float32]
@@ -170,17 +171,21 @@ class Mixtures:
         self, n_talkers: int, n_channels: int, samples: int, rng: np.random.Generator
     ) -> Array:
         """A mixture (channels, samples)."""
-        conditions = self.conditions
+        return self.draw_pair(n_talkers, n_channels, samples, rng)[0]
+
+    def draw_pair(
+        self, n_talkers: int, n_channels: int, samples: int, rng: np.random.Generator
+    ) -> tuple[Array, Array]:
+        """A mixture (channels, samples) and what it is made of, (talkers, channels, samples)."""
+        level_db = self.conditions.level_db
         room = self.bank.draw(rng).some(n_talkers, n_channels, rng)
-        mixture = mix(
-            [self.speech.excerpt(rng, samples) for _ in range(n_talkers)],
-            room.responses,
-            rng,
-            level_db=(-conditions.level_db, conditions.level_db),
-            snr_db=rng.uniform(*conditions.snr_db),
-            noise=self._noise(room.mics, samples, rng),
-        ).mixture
-        return mixture.astype(np.float32)
+        dry = np.stack([self.speech.excerpt(rng, samples) for _ in range(n_talkers)])
+        snr_db = rng.uniform(*self.conditions.snr_db)
+        noise = self._noise(room.mics, samples, rng)
+        images = convolve(dry[:, None], room.responses, samples)
+        images *= level_gains(images, rng, (-level_db, level_db))[:, None, None]
+        mixture = images.sum(0) + scaled_noise(images, snr_db, noise, rng)
+        return mixture.astype(np.float32), images.astype(np.float32)
 
     def _noise(self, mics: Array, samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
         white = rng.standard_normal((len(mics), samples))

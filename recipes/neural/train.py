@@ -172,8 +172,6 @@ class MixtureData(lightning.LightningDataModule):
     def __init__(self, experiment: Experiment) -> None:
         super().__init__()
         self.experiment, self.options = experiment, experiment.data
-        noise = self.options.noise
-        self._noise = None if noise is None else Corpus(Path(noise), SAMPLE_RATE)
         self._train = self._source(self.options.train, self.options.rooms)
         self._valid = self._source(self.options.valid, self.options.valid_rooms)
 
@@ -200,9 +198,23 @@ class MixtureData(lightning.LightningDataModule):
             raise InputError("give data.rooms and data.valid_rooms, or neither")
         if rooms is None:
             return Recordings(Path(folder), options.conditions.channels[1])
-        root = None if options.root is None else Path(options.root)
-        speech = Corpus(Path(folder), SAMPLE_RATE, root)
-        return Mixtures(speech, Bank(Path(rooms)), self._noise, options.conditions)
+        return simulated(options, folder, rooms)
+
+
+def simulated(options: Data, speech: str, rooms: str | None) -> Mixtures:
+    """Mixtures of a folder or manifest of speech in the rooms of a bank.
+
+    Raises
+    ------
+    InputError
+        Without rooms, or if there is no speech, noise or room where they should be.
+    """
+    if rooms is None:
+        raise InputError("mixtures are simulated in rooms: give data.rooms and data.valid_rooms")
+    root = None if options.root is None else Path(options.root)
+    noise = None if options.noise is None else Corpus(Path(options.noise), SAMPLE_RATE)
+    talkers = Corpus(Path(speech), SAMPLE_RATE, root)
+    return Mixtures(talkers, Bank(Path(rooms)), noise, options.conditions)
 
 
 def make_network(experiment: Experiment) -> nn.Module:
