@@ -92,11 +92,8 @@ SPARE = 2
 """Outputs of the rank-1 start beyond the sources, for noise and for talkers that are split."""
 
 
-BAND = 3 / 8
-"""Share of the frequencies, from the lowest, that most of the sweeps of the rank-1 start see: up to
-3 kHz at 16 kHz, where speech is strong and noise is not ..."""
-THINNING = 3
-"""... and of how many of these they see one."""
+THINNING = 4
+"""Of how many frequencies one is seen by most of the sweeps of the rank-1 start."""
 
 
 CONDITION = 30.0
@@ -135,18 +132,17 @@ def thinned_iva(
     generator: torch.Generator,
     thinning: int = THINNING,
     n_thin: int = 100,
-    n_iter: int = 4,
+    n_iter: int = 6,
     first: int = 0,
 ) -> Start:
     """:func:`iva` that converges on some of the bins before it goes on with all.
 
-    The activity that ties the frequencies is known from every ``thinning``-th of the lower ones as
-    well, the ``first`` and so on, and the next frame but one still overlaps by half; ``n_thin``
-    sweeps over these cost a fraction. The other frequencies then start from known activities.
+    The activity that ties the frequencies is known from every ``thinning``-th of them as well, the
+    ``first`` and so on, and the next frame but one still overlaps by half; ``n_thin`` sweeps over
+    these cost a fraction. The other frequencies then start from known activities.
     """
     n_channels = mixture.shape[2]
-    end = max(round(BAND * mixture.shape[1]), first + 1)
-    some = torch.arange(first, end, thinning, device=mixture.device)
+    some = torch.arange(first, mixture.shape[1], thinning, device=mixture.device)
     demixing = identity(mixture, n_channels, generator).demixing
     thin = Rank1(mixture[:, some, :, ::2].contiguous(), demixing[:, some], n_channels)
     fit_outputs(thin, Gauss(), n_thin, generator)
