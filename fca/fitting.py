@@ -18,6 +18,8 @@ from fca.model import Fittable, Model
 
 Trace = list[tuple[int, float]]
 """Iteration and cost per time-frequency bin."""
+LEAST_EARLY = 2
+"""Steps at least that refinement takes before it looks for late sound, which needs some."""
 
 
 @dataclass(frozen=True)
@@ -92,25 +94,38 @@ class Fitting:
         for start in range(self.n_starts):
             generator = torch.Generator().manual_seed(self.seed + start)
             model = self.method.build(mixture, n_sources, generator, activity, start)
+            if self._surrounded:
+                model = with_noise(model)
             if self.n_refine:
                 check_refinable(model)
             fits.append((model, iterate(model, self.method.n_iter, callbacks)))
         likeliest = functools.reduce(likelier, [model for model, _ in fits])
         return likeliest, min((trace for _, trace in fits), key=lambda trace: trace[-1][1])
 
+    @property
+    def _surrounded(self) -> bool:
+        """Whether noise and late sound are modelled beside the sources."""
+        return self.method.surroundings and self.method.mixing.plain
+
+    @property
+    def _n_early(self) -> int:
+        """Refinement steps that are taken before late sound comes in."""
+        if not self._surrounded:
+            return self.n_refine
+        return min(max(LEAST_EARLY, self.n_refine // 4), self.n_refine)
+
     def _refine(
         self, model: Model, trace: Trace, callbacks: Sequence[Callback]
     ) -> tuple[Model, Trace]:
-        """The model refined, most of the steps with what surrounds the sources.
+        """The model refined, all but the first steps with late sound.
 
         Should that not pay, the steps are taken without: the cost never rises.
         """
-        if not (self.method.surroundings and self.method.mixing.plain):
-            return _refined(model, self.n_refine, trace, callbacks)
-        first = self.n_refine // 4
-        model, trace = _refined(model, first, trace, callbacks)
-        others = self.n_refine - first
-        wider = _refined(with_late_sound(with_noise(model)), others, trace, callbacks)
+        model, trace = _refined(model, self._n_early, trace, callbacks)
+        others = self.n_refine - self._n_early
+        if not others:
+            return model, trace
+        wider = _refined(with_late_sound(model), others, trace, callbacks)
         if bool((wider[0].cost() > model.cost()).any()):
             return _refined(model, others, trace, callbacks)
         return wider

@@ -116,8 +116,8 @@ class Method:
     n_refine : int
         Default number of refinement steps, for source models with latent vectors.
     surroundings : bool
-        Add stationary noise and late sound to the sources for the last three quarters of the
-        refinement, unless the method models reverberation or motion; see
+        Model stationary noise beside the sources, and late sound in all but the first quarter of
+        the refinement, unless the method models reverberation or motion; see
         :mod:`fca.inference.surroundings`.
     options : mapping
         Arguments of the source model.

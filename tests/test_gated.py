@@ -26,7 +26,7 @@ from fca.inference.gate import LEAKAGE_DB, gated, leakage
 from fca.methods import get_method
 from fca.model import Model
 from fca.separator import Separator
-from fca.source import Gated, Stack
+from fca.source import Gated
 
 FAST: dict[str, Any] = {"n_fft": 1024, "n_iter": 10}
 
@@ -168,7 +168,7 @@ def test_with_surroundings_the_cost_ends_lowest(make_mixture: MixtureMaker) -> N
     costs = [cost for _, cost in result.cost]
     assert costs[-1] == min(costs)
     assert isinstance(result.model, Model)
-    assert isinstance(result.model.source, Stack)
+    assert isinstance(result.model.source, Gated)
 
 
 def test_a_gated_copy_leaves_the_model_as_it_is() -> None:

@@ -9,11 +9,12 @@ from conftest import RATE, MixtureMaker
 from toy import make_model, random_mixture
 
 from fca.errors import InputError
-from fca.inference import surroundings
 from fca.inference.surroundings import LEVEL_DB, with_late_sound, with_noise
 from fca.methods import get_method
+from fca.metrics import evaluate
 from fca.model import Model
 from fca.separator import Separator
+from fca.spatial import expanded
 from fca.spatial.expanded import MovingAverage
 from fca.spatial.reverberation import delayed
 
@@ -88,16 +89,30 @@ def test_methods_that_model_reverberation_or_motion_go_without(
     assert result.model.n_background == 0
 
 
-def test_surroundings_that_do_not_pay_are_left_out(
+def test_late_sound_that_does_not_pay_is_left_out(
     make_mixture: MixtureMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mixture = make_mixture(2, 3, seconds=2.0).mixture
-    first = Separator("deep-fca-fast", n_refine=1, surroundings=False)(mixture, RATE)
-    monkeypatch.setattr(surroundings, "LEVEL_DB", 40.0)  # far too loud a noise to begin with
+    first = Separator("deep-fca-fast", n_refine=0)(mixture, RATE)
+    monkeypatch.setattr(expanded, "LATE", 1e4)  # far too loud to begin with
     result = Separator("deep-fca-fast", n_refine=4)(mixture, RATE)
+    assert isinstance(first.model, Model)
     assert isinstance(result.model, Model)
-    assert result.model.n_background == 0
+    assert not isinstance(result.model.spatial, MovingAverage)
     assert float(result.model.cost()) <= float(first.model.cost())
+
+
+def test_noise_is_told_from_the_talkers_in_one_pass(make_mixture: MixtureMaker) -> None:
+    parts = make_mixture(2, 3, snr_db=10)
+    gains = []
+    for surroundings in (False, True):
+        separator = Separator("deep-fca-fast", n_refine=0, surroundings=surroundings)
+        sources = separator(parts.mixture, RATE).sources.numpy()
+        scores = evaluate(
+            parts.images[:, 0], sources, RATE, mixture=parts.mixture[0], metrics=["sdr"]
+        )
+        gains.append(scores.improvement["sdr"].mean())
+    assert gains[1] > gains[0]
 
 
 def test_the_noise_is_nobody(make_mixture: MixtureMaker) -> None:

@@ -17,7 +17,7 @@ from torch.nn.functional import max_pool1d
 from fca.activity import MARGIN_SECONDS, Array, activities
 from fca.linalg import abs2
 from fca.model import Model
-from fca.source.gated import Gated
+from fca.source.gated import Gated, with_background
 
 LEAKAGE_DB = -18.0
 """What a source may hold of the others, relative to them ..."""
@@ -31,7 +31,7 @@ LOUD_DB = 25.0
 
 
 def gated(model: Model, reference: int, frame_seconds: float) -> Model:
-    """The model with its sources gated by when they are heard.
+    """The model with its sources gated by when they are heard; its background always is.
 
     Parameters
     ----------
@@ -42,12 +42,15 @@ def gated(model: Model, reference: int, frame_seconds: float) -> Model:
     frame_seconds : float
         From one frame to the next.
     """
+    n_sources = model.spatial.n_sources
     images = model.images(slice(reference, reference + 1))[:, :, :, 0].detach()
+    images = images[:, :, : n_sources - model.n_background]
     residual = model.spatial.mixture[:, :, reference] - images.sum(2)
     power = abs2(torch.cat([images, residual[:, :, None]], dim=2)).sum(1)
     activity = torch.stack([_activity(recording, frame_seconds) for recording in power])
     moving = model.copy()
-    return replace(moving, source=Gated.around(moving.source, activity))
+    gate = with_background(activity, n_sources)
+    return replace(moving, source=Gated.around(moving.source, gate))
 
 
 def _activity(power: Tensor, frame_seconds: float) -> Tensor:

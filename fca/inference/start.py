@@ -132,7 +132,7 @@ def thinned_iva(
     generator: torch.Generator,
     thinning: int = THINNING,
     n_thin: int = 100,
-    n_iter: int = 6,
+    n_iter: int = 3,
     first: int = 0,
 ) -> Start:
     """:func:`iva` that converges on some of the bins before it goes on with all.
