@@ -94,7 +94,7 @@ class Fitting:
         for start in range(self.n_starts):
             generator = torch.Generator().manual_seed(self.seed + start)
             model = self.method.build(mixture, n_sources, generator, activity, start)
-            if self._surrounded:
+            if self._surrounded and isinstance(model, Model):
                 model = with_noise(model)
             if self.n_refine:
                 check_refinable(model)
