@@ -169,6 +169,7 @@ def test_with_surroundings_the_cost_ends_lowest(make_mixture: MixtureMaker) -> N
     assert costs[-1] == min(costs)
     assert isinstance(result.model, Model)
     assert isinstance(result.model.source, Gated)
+    assert result.model.n_background == 1
 
 
 def test_a_gated_copy_leaves_the_model_as_it_is() -> None:
