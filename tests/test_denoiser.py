@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from fca.errors import InputError
@@ -21,10 +22,11 @@ from fca.prior import PriorConfig, SpeechPrior
 from fca.source import VAE
 from fca.spatial import JointlyDiagonal
 from fca.stft import STFT
-from recipes import config, training
+from recipes import config
 from recipes.denoiser import train
 from recipes.denoiser.average import average
 from recipes.denoiser.degrade import Leakage, degrade
+from recipes.denoiser.refined import Views, Witness, find, refined
 from recipes.prior import data
 from tests.toy import complex_normal, random_mixture, random_psd, seeded
 
@@ -279,14 +281,53 @@ def tiny(prior_folder: Path, rooms: Path, output: Path) -> list[str]:
     ]
 
 
+def witness(denoiser: Denoiser) -> Witness:
+    seeing = Witness(denoiser.config)
+    seeing.load_state_dict(denoiser.state_dict())
+    return seeing.eval().requires_grad_(False)
+
+
+def test_views_and_spectra_of_the_last_rounds(denoiser: Denoiser) -> None:
+    """Few steps leave the spectra near what the encoder infers from the last view."""
+    mixture = 0.1 * torch.randn(2, 800, generator=seeded())
+    views = refined(mixture, 2, witness(denoiser), n_steps=5)
+    assert views["own"].shape == views["rest"].shape == (2, *views["target"].shape)
+    assert views["target"].shape[:2] == (2, 9)
+    own, rest, target = (10 ** views[name].float() for name in ("own", "rest", "target"))
+    # The one talker is the rest of the other, to the digits that are kept.
+    torch.testing.assert_close(own[:, 0], rest[:, 1], rtol=0.02, atol=0)
+    code = denoiser.encode(own[-1], rest[-1])
+    inferred = code.gain * denoiser.prior.decode(code.z)
+    assert 0 < float((inferred / target).log().abs().mean()) < 1.0
+
+
+def test_views_are_drawn_by_number(denoiser: Denoiser, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no views"):
+        find(tmp_path)
+    mixture = 0.1 * torch.randn(2, 800, generator=seeded())
+    save_file(refined(mixture, 2, witness(denoiser), n_steps=1), tmp_path / "a.safetensors")
+    views = Views(find(tmp_path), count=3, n_frames=20)
+    assert [part.shape for part in views[0]] == [(9, 20)] * 3
+    assert all(torch.equal(a, b) for a, b in zip(views[1], views[1], strict=True))
+    assert not torch.equal(views[0][0], views[1][0])
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_one_step_of_every_experiment(
-    path: Path, prior_folder: Path, rooms: Path, tmp_path: Path
+    path: Path, denoiser: Denoiser, prior_folder: Path, rooms: Path, tmp_path: Path
 ) -> None:
-    settings = config.load(path, tiny(prior_folder, rooms, tmp_path))
-    experiment = config.build(train.Experiment, settings)
+    arguments = tiny(prior_folder, rooms, tmp_path)
+    if path.stem == "refined":
+        mixture = 0.1 * torch.randn(2, 8000, generator=seeded())
+        save_file(refined(mixture, 2, witness(denoiser), 1), tmp_path / "one.safetensors")
+        arguments.append(f"views={tmp_path}")
+    experiment = config.build(train.Experiment, config.load(path, arguments))
     task = train.DenoiserTask(experiment)
-    batch = next(iter(training.Speech(experiment, 16000).train_dataloader()))
+    loaders = train.SpeechAndViews(experiment, task.prior).train_dataloader()
+    if experiment.views is None:
+        batch = next(iter(loaders))
+    else:
+        batch = {name: next(iter(loader)) for name, loader in loaders.items()}
     task.elbo(batch).loss(experiment.training.beta).mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in task.model.parameters())
     before = [p.detach().clone() for p in task.model.parameters()]

@@ -209,3 +209,16 @@ def test_a_stack_must_cover_all_sources() -> None:
 def test_impossible_models_are_refused(make: Callable[[], SourceModel], message: str) -> None:
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_bounded_gauss_has_a_quietest_frame() -> None:
+    first, silent = power(), power(1)
+    silent[..., 3] = 0.0
+    bounded, free = Gauss(quietest=0.1), Gauss()
+    for model in (bounded, free):
+        model.initialise(first, seeded())
+        model.update(observed(silent))
+    bound = 0.1 * first.mean((1, 3))
+    torch.testing.assert_close(bounded.psd()[:, 0, :, 3], bound)
+    loud = free.psd() > bound[:, None, :, None]
+    torch.testing.assert_close(bounded.psd()[loud], free.psd()[loud])

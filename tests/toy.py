@@ -25,6 +25,7 @@ SPATIAL = {
 SPATIAL_UPDATES = [(name, update) for name, updates in SPATIAL.items() for update in updates]
 SOURCES = (
     "gauss",
+    "bounded gauss",
     "laplace",
     "student",
     "untied laplace",
@@ -127,6 +128,7 @@ def source_model(kind: str, power: Tensor, seed: int = 2) -> SourceModel:
     n_sources = power.shape[2]
     models = {
         "gauss": Gauss,
+        "bounded gauss": lambda: Gauss(quietest=0.5),
         "laplace": Laplace,
         "student": lambda: Student(dof=2.0),
         "untied laplace": lambda: Laplace(tied=False),

@@ -15,7 +15,7 @@ from torch.nn.functional import avg_pool1d
 
 from fca.clustering import CACGMM
 from fca.errors import InputError
-from fca.inference.iterate import iterate
+from fca.inference.iterate import EarlyStop, iterate
 from fca.linalg import (
     abs2,
     generalised_eigh,
@@ -96,6 +96,14 @@ THINNING = 4
 """Of how many frequencies one is seen by most of the sweeps of the rank-1 start."""
 
 
+QUIETEST = 1e-3
+"""Level of an output in its quietest frames, relative to its mean, for the rank-1 start."""
+
+
+CONVERGED = 1e-3
+"""Cost per bin that ten sweeps of the rank-1 start gain at least while they go on."""
+
+
 CONDITION = 30.0
 """Diagonal load of covariances that are factorised, in units of rounding."""
 
@@ -138,20 +146,20 @@ def thinned_iva(
     """:func:`iva` that converges on some of the bins before it goes on with all.
 
     The activity that ties the frequencies is known from every ``thinning``-th of them as well, the
-    ``first`` and so on, and the next frame but one still overlaps by half; ``n_thin`` sweeps over
-    these cost a fraction. The other frequencies then start from known activities.
+    ``first`` and so on, and the next frame but one still overlaps by half; up to ``n_thin`` sweeps
+    over these cost a fraction. The other frequencies then start from known activities.
     """
     n_channels = mixture.shape[2]
     some = torch.arange(first, mixture.shape[1], thinning, device=mixture.device)
     demixing = identity(mixture, n_channels, generator).demixing
     thin = Rank1(mixture[:, some, :, ::2].contiguous(), demixing[:, some], n_channels)
-    fit_outputs(thin, Gauss(), n_thin, generator)
+    fit_outputs(thin, Gauss(quietest=QUIETEST), n_thin, generator, tolerance=CONVERGED)
     spatial = Rank1(mixture, demixing.index_copy(1, some, thin.demixing), n_channels)
     source = Gauss()
     source.initialise(spatial.power[:, some], generator)
     for _ in range(2):
         spatial.update(source.psd()[:, :1].expand_as(spatial.power))
-    fit_outputs(spatial, Gauss(), n_iter, generator)
+    fit_outputs(spatial, Gauss(quietest=QUIETEST), n_iter, generator)
     return _loudest_first(spatial, n_sources)
 
 
@@ -208,11 +216,19 @@ def fit_outputs(
     generator: torch.Generator,
     power: Tensor | None = None,
     spatial_steps: int = 1,
+    tolerance: float | None = None,
 ) -> None:
-    """Iterate a rank-1 model; its sources start with ``power`` or that of its outputs."""
+    """Iterate a rank-1 model; its sources start with ``power`` or that of its outputs.
+
+    Ends before ``n_iter`` when ten iterations lower the cost by less than the ``tolerance``.
+    """
     first = spatial.power[:, :, : spatial.n_sources] if power is None else power
     source.initialise(first, generator)
-    iterate(Model(spatial, source, spatial_steps), n_iter, monitor_every=None)
+    model = Model(spatial, source, spatial_steps)
+    if tolerance is None:
+        iterate(model, n_iter, monitor_every=None)
+    else:
+        iterate(model, n_iter, [EarlyStop(tolerance)], monitor_every=10)
 
 
 def iva_laplace(mixture: Tensor, n_sources: int, generator: torch.Generator) -> Start:

@@ -49,10 +49,29 @@ class Invariant(SourceModel):
 
 
 class Gauss(Invariant):
-    """Time-varying Gaussian: λ is the mean power (Ono 2012)."""
+    """Time-varying Gaussian: λ is the mean power (Ono 2012).
+
+    Parameters
+    ----------
+    tied : bool
+        See :class:`Invariant`.
+    quietest : float
+        What λ of a frame is at least, relative to its first mean. Without a bound the likelihood
+        has none either: an output that cancels a single frame at all frequencies gains more there
+        than separation gains elsewhere.
+    """
+
+    def __init__(self, tied: bool = True, quietest: float = 0.0) -> None:
+        super().__init__(tied)
+        self.quietest = quietest
+
+    def initialise(self, power: Tensor, generator: torch.Generator) -> None:
+        first = power.mean((1, 3) if self.tied else 3, keepdim=True)
+        self._bound = self.quietest * first
+        super().initialise(power, generator)
 
     def _variance_of(self, total: Tensor, size: int) -> Tensor:
-        return total / size
+        return torch.maximum(total / size, self._bound)
 
 
 class Laplace(Invariant):

@@ -1,7 +1,10 @@
-"""Train the denoising encoder of a speech prior, on clean speech alone.
+"""Train the denoising encoder of a speech prior, on clean speech and on refined mixtures.
 
     python -m recipes.denoiser.train recipes/denoiser/configs/denoiser.yaml \
         data.train=DIR data.valid=DIR data.rooms=FILE output=runs/denoiser
+
+Clean speech is degraded by made-up leakage. Mixtures, if there are any, come from
+`recipes.denoiser.refined`: the encoder learns to infer at once what refinement has found.
 
 Stopped runs go on where they were when the command is repeated. Several processes: `torchrun
 --nproc-per-node=N -m recipes.denoiser.train …`.
@@ -12,16 +15,19 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from fca.neural.denoiser import Denoiser, DenoiserConfig
-from fca.prior.model import Elbo
+from fca.prior.model import Elbo, PriorConfig
 from fca.stft import STFT
 from recipes import config
 from recipes.denoiser.degrade import Leakage, degrade
+from recipes.denoiser.refined import Views, find
 from recipes.training import Data, Speech, Task, Training, fit, rank
 
 
@@ -32,12 +38,14 @@ class Experiment:
     Attributes
     ----------
     begin : trained denoiser of the same sizes to begin with
+    views : folder of refined mixtures, for half of each batch; None for clean speech alone
     """
 
     data: Data
     output: str
     model: DenoiserConfig = field(default_factory=DenoiserConfig)
     begin: str | None = None
+    views: str | None = None
     leakage: Leakage = field(default_factory=Leakage)
     training: Training = field(default_factory=Training)
     seed: int = 0
@@ -56,7 +64,15 @@ class DenoiserTask(Task):
         self.settings, self.prior = experiment.leakage, self.model.prior.config
         self.stft = STFT(self.prior.n_fft, self.prior.hop)
 
-    def elbo(self, waves: Tensor) -> Elbo:
+    def elbo(self, batch: Tensor | dict[str, Any]) -> Elbo:
+        if isinstance(batch, Tensor):
+            return self._of_speech(batch)
+        own, rest, target = batch["views"]
+        speech, views = self._of_speech(batch["speech"]), self.model.elbo(target, own, rest)
+        nll, kl = torch.cat([speech.nll, views.nll]), torch.cat([speech.kl, views.kl])
+        return Elbo(nll, kl, speech.n_freq)
+
+    def _of_speech(self, waves: Tensor) -> Elbo:
         with torch.random.fork_rng(enabled=not self.training):
             if not self.training:  # every validation alike
                 torch.manual_seed(0)
@@ -64,11 +80,31 @@ class DenoiserTask(Task):
             return self.model.elbo(seen.clean, seen.own, seen.rest)
 
 
+class SpeechAndViews(Speech):
+    """Clean speech and, if the experiment has them, as many excerpts of refined mixtures."""
+
+    experiment: Experiment
+
+    def __init__(self, experiment: Experiment, prior: PriorConfig) -> None:
+        super().__init__(experiment, prior.sample_rate)
+        self.files = [] if experiment.views is None else find(experiment.views)
+        self.n_frames = 1 + round(self.options.seconds * prior.sample_rate / prior.hop)
+
+    def train_dataloader(self) -> Any:
+        speech = super().train_dataloader()
+        if not self.files:
+            return speech
+        epoch = self.trainer.current_epoch if self.trainer else 0
+        count = len(speech.dataset)  # type: ignore[arg-type]
+        views = Views(self.files, count, self.n_frames, (self.experiment.seed, epoch))
+        return {"speech": speech, "views": DataLoader(views, self.options.batch_size)}
+
+
 def run(experiment: Experiment) -> Path:
     """Train, then export the best checkpoint; returns the exported folder."""
     lightning.seed_everything(experiment.seed, verbose=False)
     task = DenoiserTask(experiment)
-    speech = Speech(experiment, task.prior.sample_rate)
+    speech = SpeechAndViews(experiment, task.prior)
     fit(task, experiment, speech, speech.hardest)
     exported = Path(experiment.output) / "denoiser"
     if rank() == 0:
