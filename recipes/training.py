@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import lightning
 import torch
 import yaml
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -235,21 +235,17 @@ def fit(
     output.mkdir(parents=True, exist_ok=True)
     settings = json_like(asdict(experiment))  # type: ignore[call-overload]
     (output / "config.yaml").write_text(yaml.safe_dump(settings))
-    best = ModelCheckpoint(
-        output,
-        "best",
-        monitor=f"valid/{watched}_loss",
-        save_last=True,
-        enable_version_counter=False,
-    )
+    overwrite = {"enable_version_counter": False}
+    best = ModelCheckpoint(output, "best", monitor=f"valid/{watched}_loss", **overwrite)
+    latest = ModelCheckpoint(output, "last", **overwrite)
     last = output / "last.ckpt"
-    trainer = _trainer(experiment, best)
+    trainer = _trainer(experiment, [best, latest])
     trainer.fit(task, data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
     state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
     task.load_state_dict(state["state_dict"])
 
 
-def _trainer(experiment: Experiment, checkpoint: ModelCheckpoint) -> lightning.Trainer:
+def _trainer(experiment: Experiment, checkpoints: list[Callback]) -> lightning.Trainer:
     options = experiment.training
     return lightning.Trainer(
         accelerator=options.accelerator,
@@ -258,7 +254,7 @@ def _trainer(experiment: Experiment, checkpoint: ModelCheckpoint) -> lightning.T
         precision=options.precision,  # type: ignore[arg-type]
         max_steps=options.steps,
         gradient_clip_val=options.clip,
-        callbacks=[checkpoint],
+        callbacks=checkpoints,
         logger=TensorBoardLogger(experiment.output, name="", version="tensorboard"),
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,

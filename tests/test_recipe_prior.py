@@ -167,6 +167,19 @@ def test_training_exports_and_resumes(rooms: Path, tmp_path: Path) -> None:
     assert first.config == second.config
 
 
+def test_training_goes_on_from_the_latest_and_keeps_the_best(rooms: Path, tmp_path: Path) -> None:
+    """At a rate at which it only becomes worse after the first step."""
+    arguments = [*TINY, f"data.rooms={rooms}", f"output={tmp_path}", "training.steps=4"]
+    wild = ["training.hidden_rate=null", "training.learning_rate=10.0", "training.anneal=false"]
+    assert train.main([str(CONFIGS[0]), *arguments, *wild]) == 0
+    steps = {
+        name: torch.load(tmp_path / f"{name}.ckpt", weights_only=True)["global_step"]
+        for name in ("best", "last")
+    }
+    assert steps["last"] == 4
+    assert steps["best"] < 4
+
+
 def test_two_processes_train_together(rooms: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
     command += ["-m", "recipes.prior.train", str(CONFIGS[0]), *TINY, f"output={tmp_path}"]
