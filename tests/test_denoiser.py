@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from fca import audio
 from fca.errors import InputError
 from fca.inference.iterate import iterate
 from fca.inference.unroll import elbo, rounds
@@ -27,6 +29,7 @@ from recipes.denoiser import train
 from recipes.denoiser.average import average
 from recipes.denoiser.degrade import Leakage, degrade
 from recipes.denoiser.refined import Views, Witness, find, refined
+from recipes.denoiser.refined import main as refine_set
 from recipes.prior import data
 from tests.toy import complex_normal, random_mixture, random_psd, seeded
 
@@ -299,6 +302,22 @@ def test_views_and_spectra_of_the_last_rounds(denoiser: Denoiser) -> None:
     code = denoiser.encode(own[-1], rest[-1])
     inferred = code.gain * denoiser.prior.decode(code.z)
     assert 0 < float((inferred / target).log().abs().mean()) < 1.0
+
+
+def test_a_set_is_refined_once(denoiser: Denoiser, tmp_path: Path) -> None:
+    mixture = 0.1 * torch.randn(2, 800, generator=seeded())
+    (tmp_path / "set/a").mkdir(parents=True)
+    audio.write(tmp_path / "set/a/mixture.wav", mixture.numpy(), 16000)
+    row = {"id": "a", "condition": "two", "sample_rate": 16000, "talkers": [{}, {}]}
+    (tmp_path / "set/manifest.jsonl").write_text(json.dumps(row) + "\n")
+    denoiser.save_pretrained(tmp_path / "denoiser")
+    command = (tmp_path / "set", tmp_path / "views", str(tmp_path / "denoiser"), 1)
+    refine_set(*command)
+    (path,) = find(tmp_path / "views")
+    written = path.stat().st_mtime_ns
+    refine_set(*command)
+    assert path.stat().st_mtime_ns == written
+    assert Views([path], count=1, n_frames=20)[0][2].isfinite().all()
 
 
 def test_views_are_drawn_by_number(denoiser: Denoiser, tmp_path: Path) -> None:
