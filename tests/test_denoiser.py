@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -29,7 +30,7 @@ from recipes.denoiser import train
 from recipes.denoiser.average import average
 from recipes.denoiser.degrade import Leakage, degrade
 from recipes.denoiser.refined import Views, Witness, find, refined
-from recipes.denoiser.refined import main as refine_set
+from recipes.denoiser.refined import main as refine
 from recipes.prior import data
 from tests.toy import complex_normal, random_mixture, random_psd, seeded
 
@@ -312,12 +313,14 @@ def test_a_set_is_refined_once(denoiser: Denoiser, tmp_path: Path) -> None:
     (tmp_path / "set/manifest.jsonl").write_text(json.dumps(row) + "\n")
     denoiser.save_pretrained(tmp_path / "denoiser")
     command = (tmp_path / "set", tmp_path / "views", str(tmp_path / "denoiser"), 1)
-    refine_set(*command)
+    refine(*command)
     (path,) = find(tmp_path / "views")
     written = path.stat().st_mtime_ns
-    refine_set(*command)
+    refine(*command)
     assert path.stat().st_mtime_ns == written
     assert Views([path], count=1, n_frames=20)[0][2].isfinite().all()
+    with pytest.raises(typer.Exit):
+        refine(tmp_path, *command[1:])
 
 
 def test_views_are_drawn_by_number(denoiser: Denoiser, tmp_path: Path) -> None:

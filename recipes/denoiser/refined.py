@@ -63,6 +63,20 @@ def _bels(power: Tensor) -> Tensor:
     return power.clamp_min(QUIETEST).log10().half()
 
 
+def refine_set(mixtures: Path, output: Path, witness: Witness, n_steps: int) -> None:
+    """Write a file for every mixture of a set that has none yet."""
+    items = simulated.load(mixtures)
+    output.mkdir(parents=True, exist_ok=True)
+    for item in items:
+        path = output / f"{item.id}.safetensors"
+        if path.exists():
+            continue
+        mixture = torch.from_numpy(item.read("mixture"))
+        partial = path.with_suffix(".part")
+        save_file(refined(mixture, item.n_talkers, witness, n_steps), partial)
+        partial.rename(path)
+
+
 @dataclass(frozen=True)
 class Views(Dataset[tuple[Tensor, Tensor, Tensor]]):
     """Random excerpts of `own`, `rest` and `target`, (F, T) each, from the files of a folder.
@@ -116,16 +130,11 @@ def main(
     steps: Annotated[int, typer.Option(help="of refinement")] = 20,
 ) -> None:
     """Separate and refine mixtures, and keep what the encoder saw and should have inferred."""
-    output.mkdir(parents=True, exist_ok=True)
-    witness = Witness.from_pretrained(denoiser)
-    for item in simulated.load(mixtures):
-        path = output / f"{item.id}.safetensors"
-        if path.exists():
-            continue
-        views = refined(torch.from_numpy(item.read("mixture")), item.n_talkers, witness, steps)
-        partial = path.with_suffix(".part")
-        save_file(views, partial)
-        partial.rename(path)
+    try:
+        refine_set(mixtures, output, Witness.from_pretrained(denoiser), steps)
+    except InputError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
 
 
 if __name__ == "__main__":
