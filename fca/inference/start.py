@@ -16,6 +16,7 @@ from torch.nn.functional import avg_pool1d
 from fca.clustering import CACGMM
 from fca.errors import InputError
 from fca.inference.iterate import EarlyStop, iterate
+from fca.inference.outputs import by_likelihood, by_loudness, take_rows
 from fca.linalg import (
     abs2,
     generalised_eigh,
@@ -131,7 +132,7 @@ def iva(
     begin = identity(mixture, mixture.shape[2], generator)
     spatial = Rank1(mixture, begin.demixing, mixture.shape[2])
     fit_outputs(spatial, prior(), n_iter, generator)
-    return _loudest_first(spatial, n_sources)
+    return _taken(spatial, by_loudness(spatial), n_sources)
 
 
 def thinned_iva(
@@ -160,7 +161,7 @@ def thinned_iva(
     for _ in range(2):
         spatial.update(source.psd()[:, :1].expand_as(spatial.power))
     fit_outputs(spatial, Gauss(quietest=QUIETEST), n_iter, generator)
-    return _loudest_first(spatial, n_sources)
+    return _taken(spatial, by_loudness(spatial), n_sources)
 
 
 def principal(mixture: Tensor) -> Tensor:
@@ -182,9 +183,9 @@ def rank1(
     """The rank-1 model of ``source`` with more outputs than sources, from :func:`thinned_iva`.
 
     A source model that knows the frequencies of a talker to belong together mends what IVA has
-    permuted, so that the loudest outputs, which are taken, are talkers more often. IVA sees as many
-    principal components as there are outputs: of more it would make parts of talkers. More sources
-    than microphones have no rank-1 model; their start is :func:`underdetermined`.
+    permuted; then the outputs are taken that explain all of them (:func:`by_likelihood`). IVA sees
+    as many principal components as there are outputs: of more it would make parts of talkers. More
+    sources than microphones have no rank-1 model; their start is :func:`underdetermined`.
 
     Parameters
     ----------
@@ -206,7 +207,7 @@ def rank1(
         begin = begin.at_microphones()
     spatial = Rank1(mixture, begin.demixing, n_outputs)
     fit_outputs(spatial, source, n_iter, generator, begin.power, spatial_steps)
-    return _loudest_first(spatial, n_sources)
+    return _taken(spatial, by_likelihood(spatial, source.psd(), n_sources), n_sources)
 
 
 def fit_outputs(
@@ -346,22 +347,11 @@ def _diagonalise(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     return demixing * column.sqrt()[..., None], gains
 
 
-def _loudest_first(spatial: Rank1, n_sources: int) -> Start:
-    """Order the rows of Q by the power of their images at the microphones, the background last."""
-    power, n_outputs = spatial.power, spatial.n_sources
-    energy = spatial.scale() * power[:, :, :n_outputs].mean(-1)
-    background = torch.arange(n_outputs, power.shape[2], device=power.device)
-    order = energy.sum(1).argsort(dim=-1, descending=True)
-    order = torch.cat([order, background.expand(len(order), -1)], dim=1)
-    demixing = take_rows(spatial.demixing, order)
-    repeat = torch.arange(n_sources, device=power.device) % n_outputs
-    return Start(demixing, take_rows(power, order)[:, :, repeat])
-
-
-def take_rows(values: Tensor, order: Tensor) -> Tensor:
-    """Rows (axis 2) of (B, F, M, ...) in an order (B, M)."""
-    index = order[:, None, :, None].expand(-1, values.shape[1], -1, values.shape[3])
-    return values.gather(2, index)
+def _taken(spatial: Rank1, order: Tensor, n_sources: int) -> Start:
+    """Start from the outputs of a rank-1 model, of which the first in ``order`` are the sources."""
+    repeat = torch.arange(n_sources, device=order.device) % spatial.n_sources
+    power = take_rows(spatial.power, order)[:, :, repeat]
+    return Start(take_rows(spatial.demixing, order), power)
 
 
 def _max_snr(target: Tensor, noise: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from fca.inference.start import Start, fit_outputs, iva, take_rows
+from fca.inference.outputs import take_rows
+from fca.inference.start import Start, fit_outputs, iva
 from fca.linalg import abs2
 from fca.source import Gauss
 from fca.spatial import Rank1

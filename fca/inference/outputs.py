@@ -1,0 +1,87 @@
+"""Which outputs of a rank-1 model are the sources that were asked for.
+
+A model with more outputs than sources keeps noise and parts of talkers in the spare ones. The
+loudest need not be all talkers: where a loud one comes out twice, a quiet one is among the spare.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+from fca.linalg import abs2
+from fca.spatial import JointlyDiagonal, Rank1
+
+THINNING = 4
+"""Of how many frequencies one is looked at."""
+NOISE_DB = -10.0
+"""Level that noise beside the sources starts with, relative to the mixture."""
+STEPS = 2
+"""Updates of the spatial model before a choice is judged."""
+MARGIN = 0.5
+"""How much likelier than the loudest outputs others have to be to be taken, in nats per bin."""
+
+
+def by_loudness(spatial: Rank1) -> Tensor:
+    """Order (B, M) of the rows of Q by the power of their images at the microphones.
+
+    The background, which is no output, comes last as it is.
+    """
+    n_outputs = spatial.n_sources
+    energy = spatial.scale() * spatial.power[:, :, :n_outputs].mean(-1)
+    order = energy.sum(1).argsort(dim=-1, descending=True)
+    background = torch.arange(n_outputs, spatial.power.shape[2], device=order.device)
+    return torch.cat([order, background.expand(len(order), -1)], dim=1)
+
+
+def by_likelihood(spatial: Rank1, psd: Tensor, n_sources: int) -> Tensor:
+    """The same, but others than the loudest outputs first where these explain all of them better.
+
+    Every choice of ``n_sources`` outputs is tried, on some of the bins, as the sources of a jointly
+    diagonal model with shared gains and stationary noise.
+
+    Parameters
+    ----------
+    spatial : Rank1
+        With as many outputs as sources are wanted, or more.
+    psd : Tensor
+        λ of its outputs, (B, F, K, T).
+    n_sources : int
+        Sources wanted, at most K.
+    """
+    order, n_outputs = by_loudness(spatial), spatial.n_sources
+    if n_outputs == n_sources:
+        return order
+    outputs = spatial.outputs[:, ::THINNING, :n_outputs, ::2]
+    some = psd[:, ::THINNING, :, ::2]
+    choices = list(combinations(range(n_outputs), n_sources))
+    costs = torch.stack([_cost(outputs, take_rows(some, order[:, choice])) for choice in choices])
+    costs[0] -= MARGIN
+    best = costs.argmin(0)
+    first = torch.tensor([_chosen_first(choice, order.shape[1]) for choice in choices])
+    return order.gather(1, first.to(order.device)[best])
+
+
+def _cost(outputs: Tensor, psd: Tensor) -> Tensor:
+    """Cost (B,) of complex outputs (B, F, K, T) when sources with PSDs λ (B, F, N, T) make them."""
+    batch, n_freq, n_outputs, n_frames = outputs.shape
+    noise = 10 ** (NOISE_DB / 10) * abs2(outputs).mean((2, 3), keepdim=True)
+    psd = torch.cat([psd, noise.expand(-1, -1, 1, n_frames)], dim=2)
+    eye = torch.eye(n_outputs, dtype=outputs.dtype, device=outputs.device)
+    gains = psd.new_full((batch, 1, psd.shape[2], n_outputs), 1 / psd.shape[2])
+    spatial = JointlyDiagonal(outputs, eye.expand(batch, n_freq, -1, -1), gains)
+    for _ in range(STEPS):
+        spatial.update(psd)
+    return spatial.nll(psd)
+
+
+def _chosen_first(choice: tuple[int, ...], n_rows: int) -> list[int]:
+    return [*choice, *(row for row in range(n_rows) if row not in choice)]
+
+
+def take_rows(values: Tensor, order: Tensor) -> Tensor:
+    """Rows (axis 2) of (B, F, M, ...) in an order (B, K)."""
+    index = order[:, None, :, None].expand(-1, values.shape[1], -1, values.shape[3])
+    return values.gather(2, index)
