@@ -8,6 +8,13 @@ import itertools
 import torch
 from torch import Tensor
 
+WIDTH = 4
+"""Frequencies of a block, whose activities are looked at together ..."""
+REACH = 4
+"""... the blocks before it that it is compared with ..."""
+FADING = 0.7
+"""... and how much less each counts than the next one."""
+
 
 def align(power: Tensor, n_sweeps: int = 10) -> Tensor:
     """Order of the sources at each frequency that makes their activities agree.
@@ -37,6 +44,49 @@ def align(power: Tensor, n_sweeps: int = 10) -> Tensor:
             break
         order = updated
     return order
+
+
+def follow(power: Tensor) -> Tensor:
+    """Order of the sources at each frequency that continues their activities from its neighbours.
+
+    Independent vector analysis can end with stretches of frequencies that are each separated but
+    hand on the sources in another order (Liang, Naqvi & Chambers 2012). As it has tied them, all
+    frequencies together show no contradiction; the neighbours on either side of a seam do.
+
+    Parameters
+    ----------
+    power : Tensor
+        Source powers, (B, F, N, T).
+
+    Returns
+    -------
+    Tensor
+        (B, F, N) source indices as :func:`align` gives them; the middle frequency keeps its order.
+    """
+    n_freq = power.shape[1]
+    n_blocks = max(1, n_freq // WIDTH)
+    block = torch.arange(n_freq, device=power.device) * n_blocks // n_freq
+    level = power / power.mean(-1, keepdim=True).clamp_min(1e-20)
+    mean = torch.stack([level[:, block == k].mean(1) for k in range(n_blocks)], dim=1)
+    dominance = mean / mean.sum(2, keepdim=True).clamp_min(1e-20)
+    return _chain(_standardise(dominance))[:, block]
+
+
+def _chain(features: Tensor) -> Tensor:
+    """Order (B, K, N) of the features (B, K, N, T) of blocks, from the middle one outwards."""
+    n_blocks = features.shape[1]
+    aligned = list(features.unbind(1))
+    orders = [torch.arange(features.shape[2], device=features.device).expand(len(features), -1)]
+    orders *= n_blocks
+    middle = n_blocks // 2
+    for outwards in (range(middle, n_blocks), range(middle, -1, -1)):
+        for place, k in enumerate(outwards[1:], start=1):
+            known = [aligned[j] for j in outwards[max(0, place - REACH) : place]]
+            near = torch.stack([FADING**-age * part for age, part in enumerate(known)]).sum(0)
+            similarity = torch.einsum("bit,bjt->bij", aligned[k], _standardise(near))
+            orders[k] = best_assignment(similarity)
+            aligned[k] = aligned[k].gather(1, orders[k][..., None].expand_as(aligned[k]))
+    return torch.stack(orders, dim=1)
 
 
 def reorder(values: Tensor, order: Tensor) -> Tensor:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 from toy import random_psd, seeded
 
-from fca.permutation import align, best_assignment, reorder
+from fca.permutation import align, best_assignment, follow, reorder
 
 
 def activities(n_sources: int, batch: int = 2, n_freq: int = 33, n_frames: int = 80) -> Tensor:
@@ -47,9 +48,21 @@ def test_aligned_sources_stay() -> None:
     assert torch.equal(found, expected)
 
 
-def test_silence_is_aligned_somehow() -> None:
-    order = align(torch.zeros(1, 9, 2, 10))
+@pytest.mark.parametrize("method", [align, follow])
+def test_silence_is_aligned_somehow(method: Callable[[Tensor], Tensor]) -> None:
+    order = method(torch.zeros(1, 9, 2, 10))
     assert torch.equal(order.sort(-1).values, torch.arange(2).expand(1, 9, -1))
+
+
+@pytest.mark.parametrize("n_sources", [2, 3, 4])
+def test_stretches_in_another_order_are_followed(n_sources: int) -> None:
+    """Of two recordings only the first has seams, at the borders of blocks."""
+    power = activities(n_sources, n_freq=64)
+    order = torch.arange(n_sources).repeat(2, 64, 1)
+    order[0, :8], order[0, 48:] = order[0, :8].flip(-1), order[0, 48:].roll(1, -1)
+    found = follow(reorder(power, order))
+    assert torch.equal(order.gather(2, found), torch.arange(n_sources).expand_as(order))
+    assert torch.equal(found[1], order[1]), "without a seam nothing is moved"
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 6])

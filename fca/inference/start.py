@@ -26,6 +26,7 @@ from fca.linalg import (
     weighted_covariance,
 )
 from fca.model import Model
+from fca.permutation import follow, reorder
 from fca.source import Gauss, Laplace, SourceModel
 from fca.spatial import Rank1
 from fca.spatial.base import FLOOR, log_abs_det
@@ -148,20 +149,34 @@ def thinned_iva(
 
     The activity that ties the frequencies is known from every ``thinning``-th of them as well, the
     ``first`` and so on, and the next frame but one still overlaps by half; up to ``n_thin`` sweeps
-    over these cost a fraction. The other frequencies then start from known activities.
+    over these cost a fraction, and as many again where stretches of frequencies had to change
+    places. The other frequencies then start from known activities.
     """
     n_channels = mixture.shape[2]
     some = torch.arange(first, mixture.shape[1], thinning, device=mixture.device)
     demixing = identity(mixture, n_channels, generator).demixing
     thin = Rank1(mixture[:, some, :, ::2].contiguous(), demixing[:, some], n_channels)
     fit_outputs(thin, Gauss(quietest=QUIETEST), n_thin, generator, tolerance=CONVERGED)
-    spatial = Rank1(mixture, demixing.index_copy(1, some, thin.demixing), n_channels)
+    thin_demixing = _followed(thin, n_thin, generator)
+    spatial = Rank1(mixture, demixing.index_copy(1, some, thin_demixing), n_channels)
     source = Gauss()
     source.initialise(spatial.power[:, some], generator)
     for _ in range(2):
         spatial.update(source.psd()[:, :1].expand_as(spatial.power))
     fit_outputs(spatial, Gauss(quietest=QUIETEST), n_iter, generator)
     return _taken(spatial, by_loudness(spatial), n_sources)
+
+
+def _followed(thin: Rank1, n_iter: int, generator: torch.Generator) -> Tensor:
+    """Q of a model after IVA; where :func:`follow` finds seams, it is mended and swept again."""
+    order = follow(thin.power)
+    seams = (order != torch.arange(order.shape[2], device=order.device)).any((1, 2)).nonzero()[:, 0]
+    if not len(seams):
+        return thin.demixing
+    mended = reorder(thin.demixing, order)[seams]
+    again = Rank1(thin.mixture[seams], mended, thin.n_sources)
+    fit_outputs(again, Gauss(quietest=QUIETEST), n_iter, generator, tolerance=CONVERGED)
+    return thin.demixing.index_copy(0, seams, again.demixing)
 
 
 def principal(mixture: Tensor) -> Tensor:
