@@ -107,6 +107,16 @@ def test_more_microphones_than_outputs_see_principal_components() -> None:
     assert 10 * float((own / other).log10().mean()) > 10
 
 
+def test_stretches_that_changed_places_are_put_back() -> None:
+    """Separated sources, exchanged in the upper half: sweeps alone would leave them there."""
+    activity = random_psd((1, 1, 2, 200), seeded(3))
+    sources = activity * complex_normal((1, 128, 2, 200), seeded(4), torch.float64)
+    exchanged = torch.cat([sources[:, :64], sources[:, 64:].flip(2)], dim=1)
+    start = thinned_iva(exchanged, 2, seeded(), n_thin=0, n_iter=0)
+    owner = start.demixing.abs().argmax(-1)[0, :, 0]
+    assert (owner[:64] == owner[0]).all() and (owner[64:] == 1 - owner[0]).all()
+
+
 def test_more_sources_than_microphones_start_from_classes() -> None:
     """Three sources that take turns at two microphones are told apart, each at unit power."""
     _, mixing = independent(3, 2)
