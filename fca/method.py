@@ -13,7 +13,8 @@ from torch import Tensor
 
 from fca.clustering import CACGMM
 from fca.errors import InputError
-from fca.inference.start import STARTS, Start, guided, rank1
+from fca.inference.rank1 import rank1
+from fca.inference.start import STARTS, Start, guided
 from fca.inference.track import MovingStart, same_everywhere, track
 from fca.likelihood import Gaussian, Likelihood, StudentT
 from fca.mixing import Mixing

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-WIDTH = 4
-"""Frequencies of a block, whose activities are looked at together ..."""
-REACH = 4
-"""... the blocks before it that it is compared with ..."""
-FADING = 0.7
-"""... and how much less each counts than the next one."""
+N_BLOCKS = 128
+"""Blocks of frequencies whose activities are looked at together ..."""
+REACH = 12.0
+"""... and over how many of them two are compared (standard deviation)."""
+LEAST_GAIN = 1e-4
+"""Agreement that an exchange has to win; less is rounding."""
+MOST_EXCHANGES = 50
+"""After these a recording is left as it is."""
 
 
 def align(power: Tensor, n_sweeps: int = 10) -> Tensor:
@@ -51,7 +55,10 @@ def follow(power: Tensor) -> Tensor:
 
     Independent vector analysis can end with stretches of frequencies that are each separated but
     hand on the sources in another order (Liang, Naqvi & Chambers 2012). As it has tied them, all
-    frequencies together show no contradiction; the neighbours on either side of a seam do.
+    frequencies together show no contradiction; the neighbours on either side of a seam do, or, if
+    a seam is a stretch that is not separated itself, those beyond. Two sources change places over
+    the stretch of frequencies where this makes the activities agree most with those nearby, until
+    nothing is left to gain.
 
     Parameters
     ----------
@@ -63,30 +70,68 @@ def follow(power: Tensor) -> Tensor:
     Tensor
         (B, F, N) source indices as :func:`align` gives them; the middle frequency keeps its order.
     """
-    n_freq = power.shape[1]
-    n_blocks = max(1, n_freq // WIDTH)
+    n_freq, n_sources = power.shape[1:3]
+    if n_sources == 1:
+        return torch.zeros_like(power[..., 0], dtype=torch.long)
+    n_blocks = min(N_BLOCKS, n_freq)
     block = torch.arange(n_freq, device=power.device) * n_blocks // n_freq
+    features = _dominance(power, block)
+    unchanged = torch.arange(n_sources, device=power.device)
+    order = unchanged.repeat(len(power), n_blocks, 1)
+    nearness = _nearness(n_blocks).to(features)
+    for _ in range(MOST_EXCHANGES):
+        exchange = _best_exchange(features, nearness)
+        if bool((exchange == unchanged).all()):
+            break
+        features, order = _take(features, exchange), order.gather(2, exchange)
+    kept = order[:, n_blocks // 2].argsort(-1)
+    return order.gather(2, kept[:, None].expand_as(order))[:, block]
+
+
+def _dominance(power: Tensor, block: Tensor) -> Tensor:
+    """Shares (B, K, N, T) of the sources in blocks, at equal levels, without their mean."""
     level = power / power.mean(-1, keepdim=True).clamp_min(1e-20)
-    mean = torch.stack([level[:, block == k].mean(1) for k in range(n_blocks)], dim=1)
-    dominance = mean / mean.sum(2, keepdim=True).clamp_min(1e-20)
-    return _chain(_standardise(dominance))[:, block]
+    blocks = range(int(block[-1]) + 1)
+    mean = torch.stack([level[:, block == k].mean(1) for k in blocks], dim=1)
+    share = mean / mean.sum(2, keepdim=True).clamp_min(1e-20)
+    return (share - share.mean(-1, keepdim=True)) / math.sqrt(power.shape[-1])
 
 
-def _chain(features: Tensor) -> Tensor:
-    """Order (B, K, N) of the features (B, K, N, T) of blocks, from the middle one outwards."""
-    n_blocks = features.shape[1]
-    aligned = list(features.unbind(1))
-    orders = [torch.arange(features.shape[2], device=features.device).expand(len(features), -1)]
-    orders *= n_blocks
-    middle = n_blocks // 2
-    for outwards in (range(middle, n_blocks), range(middle, -1, -1)):
-        for place, k in enumerate(outwards[1:], start=1):
-            known = [aligned[j] for j in outwards[max(0, place - REACH) : place]]
-            near = torch.stack([FADING**-age * part for age, part in enumerate(known)]).sum(0)
-            similarity = torch.einsum("bit,bjt->bij", aligned[k], _standardise(near))
-            orders[k] = best_assignment(similarity)
-            aligned[k] = aligned[k].gather(1, orders[k][..., None].expand_as(aligned[k]))
-    return torch.stack(orders, dim=1)
+def _nearness(n_blocks: int) -> Tensor:
+    """How much the agreement of two blocks counts, (K, K): less the further apart they are."""
+    place = torch.arange(n_blocks) * N_BLOCKS / n_blocks
+    distance = (place[:, None] - place) / REACH
+    return (-0.5 * distance.square()).exp().fill_diagonal_(0)
+
+
+def _best_exchange(features: Tensor, nearness: Tensor) -> Tensor:
+    """Order (B, K, N) in which the two sources change places over the stretch that gains most."""
+    n_blocks, n_sources = features.shape[1:3]
+    pairs = torch.triu_indices(n_sources, n_sources, 1, device=features.device)
+    difference = features[:, :, pairs[0]] - features[:, :, pairs[1]]
+    gain, place = _gains(difference, nearness).flatten(1).max(1)
+    pair, begin, end = torch.unravel_index(place, (pairs.shape[1], n_blocks + 1, n_blocks + 1))
+    index = torch.arange(n_blocks, device=features.device)
+    inside = (index >= begin[:, None]) & (index < end[:, None]) & (gain > LEAST_GAIN)[:, None]
+    first, second = pairs[:, pair, None]
+    source = torch.arange(n_sources, device=features.device)
+    partner = torch.where(source == first, second, torch.where(source == second, first, source))
+    return torch.where(inside[..., None], partner[:, None], source)
+
+
+def _gains(difference: Tensor, nearness: Tensor) -> Tensor:
+    """Agreement won over every stretch of blocks [i, j), (B, P, K + 1, K + 1).
+
+    Of ``Σ_kl w_kl Σ_n f_nk · f_nl`` an exchange of two sources changes the terms with one of the
+    blocks k, l in the stretch, each by ``−w_kl d_k · d_l`` with their differences d (B, K, P, T).
+    Sums over all stretches come from an integral image.
+    """
+    agreement = nearness * torch.einsum("bkpt,blpt->bpkl", difference, difference)
+    image = functional.pad(agreement.cumsum(-1).cumsum(-2), (1, 0, 1, 0))
+    rows, corner = image[..., -1], image.diagonal(dim1=-2, dim2=-1)
+    inside = corner[..., None, :] + corner[..., :, None] - image - image.mT
+    everything = rows[..., None, :] - rows[..., :, None]
+    return (inside - everything).triu(1)
 
 
 def reorder(values: Tensor, order: Tensor) -> Tensor:

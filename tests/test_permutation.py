@@ -56,13 +56,26 @@ def test_silence_is_aligned_somehow(method: Callable[[Tensor], Tensor]) -> None:
 
 @pytest.mark.parametrize("n_sources", [2, 3, 4])
 def test_stretches_in_another_order_are_followed(n_sources: int) -> None:
-    """Of two recordings only the first has seams, at the borders of blocks."""
+    """Of two recordings only the first has seams."""
     power = activities(n_sources, n_freq=64)
     order = torch.arange(n_sources).repeat(2, 64, 1)
     order[0, :8], order[0, 48:] = order[0, :8].flip(-1), order[0, 48:].roll(1, -1)
     found = follow(reorder(power, order))
     assert torch.equal(order.gather(2, found), torch.arange(n_sources).expand_as(order))
     assert torch.equal(found[1], order[1]), "without a seam nothing is moved"
+
+
+def test_a_seam_may_be_a_stretch_that_is_not_separated() -> None:
+    """Its neighbours say nothing there; those beyond still show that sources changed places."""
+    power = activities(2, batch=1, n_freq=128)
+    exchanged = torch.cat([power[:, :70], power[:, 70:].flip(2)], dim=1)
+    exchanged[:, 64:76] = exchanged[:, 64:76].mean(2, keepdim=True)
+    found = follow(exchanged)[0, :, 0]
+    assert (found[:64] == found[0]).all() and (found[76:] == 1 - found[0]).all()
+
+
+def test_a_single_source_has_nowhere_to_go() -> None:
+    assert torch.equal(follow(torch.rand(2, 9, 1, 10)), torch.zeros(2, 9, 1, dtype=torch.long))
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 6])

@@ -9,19 +9,11 @@ import torch
 from torch import Tensor
 from toy import complex_normal, random_mixture, random_psd, seeded
 
-from fca.inference.start import (
-    DIFFUSE,
-    LEAKAGE,
-    STARTS,
-    Start,
-    StartMethod,
-    principal,
-    rank1,
-    thinned_iva,
-)
+from fca.inference.rank1 import fit_and_mend, principal, rank1, thinned_iva
+from fca.inference.start import DIFFUSE, LEAKAGE, STARTS, Start, StartMethod
 from fca.methods import get_method
 from fca.source import NMF, Gauss
-from fca.spatial import FullRank, JointlyDiagonal
+from fca.spatial import FullRank, JointlyDiagonal, Rank1
 
 each_start = pytest.mark.parametrize("name", STARTS)
 each_size = pytest.mark.parametrize(("n_sources", "n_channels"), [(2, 2), (1, 3), (2, 3), (3, 2)])
@@ -115,6 +107,27 @@ def test_stretches_that_changed_places_are_put_back() -> None:
     start = thinned_iva(exchanged, 2, seeded(), n_thin=0, n_iter=0)
     owner = start.demixing.abs().argmax(-1)[0, :, 0]
     assert (owner[:64] == owner[0]).all() and (owner[64:] == 1 - owner[0]).all()
+
+
+def test_what_is_mended_is_fitted_again_and_nothing_else() -> None:
+    """Of two recordings of separated sources the first has a seam."""
+    activity = random_psd((2, 1, 2, 200), seeded(3))
+    sources = activity * complex_normal((2, 64, 2, 200), seeded(4), torch.float64)
+    sources[0, 40:] = sources[0, 40:].flip(1)
+    fitted = []
+
+    def fit(mixture: Tensor, demixing: Tensor) -> tuple[Rank1, Tensor]:
+        fitted.append(mixture)
+        spatial = Rank1(mixture, demixing, 2)
+        return spatial, spatial.power
+
+    eye = torch.eye(2, dtype=sources.dtype).expand(2, 64, 2, 2)
+    spatial, psd = fit_and_mend(fit, sources, eye, n_mendings=3)
+    exchanged = torch.cat([eye[:1, :40], eye[:1, 40:].flip(2)], dim=1)
+    assert torch.equal(spatial.demixing, torch.cat([exchanged, eye[1:]]))
+    assert torch.equal(psd, spatial.power)
+    assert [len(mixture) for mixture in fitted] == [2, 1]
+    assert torch.equal(fitted[1], sources[:1])
 
 
 def test_more_sources_than_microphones_start_from_classes() -> None:

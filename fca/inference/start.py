@@ -16,7 +16,7 @@ from torch.nn.functional import avg_pool1d
 from fca.clustering import CACGMM
 from fca.errors import InputError
 from fca.inference.iterate import EarlyStop, iterate
-from fca.inference.outputs import by_likelihood, by_loudness, take_rows
+from fca.inference.outputs import by_loudness, take_rows
 from fca.linalg import (
     abs2,
     generalised_eigh,
@@ -26,7 +26,6 @@ from fca.linalg import (
     weighted_covariance,
 )
 from fca.model import Model
-from fca.permutation import follow, reorder
 from fca.source import Gauss, Laplace, SourceModel
 from fca.spatial import Rank1
 from fca.spatial.base import FLOOR, log_abs_det
@@ -90,22 +89,6 @@ class Start:
         return scm + DIFFUSE * power[..., None, None] * eye
 
 
-SPARE = 2
-"""Outputs of the rank-1 start beyond the sources, for noise and for talkers that are split."""
-
-
-THINNING = 4
-"""Of how many frequencies one is seen by most of the sweeps of the rank-1 start."""
-
-
-QUIETEST = 1e-3
-"""Level of an output in its quietest frames, relative to its mean, for the rank-1 start."""
-
-
-CONVERGED = 1e-3
-"""Cost per bin that ten sweeps of the rank-1 start gain at least while they go on."""
-
-
 CONDITION = 30.0
 """Diagonal load of covariances that are factorised, in units of rounding."""
 
@@ -133,96 +116,7 @@ def iva(
     begin = identity(mixture, mixture.shape[2], generator)
     spatial = Rank1(mixture, begin.demixing, mixture.shape[2])
     fit_outputs(spatial, prior(), n_iter, generator)
-    return _taken(spatial, by_loudness(spatial), n_sources)
-
-
-def thinned_iva(
-    mixture: Tensor,
-    n_sources: int,
-    generator: torch.Generator,
-    thinning: int = THINNING,
-    n_thin: int = 100,
-    n_iter: int = 3,
-    first: int = 0,
-) -> Start:
-    """:func:`iva` that converges on some of the bins before it goes on with all.
-
-    The activity that ties the frequencies is known from every ``thinning``-th of them as well, the
-    ``first`` and so on, and the next frame but one still overlaps by half; up to ``n_thin`` sweeps
-    over these cost a fraction, and as many again where stretches of frequencies had to change
-    places. The other frequencies then start from known activities.
-    """
-    n_channels = mixture.shape[2]
-    some = torch.arange(first, mixture.shape[1], thinning, device=mixture.device)
-    demixing = identity(mixture, n_channels, generator).demixing
-    thin = Rank1(mixture[:, some, :, ::2].contiguous(), demixing[:, some], n_channels)
-    fit_outputs(thin, Gauss(quietest=QUIETEST), n_thin, generator, tolerance=CONVERGED)
-    thin_demixing = _followed(thin, n_thin, generator)
-    spatial = Rank1(mixture, demixing.index_copy(1, some, thin_demixing), n_channels)
-    source = Gauss()
-    source.initialise(spatial.power[:, some], generator)
-    for _ in range(2):
-        spatial.update(source.psd()[:, :1].expand_as(spatial.power))
-    fit_outputs(spatial, Gauss(quietest=QUIETEST), n_iter, generator)
-    return _taken(spatial, by_loudness(spatial), n_sources)
-
-
-def _followed(thin: Rank1, n_iter: int, generator: torch.Generator) -> Tensor:
-    """Q of a model after IVA; where :func:`follow` finds seams, it is mended and swept again."""
-    order = follow(thin.power)
-    seams = (order != torch.arange(order.shape[2], device=order.device)).any((1, 2)).nonzero()[:, 0]
-    if not len(seams):
-        return thin.demixing
-    mended = reorder(thin.demixing, order)[seams]
-    again = Rank1(thin.mixture[seams], mended, thin.n_sources)
-    fit_outputs(again, Gauss(quietest=QUIETEST), n_iter, generator, tolerance=CONVERGED)
-    return thin.demixing.index_copy(0, seams, again.demixing)
-
-
-def principal(mixture: Tensor) -> Tensor:
-    """Principal components of mixtures (B, F, M, T) as rows, the strongest first, (B, F, M, M)."""
-    covariance = weighted_covariance(pack_outer(mixture), torch.ones_like(mixture.real[:, :, :1]))
-    vectors: Tensor = torch.linalg.eigh(covariance[:, :, 0]).eigenvectors
-    return vectors.flip(-1).mH
-
-
-def rank1(
-    mixture: Tensor,
-    n_sources: int,
-    generator: torch.Generator,
-    source: SourceModel,
-    n_iter: int = 2,
-    spatial_steps: int = 2,
-    attempt: int = 0,
-) -> Start:
-    """The rank-1 model of ``source`` with more outputs than sources, from :func:`thinned_iva`.
-
-    A source model that knows the frequencies of a talker to belong together mends what IVA has
-    permuted; then the outputs are taken that explain all of them (:func:`by_likelihood`). IVA sees
-    as many principal components as there are outputs: of more it would make parts of talkers. More
-    sources than microphones have no rank-1 model; their start is :func:`underdetermined`.
-
-    Parameters
-    ----------
-    attempt : int
-        Gives another start for every number: odd ones see the microphones themselves if there are
-        no more than outputs, and each pair converges at other frequencies first.
-    """
-    n_channels = mixture.shape[2]
-    if n_sources > n_channels:
-        return underdetermined(mixture, n_sources, generator)
-    n_outputs = min(n_sources + SPARE, n_channels)
-    raw = attempt % 2 == 1 and n_outputs == n_channels
-    basis = identity(mixture, n_channels, generator).demixing if raw else principal(mixture)
-    seen, others = basis[:, :, :n_outputs], basis[:, :, n_outputs:]
-    first = (attempt if n_outputs < n_channels else attempt // 2) % THINNING
-    begin = thinned_iva(seen @ mixture, n_outputs, generator, first=first)
-    begin = replace(begin, demixing=torch.cat([begin.demixing @ seen, others], dim=2))
-    if source.at_microphone:
-        begin = begin.at_microphones()
-    spatial = Rank1(mixture, begin.demixing, n_outputs)
-    fit_outputs(spatial, source, n_iter, generator, begin.power, spatial_steps)
-    return _taken(spatial, by_likelihood(spatial, source.psd(), n_sources), n_sources)
+    return taken(spatial, by_loudness(spatial), n_sources)
 
 
 def fit_outputs(
@@ -362,7 +256,7 @@ def _diagonalise(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     return demixing * column.sqrt()[..., None], gains
 
 
-def _taken(spatial: Rank1, order: Tensor, n_sources: int) -> Start:
+def taken(spatial: Rank1, order: Tensor, n_sources: int) -> Start:
     """Start from the outputs of a rank-1 model, of which the first in ``order`` are the sources."""
     repeat = torch.arange(n_sources, device=order.device) % spatial.n_sources
     power = take_rows(spatial.power, order)[:, :, repeat]

@@ -1,0 +1,164 @@
+"""The start that the speech prior makes: a rank-1 model with more outputs than talkers.
+
+Independent vector analysis comes first, from a part of the bins; then the source model of the
+method itself. After either, stretches of frequencies that changed places are put back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from fca.inference.outputs import by_likelihood, by_loudness
+from fca.inference.start import Start, fit_outputs, identity, taken, underdetermined
+from fca.linalg import abs2, pack_outer, weighted_covariance
+from fca.permutation import follow, reorder
+from fca.source import Gauss, SourceModel
+from fca.spatial import Rank1
+
+SPARE = 2
+"""Outputs beyond the sources, for noise and for talkers that are split."""
+THINNING = 4
+"""Of how many frequencies one is seen by most of the sweeps."""
+QUIETEST = 1e-3
+"""Level of an output in its quietest frames, relative to its mean, for the sweeps."""
+CONVERGED = 1e-3
+"""Cost per bin that ten sweeps gain at least while they go on."""
+MENDINGS = 2
+"""Times at most that what the source model has inferred is mended, and inferred again."""
+
+Fit = Callable[[Tensor, Tensor], tuple[Rank1, Tensor]]
+"""From a mixture (B, F, M, T) and Q to a model fitted from there and the PSDs of its outputs."""
+
+
+def rank1(
+    mixture: Tensor,
+    n_sources: int,
+    generator: torch.Generator,
+    source: SourceModel,
+    n_iter: int = 2,
+    spatial_steps: int = 2,
+    attempt: int = 0,
+) -> Start:
+    """The rank-1 model of ``source`` with more outputs than sources, from :func:`thinned_iva`.
+
+    A source model that knows the frequencies of a talker to belong together mends what IVA has
+    permuted, and shows the seams that are left; then the outputs are taken that explain all of them
+    (:func:`by_likelihood`). IVA sees as many principal components as there are outputs: of more it
+    would make parts of talkers. More sources than microphones have no rank-1 model; their start is
+    :func:`underdetermined`.
+
+    Parameters
+    ----------
+    attempt : int
+        Gives another start for every number: odd ones see the microphones themselves if there are
+        no more than outputs, and each pair converges at other frequencies first.
+    """
+    n_channels = mixture.shape[2]
+    if n_sources > n_channels:
+        return underdetermined(mixture, n_sources, generator)
+    n_outputs = min(n_sources + SPARE, n_channels)
+    raw = attempt % 2 == 1 and n_outputs == n_channels
+    basis = identity(mixture, n_channels, generator).demixing if raw else principal(mixture)
+    seen, others = basis[:, :, :n_outputs], basis[:, :, n_outputs:]
+    first = (attempt if n_outputs < n_channels else attempt // 2) % THINNING
+    begin = thinned_iva(seen @ mixture, n_outputs, generator, first=first)
+    demixing = torch.cat([begin.demixing @ seen, others], dim=2)
+    fit = partial(_fit, n_outputs, source, generator, n_iter, spatial_steps)
+    spatial, psd = fit_and_mend(fit, mixture, demixing, MENDINGS)
+    return taken(spatial, by_likelihood(spatial, psd, n_sources), n_sources)
+
+
+def thinned_iva(
+    mixture: Tensor,
+    n_sources: int,
+    generator: torch.Generator,
+    thinning: int = THINNING,
+    n_thin: int = 100,
+    n_iter: int = 3,
+    first: int = 0,
+) -> Start:
+    """:func:`fca.inference.start.iva` that converges on some of the bins before all are seen.
+
+    The activity that ties the frequencies is known from every ``thinning``-th of them as well, the
+    ``first`` and so on, and the next frame but one still overlaps by half; up to ``n_thin`` sweeps
+    over these cost a fraction, and as many again where stretches of frequencies had to change
+    places. The other frequencies then start from known activities.
+    """
+    n_channels = mixture.shape[2]
+    some = torch.arange(first, mixture.shape[1], thinning, device=mixture.device)
+    demixing = identity(mixture, n_channels, generator).demixing
+    sweep = partial(_sweep, n_thin, generator)
+    thin_mixture = mixture[:, some, :, ::2].contiguous()
+    thin, _ = fit_and_mend(sweep, thin_mixture, demixing[:, some], n_mendings=1)
+    spatial = Rank1(mixture, demixing.index_copy(1, some, thin.demixing), n_channels)
+    source = Gauss()
+    source.initialise(spatial.power[:, some], generator)
+    for _ in range(2):
+        spatial.update(source.psd()[:, :1].expand_as(spatial.power))
+    fit_outputs(spatial, Gauss(quietest=QUIETEST), n_iter, generator)
+    return taken(spatial, by_loudness(spatial), n_sources)
+
+
+def fit_and_mend(
+    fit: Fit, mixture: Tensor, demixing: Tensor, n_mendings: int
+) -> tuple[Rank1, Tensor]:
+    """What ``fit`` gives; where :func:`follow` finds seams, it is mended and fitted again.
+
+    At most ``n_mendings`` times, and only the recordings that have any.
+    """
+    spatial, psd = fit(mixture, demixing)
+    for _ in range(n_mendings):
+        order = follow(spatial.power[:, :, : spatial.n_sources])
+        rows = torch.arange(order.shape[2], device=order.device)
+        seams = (order != rows).any((1, 2)).nonzero()[:, 0]
+        if not len(seams):
+            break
+        again, its_psd = fit(mixture[seams], _reordered(spatial, order)[seams])
+        mended = spatial.demixing.index_copy(0, seams, again.demixing)
+        spatial = Rank1(mixture, mended, spatial.n_sources)
+        psd = psd.index_copy(0, seams, its_psd)
+    return spatial, psd
+
+
+def _reordered(spatial: Rank1, order: Tensor) -> Tensor:
+    """Q with its outputs in an order (B, F, N), the background as it is."""
+    outputs, background = spatial.demixing.tensor_split([spatial.n_sources], dim=2)
+    return torch.cat([reorder(outputs, order), background], dim=2)
+
+
+def _sweep(
+    n_iter: int, generator: torch.Generator, mixture: Tensor, demixing: Tensor
+) -> tuple[Rank1, Tensor]:
+    """Sweeps of IVA until they gain little."""
+    spatial, source = Rank1(mixture, demixing, mixture.shape[2]), Gauss(quietest=QUIETEST)
+    fit_outputs(spatial, source, n_iter, generator, tolerance=CONVERGED)
+    return spatial, source.psd()
+
+
+def _fit(
+    n_outputs: int,
+    source: SourceModel,
+    generator: torch.Generator,
+    n_iter: int,
+    spatial_steps: int,
+    mixture: Tensor,
+    demixing: Tensor,
+) -> tuple[Rank1, Tensor]:
+    """Iterations of the source model from its outputs."""
+    begin = Start(demixing, abs2(demixing[:, :, :n_outputs] @ mixture))
+    if source.at_microphone:
+        begin = begin.at_microphones()
+    spatial = Rank1(mixture, begin.demixing, n_outputs)
+    fit_outputs(spatial, source, n_iter, generator, begin.power, spatial_steps)
+    return spatial, source.psd()
+
+
+def principal(mixture: Tensor) -> Tensor:
+    """Principal components of mixtures (B, F, M, T) as rows, the strongest first, (B, F, M, M)."""
+    covariance = weighted_covariance(pack_outer(mixture), torch.ones_like(mixture.real[:, :, :1]))
+    vectors: Tensor = torch.linalg.eigh(covariance[:, :, 0]).eigenvectors
+    return vectors.flip(-1).mH
