@@ -12,6 +12,7 @@ from torch import Tensor
 from fca.inference.gate import gated
 from fca.inference.iterate import Callback, iterate
 from fca.inference.refine import Refinement, check_refinable, likelier
+from fca.inference.settle import Settling
 from fca.inference.surroundings import with_late_sound, with_noise
 from fca.method import Method
 from fca.model import Fittable, Model
@@ -98,9 +99,17 @@ class Fitting:
                 model = with_noise(model)
             if self.n_refine:
                 check_refinable(model)
-            fits.append((model, iterate(model, self.method.n_iter, callbacks)))
+            fits.append((model, self._iterate(model, callbacks)))
         likeliest = functools.reduce(likelier, [model for model, _ in fits])
         return likeliest, min((trace for _, trace in fits), key=lambda trace: trace[-1][1])
+
+    def _iterate(self, model: Fittable, callbacks: Sequence[Callback]) -> Trace:
+        """Fit in place: the method's iterations, then its free steps."""
+        trace = iterate(model, self.method.n_iter, callbacks)
+        if self.method.free_steps and isinstance(model, Model):
+            steps = iterate(Settling(model), self.method.free_steps)
+            trace = _continued(trace, steps)
+        return trace
 
     @property
     def _surrounded(self) -> bool:
@@ -137,5 +146,10 @@ def _refined(
     """The best that so many steps find, the iterations counted on."""
     refinement = Refinement(model)
     steps = iterate(refinement, n_steps, callbacks)
+    return refinement.best, _continued(trace, steps)
+
+
+def _continued(trace: Trace, more: Trace) -> Trace:
+    """A trace with another one after it, the iterations counted on."""
     done = trace[-1][0]
-    return refinement.best, trace + [(done + step, cost) for step, cost in steps[1:]]
+    return trace + [(done + step, cost) for step, cost in more[1:]]

@@ -67,6 +67,7 @@ _CHOICES = (
     "align",
     "dof",
     "spatial_steps",
+    "free_steps",
     "gate",
     "surroundings",
 )
@@ -111,6 +112,8 @@ class Method:
         Degrees of freedom of a Student's t likelihood; None for the Gaussian.
     spatial_steps : int
         Updates of the spatial model in each iteration.
+    free_steps : int
+        Updates of the spatial model after them, with gains that are not shared over frequency.
     gate : bool
         Infer when each source is active, before it is refined, and keep it silent otherwise; see
         :func:`fca.inference.gate.gated`.
@@ -140,6 +143,7 @@ class Method:
     n_starts: int = 1
     n_fft: int = 4096
     spatial_steps: int = 1
+    free_steps: int = 0
     gate: bool = False
     n_refine: int = 0
     surroundings: bool = False
@@ -159,6 +163,8 @@ class Method:
             raise InputError(f"{self.name} cannot be gated: its filter does not depend on PSDs")
         if self.surroundings and self.spatial in ("rank-1", "cACGMM"):
             raise InputError(f"{self.name} has no room for surroundings")
+        if self.free_steps and self.spatial == "cACGMM":
+            raise InputError(f"{self.name} has no spatial model that could settle")
         if self.mixing.n_late and self.spatial == "rank-1":
             raise InputError(f"{self.name}: moving averages go with jointly diagonal models only")
 

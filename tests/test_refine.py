@@ -14,8 +14,10 @@ from torch import Tensor
 from toy import random_mixture, seeded
 
 from fca.errors import InputError
+from fca.fitting import Fitting
 from fca.inference import iterate
 from fca.inference.refine import Refinement
+from fca.inference.settle import Settling
 from fca.methods import Method, get_method
 from fca.model import Model
 from fca.prior import PriorConfig, SpeechPrior
@@ -163,6 +165,36 @@ def test_gains_are_shared_over_frequency_until_refined(mixture: Tensor, prior: S
     assert model.spatial.gains.shape[1] == 1  # type: ignore[attr-defined]
     assert refinement.best.spatial.gains.shape[1] == F  # type: ignore[attr-defined]
     assert torch.all(refinement.cost() < model.cost())
+
+
+@pytest.mark.parametrize(("make", "name"), [*CASES[2:5], CASES[6]])
+def test_settling_moves_spatial_parameters_alone(
+    make: Maker, name: str, mixture: Tensor, prior: SpeechPrior
+) -> None:
+    model = make(name, mixture, prior)
+    psd = model.source.psd()
+    settling, costs = Settling(model), [model.cost()]
+    for _ in range(3):
+        settling.step()
+        costs.append(settling.cost())
+    assert bool((torch.stack(costs).diff(dim=0) < 0).all())
+    assert torch.equal(model.source.psd(), psd)
+
+
+def test_free_steps_of_a_method_come_last(mixture: Tensor, prior: SpeechPrior) -> None:
+    row = get_method("fastmnmf-dp").with_options(
+        n_iter=2, spatial="jointly diagonal, shared gains", prior=prior, start="identity"
+    )
+    fitted = [
+        Fitting(row.with_options(free_steps=n), 1, 0, 0, 0.1)(mixture, 2, 0, []) for n in (0, 2)
+    ]
+    (tied, before), (free, after) = fitted
+    assert after[: len(before)] == before
+    assert after[-1][0] == before[-1][0] + 2
+    assert after[-1][1] < before[-1][1]
+    assert [model.spatial.gains.shape[1] for model in (tied, free)] == [1, F]  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match="no spatial model that could settle"):
+        get_method("cacgmm").with_options(free_steps=2)
 
 
 @pytest.mark.parametrize("name", ["fastmnmf-dp", "mvae", "mnmf-dp"])

@@ -15,7 +15,7 @@ from fca.linalg import abs2
 from fca.spatial import JointlyDiagonal, Rank1
 
 THINNING = 4
-"""Of how many frequencies one is looked at."""
+"""Of how many frequencies, and of how many frames, one is looked at."""
 NOISE_DB = -10.0
 """Level that noise beside the sources starts with, relative to the mixture."""
 STEPS = 2
@@ -54,8 +54,8 @@ def by_likelihood(spatial: Rank1, psd: Tensor, n_sources: int) -> Tensor:
     order, n_outputs = by_loudness(spatial), spatial.n_sources
     if n_outputs == n_sources:
         return order
-    outputs = spatial.outputs[:, ::THINNING, :n_outputs, ::2]
-    some = psd[:, ::THINNING, :, ::2]
+    outputs = spatial.outputs[:, ::THINNING, :n_outputs, ::THINNING]
+    some = psd[:, ::THINNING, :, ::THINNING]
     choices = list(combinations(range(n_outputs), n_sources))
     costs = torch.stack([_cost(outputs, take_rows(some, order[:, choice])) for choice in choices])
     costs[0] -= MARGIN

@@ -1,0 +1,40 @@
+"""Spatial parameters that settle around sources that stay as they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from fca.model import Model
+
+
+@dataclass
+class Settling:
+    """A model of which only the spatial parameters move, each frequency with gains of its own.
+
+    Gains that are shared over frequency make a poor start robust, and hold a good one back. Like
+    all updates of spatial models, a step never raises the cost.
+
+    Attributes
+    ----------
+    model : Model
+        Changed in place.
+    """
+
+    model: Model
+
+    def __post_init__(self) -> None:
+        self.model.spatial.untie()
+
+    def cost(self) -> Tensor:
+        """That of the model, (B,)."""
+        return self.model.cost()
+
+    def step(self) -> None:
+        """One pass over the spatial parameters."""
+        self.model.spatial.update(self.model.source.psd())
+
+    def images(self, channels: slice = slice(None)) -> Tensor:
+        """Source images of the model, complex (B, F, N, C, T)."""
+        return self.model.images(channels)
