@@ -26,6 +26,7 @@ from recipes.benchmark import (
     quality,
     scoring,
     speed,
+    summary,
     tables,
 )
 
@@ -239,6 +240,33 @@ def test_figure_has_a_labelled_point_per_method(tmp_path: Path) -> None:
         figure.make(tmp_path / "nowhere.json", outputs)
 
 
+def test_summary_has_the_largest_gap_first(tmp_path: Path) -> None:
+    gains = {
+        ("deep", "near"): [9.0, 11.0],
+        ("deep", "far"): [-1.0, 5.0],
+        ("top", "near"): [12.0, 12.0],
+        ("top", "far"): [10.0, 10.0],
+    }
+    rows = [
+        {"entry": entry, "condition": condition, "improvement": {"sdr": [gain - 1, gain + 1]}}
+        for (entry, condition), values in gains.items()
+        for gain in values
+    ]
+    facts = {"set": "x", "date": "today", "seed": 0, "code": "abc"}
+    content = {"surroundings": facts, "entries": {"deep": {}, "top": {}}, "rows": rows}
+    results = tmp_path / "quality.json"
+    results.write_text(json.dumps(content))
+    summary.main(results, tmp_path / "summary.md", "deep", "top")
+    lines = (tmp_path / "summary.md").read_text().splitlines()
+    assert "| deep | 4 | 6.00 | -1.00 | 1 |" in lines
+    first = lines.index("| far | 2 | 2.00 | 10.00 | 8.00 |")
+    assert lines[first + 1] == "| near | 2 | 10.00 | 12.00 | 2.00 |"
+    with pytest.raises(InputError, match="no entry 'other'"):
+        summary.summarise(results, "deep", "other")
+    with pytest.raises(InputError, match="no results"):
+        summary.summarise(tmp_path / "nowhere.json", "deep", "top")
+
+
 def test_one_command_makes_mixtures_table_and_figure(tmp_path: Path) -> None:
     arguments = ["-o", str(tmp_path), "--quick", "--set", "quality.items=1"]
     arguments += ["--set", "quality.conditions=[two_talkers]", "--only", "ideal ratio mask"]
@@ -258,7 +286,7 @@ def test_the_full_set_is_as_large_as_it_says() -> None:
     kinds = data.conditions("full")
     assert kinds["two_talkers"].count >= 100
     assert kinds["three_talkers"].count >= 50
-    assert {kind.mics for kind in kinds.values()} == {2, 4, 6, 8}
+    assert {kind.mics for kind in kinds.values()} == {2, 3, 4, 6, 8}
     assert kinds["three_talkers_unequal_levels"].talkers == 3
     assert list(kinds["three_talkers_unequal_levels"].level_db) == [-10, 10]
 

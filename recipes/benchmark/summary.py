@@ -1,0 +1,126 @@
+"""All conditions of a run in one table, furthest from a ceiling first.
+
+    python -m recipes.benchmark.summary RESULTS/quality.json -o RESULTS/summary.md
+
+For every entry: mean SDR improvement over all mixtures, the least, and how many came out worse than
+they went in; then the means of each condition, and how far one entry stays below the ceiling.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from fca.errors import InputError
+from fca.files import write_text
+from recipes.benchmark.common import markdown
+
+CEILING = "JD, prior's PSD, 4096"
+METHOD = "deep-fca"
+
+
+@dataclass(frozen=True)
+class Gains:
+    """SDR improvements (dB) of a run, a number for each mixture.
+
+    Attributes
+    ----------
+    entries, conditions : names, in the order of the results
+    of : by entry and condition
+    """
+
+    entries: list[str]
+    conditions: list[str]
+    of: dict[tuple[str, str], list[float]]
+
+    @classmethod
+    def read(cls, results: dict[str, Any]) -> Gains:
+        """From what `quality.json` holds."""
+        rows = results["rows"]
+        present = {row["entry"] for row in rows}
+        entries = [name for name in results["entries"] if name in present]
+        of: dict[tuple[str, str], list[float]] = {}
+        for row in rows:
+            gain = float(np.mean([float(value) for value in row["improvement"]["sdr"]]))
+            of.setdefault((row["entry"], row["condition"]), []).append(gain)
+        return cls(entries, list(dict.fromkeys(row["condition"] for row in rows)), of)
+
+    def mean(self, entry: str, condition: str) -> float:
+        """Mean over the mixtures of a condition; NaN for entries that were not there."""
+        return float(np.mean(self.of.get((entry, condition), [np.nan])))
+
+    def gap(self, condition: str, method: str, ceiling: str) -> float:
+        """How far an entry stays below another."""
+        return self.mean(ceiling, condition) - self.mean(method, condition)
+
+
+def overall(gains: Gains) -> str:
+    """One line per entry, over the mixtures of all conditions."""
+    lines = []
+    for entry in gains.entries:
+        values = np.concatenate([gains.of.get((entry, c), []) for c in gains.conditions])
+        worse = int((values < 0).sum())
+        numbers = [f"{values.mean():.2f}", f"{values.min():.2f}", str(worse)]
+        lines.append([entry, str(len(values)), *numbers])
+    return markdown(["", "mixtures", "mean", "least", "worse than the mixture"], lines)
+
+
+def by_condition(gains: Gains, method: str, ceiling: str) -> str:
+    """One line per condition: means of all entries, and the gap."""
+    ordered = sorted(gains.conditions, key=lambda c: -gains.gap(c, method, ceiling))
+    lines = [
+        [
+            condition,
+            str(len(gains.of.get((method, condition), []))),
+            *(f"{gains.mean(entry, condition):.2f}" for entry in gains.entries),
+            f"{gains.gap(condition, method, ceiling):.2f}",
+        ]
+        for condition in ordered
+    ]
+    return markdown(["", "mixtures", *gains.entries, f"{method} below {ceiling}"], lines)
+
+
+def summarise(results: Path, method: str, ceiling: str) -> str:
+    """The page of a `quality.json`.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read or has no such entries.
+    """
+    try:
+        content = json.loads(results.read_text("utf-8"))
+        gains, facts = Gains.read(content), content["surroundings"]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{results}: no results of the benchmark ({error})") from None
+    for name in (method, ceiling):
+        if name not in gains.entries:
+            raise InputError(f"{results}: no entry {name!r}; there are {gains.entries}")
+    return (
+        f"# SDR improvement on `{facts['set']}`\n\nIn dB, mean over talkers and mixtures; "
+        f"seed {facts['seed']}, {facts['date']}, code {facts['code']}.\n\n{overall(gains)}\n"
+        f"{by_condition(gains, method, ceiling)}"
+    )
+
+
+def main(
+    results: Annotated[Path, typer.Argument(help="quality.json")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="page to write")],
+    method: Annotated[str, typer.Option(help="entry that is compared")] = METHOD,
+    ceiling: Annotated[str, typer.Option(help="entry that it is compared with")] = CEILING,
+) -> None:
+    """All conditions of a run in one table."""
+    try:
+        write_text(output, summarise(results, method, ceiling))
+    except InputError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+if __name__ == "__main__":
+    typer.run(main)
