@@ -238,6 +238,10 @@ def test_figure_has_a_labelled_point_per_method(tmp_path: Path) -> None:
         figure.make(tmp_path / "quality.json", outputs, "four_talkers")
     with pytest.raises(InputError, match="no results"):
         figure.make(tmp_path / "nowhere.json", outputs)
+    results["rows"][0].pop("condition")
+    (tmp_path / "quality.json").write_text(json.dumps(results))
+    with pytest.raises(InputError, match="without condition"):
+        figure.make(tmp_path / "quality.json", outputs)
 
 
 def test_summary_has_the_largest_gap_first(tmp_path: Path) -> None:
@@ -262,9 +266,9 @@ def test_summary_has_the_largest_gap_first(tmp_path: Path) -> None:
     first = lines.index("| far | 2 | 2.00 | 10.00 | 8.00 |")
     assert lines[first + 1] == "| near | 2 | 10.00 | 12.00 | 2.00 |"
     with pytest.raises(InputError, match="no entry 'other'"):
-        summary.summarise(results, "deep", "other")
+        summary.page(results, "deep", "other")
     with pytest.raises(InputError, match="no results"):
-        summary.summarise(tmp_path / "nowhere.json", "deep", "top")
+        summary.page(tmp_path / "nowhere.json", "deep", "top")
 
 
 def test_one_command_makes_mixtures_table_and_figure(tmp_path: Path) -> None:

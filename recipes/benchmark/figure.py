@@ -7,7 +7,6 @@ The suffix decides the format (.svg or .png). Ceilings, which take no time that 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,7 +19,7 @@ import typer
 from fca.errors import InputError
 from fca.metrics import Summary, summarise
 from fca.plot import require_matplotlib
-from recipes.benchmark.tables import real_time_factor
+from recipes.benchmark.tables import read, real_time_factor
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -162,11 +161,8 @@ def _rgb(colour: str) -> tuple[float, float, float]:
 
 def make(results: Path, outputs: Sequence[Path], condition: str = "two_talkers") -> None:
     """Draw the figure of results in each of the output files."""
-    try:
-        content = json.loads(results.read_text("utf-8"))
-        found = points(content, condition)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{results}: no results of the benchmark ({error})") from None
+    content = read(results)
+    found = points(content, condition)
     facts = content["surroundings"]
     count = max(point.gain.count for point in found)
     title = (

@@ -8,7 +8,6 @@ they went in; then the means of each condition, and how far one entry stays belo
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +17,9 @@ import typer
 
 from fca.errors import InputError
 from fca.files import write_text
+from fca.metrics import summarise
 from recipes.benchmark.common import markdown
+from recipes.benchmark.tables import read
 
 CEILING = "JD, prior's PSD, 4096"
 METHOD = "deep-fca"
@@ -52,7 +53,7 @@ class Gains:
 
     def mean(self, entry: str, condition: str) -> float:
         """Mean over the mixtures of a condition; NaN for entries that were not there."""
-        return float(np.mean(self.of.get((entry, condition), [np.nan])))
+        return summarise(self.of.get((entry, condition), [])).mean
 
     def gap(self, condition: str, method: str, ceiling: str) -> float:
         """How far an entry stays below another."""
@@ -65,7 +66,7 @@ def overall(gains: Gains) -> str:
     for entry in gains.entries:
         values = np.concatenate([gains.of.get((entry, c), []) for c in gains.conditions])
         worse = int((values < 0).sum())
-        numbers = [f"{values.mean():.2f}", f"{values.min():.2f}", str(worse)]
+        numbers = [f"{summarise(values).mean:.2f}", f"{values.min():.2f}", str(worse)]
         lines.append([entry, str(len(values)), *numbers])
     return markdown(["", "mixtures", "mean", "least", "worse than the mixture"], lines)
 
@@ -85,19 +86,16 @@ def by_condition(gains: Gains, method: str, ceiling: str) -> str:
     return markdown(["", "mixtures", *gains.entries, f"{method} below {ceiling}"], lines)
 
 
-def summarise(results: Path, method: str, ceiling: str) -> str:
-    """The page of a `quality.json`.
+def page(results: Path, method: str, ceiling: str) -> str:
+    """The summary of a `quality.json`.
 
     Raises
     ------
     InputError
         If it cannot be read or has no such entries.
     """
-    try:
-        content = json.loads(results.read_text("utf-8"))
-        gains, facts = Gains.read(content), content["surroundings"]
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{results}: no results of the benchmark ({error})") from None
+    content = read(results)
+    gains, facts = Gains.read(content), content["surroundings"]
     for name in (method, ceiling):
         if name not in gains.entries:
             raise InputError(f"{results}: no entry {name!r}; there are {gains.entries}")
@@ -116,7 +114,7 @@ def main(
 ) -> None:
     """All conditions of a run in one table."""
     try:
-        write_text(output, summarise(results, method, ceiling))
+        write_text(output, page(results, method, ceiling))
     except InputError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fca.errors import InputError
 from fca.metrics import Summary, summarise
 from recipes.benchmark.common import Entry, Settings, markdown
 from recipes.benchmark.scoring import METRICS
+
+_PARTS = ("surroundings", "entries", "rows")
+_SCORES = ("entry", "condition", "improvement")
 
 
 def table(rows: list[Settings], competitors: list[Entry], yardstick: str | None = None) -> str:
@@ -45,6 +50,24 @@ def compact(facts: Settings, competitors: Sequence[Entry], rows: Sequence[Settin
     lines = ",\n".join(json.dumps(_short(row)) for row in rows)
     head = json.dumps({"surroundings": facts, "entries": described}, indent=1)
     return f'{head[:-2]},\n "rows": [\n{lines}\n]}}\n'
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What :func:`compact` has written.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it holds something else.
+    """
+    try:
+        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        for part, names in [(content, _PARTS), *((row, _SCORES) for row in content["rows"])]:
+            if absent := [name for name in names if name not in part]:
+                raise ValueError(f"without {', '.join(absent)}")
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path}: no results of the benchmark ({error})") from None
+    return content
 
 
 def real_time_factor(rows: Sequence[Settings]) -> float:

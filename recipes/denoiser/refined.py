@@ -48,8 +48,9 @@ class Witness(Denoiser):
 def refined(mixture: Tensor, n_talkers: int, witness: Witness, n_steps: int) -> dict[str, Tensor]:
     """Views `own` and `rest`, (rounds, N, F, T), and the spectra `target`, (N, F, T), in bels."""
     witness.seen = []
-    options = {"n_iter": ROUNDS, "n_starts": 1, "n_refine": 0, "gate": False}
-    separator = Separator(METHOD, n_talkers, **options, denoiser=witness)
+    separator = Separator(
+        METHOD, n_talkers, n_iter=ROUNDS, n_starts=1, n_refine=0, gate=False, denoiser=witness
+    )
     refinement = Refinement(separator(mixture).model)
     iterate(refinement, n_steps, monitor_every=None)
     model = refinement.best.copy()
