@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import Tensor
 from fca.inference.gate import gated
 from fca.inference.iterate import Callback, iterate
 from fca.inference.refine import Refinement, check_refinable, likelier
-from fca.inference.settle import Settling
+from fca.inference.settle import ARRAY_STEPS, Settling
 from fca.inference.surroundings import with_late_sound, with_noise
 from fca.method import Method
 from fca.model import Fittable, Model
@@ -81,6 +81,9 @@ class Fitting:
                 model = gated(model, reference, self.frame_seconds)
             if self.n_refine:
                 model, trace = self._refine(model, trace, callbacks)
+            n_channels = mixture.shape[2]
+            if self.method.n_components(n_sources, n_channels) < n_channels:
+                model, trace = _on_whole_array(model, trace)
         return model, trace
 
     def _fit(
@@ -147,6 +150,14 @@ def _refined(
     refinement = Refinement(model)
     steps = iterate(refinement, n_steps, callbacks)
     return refinement.best, _continued(trace, steps)
+
+
+def _on_whole_array(model: Model, trace: Trace) -> tuple[Model, Trace]:
+    """The model of a subspace, settled on all microphones."""
+    spatial = model.spatial.on_whole_array(model.source.psd())
+    whole = replace(model, spatial=spatial)
+    steps = iterate(Settling(whole), ARRAY_STEPS)
+    return whole, _continued(trace, steps)
 
 
 def _continued(trace: Trace, more: Trace) -> Trace:

@@ -42,6 +42,7 @@ from fca.spatial.expanded import MovingAverage
 from fca.spatial.inverse_wishart import InverseWishart
 from fca.spatial.motion import Moving
 from fca.spatial.observation import Observation
+from fca.spatial.subspace import Components
 
 SOURCES: dict[str, Callable[..., SourceModel]] = {
     "gauss": Gauss,
@@ -68,6 +69,7 @@ _CHOICES = (
     "dof",
     "spatial_steps",
     "free_steps",
+    "spare",
     "gate",
     "surroundings",
 )
@@ -114,6 +116,10 @@ class Method:
         Updates of the spatial model in each iteration.
     free_steps : int
         Updates of the spatial model after them, with gains that are not shared over frequency.
+    spare : int or None
+        Principal components beyond the sources wanted that jointly diagonal models of a fixed, dry
+        mixture infer everything from before the spatial model settles on all microphones; None
+        for all microphones at once. See :mod:`fca.spatial.subspace`.
     gate : bool
         Infer when each source is active, before it is refined, and keep it silent otherwise; see
         :func:`fca.inference.gate.gated`.
@@ -144,6 +150,7 @@ class Method:
     n_fft: int = 4096
     spatial_steps: int = 1
     free_steps: int = 0
+    spare: int | None = None
     gate: bool = False
     n_refine: int = 0
     surroundings: bool = False
@@ -163,6 +170,8 @@ class Method:
             raise InputError(f"{self.name} cannot be gated: its filter does not depend on PSDs")
         if self.surroundings and self.spatial in ("rank-1", "cACGMM"):
             raise InputError(f"{self.name} has no room for surroundings")
+        if self.spare is not None and self.spare < 0:
+            raise InputError(f"spare components cannot be negative, got {self.spare}")
         if self.free_steps and self.spatial == "cACGMM":
             raise InputError(f"{self.name} has no spatial model that could settle")
         if self.mixing.n_late and self.spatial == "rank-1":
@@ -240,6 +249,12 @@ class Method:
             return max(n_sources, n_channels)
         return n_sources + (self.fits in ("sources + 1", "sources + noise"))
 
+    def n_components(self, n_sources: int, n_channels: int) -> int:
+        """Number of components that ``n_sources`` wanted are inferred from."""
+        if self.spare is None or "jointly diagonal" not in self.spatial or not self.mixing.plain:
+            return n_channels
+        return min(n_sources + self.spare, n_channels)
+
     def build(
         self,
         mixture: Tensor,
@@ -275,7 +290,9 @@ class Method:
             return CACGMM(mixture, n_fitted, generator, gate)
         if self.spatial == "rank-1":
             check_rank1(n_fitted, mixture.shape[2])
-        observation = self.mixing.observe(mixture)
+        observation = self._observe(mixture, n_sources)
+        if isinstance(observation, Components):
+            attempt *= 2  # odd ones would see the microphones, which are not seen here
         source = SOURCES[self.source](**self.options)
         if gate is None:
             start = self._start(source, observation.early(), n_fitted, generator, attempt)
@@ -287,6 +304,12 @@ class Method:
         source.initialise(start.power, generator)
         n_background = int(self.fits == "sources + noise")
         return Model(spatial, source, self.spatial_steps, n_background)
+
+    def _observe(self, mixture: Tensor, n_sources: int) -> Observation:
+        n_components = self.n_components(n_sources, mixture.shape[2])
+        if n_components < mixture.shape[2]:
+            return Components(mixture, n_components)
+        return self.mixing.observe(mixture)
 
     def _start(
         self,

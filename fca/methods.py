@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fca.errors import InputError
+from fca.inference.rank1 import SPARE
 from fca.inference.start import STARTS
 from fca.method import FITS, SOURCES, SPATIAL_MODELS, Method
 
@@ -99,6 +100,7 @@ _ROWS = [
         start="rank-1",
         n_starts=2,
         spatial_steps=8,
+        spare=SPARE,
         gate=True,
         n_refine=40,
         surroundings=True,
@@ -114,6 +116,7 @@ _ROWS = [
         start="rank-1",
         spatial_steps=2,
         free_steps=8,
+        spare=SPARE,
         gate=True,
         n_refine=8,
         surroundings=True,

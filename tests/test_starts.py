@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from toy import complex_normal, random_mixture, random_psd, seeded
 
-from fca.inference.rank1 import fit_and_mend, principal, rank1, thinned_iva
+from fca.inference.rank1 import fit_and_mend, rank1, thinned_iva
 from fca.inference.start import DIFFUSE, LEAKAGE, STARTS, Start, StartMethod
 from fca.methods import get_method
 from fca.source import NMF, Gauss
 from fca.spatial import FullRank, JointlyDiagonal, Rank1
+from fca.spatial.subspace import principal
 
 each_start = pytest.mark.parametrize("name", STARTS)
 each_size = pytest.mark.parametrize(("n_sources", "n_channels"), [(2, 2), (1, 3), (2, 3), (3, 2)])

@@ -14,13 +14,15 @@ from torch import Tensor
 
 from fca.inference.outputs import by_likelihood, by_loudness
 from fca.inference.start import Start, fit_outputs, identity, taken, underdetermined
-from fca.linalg import abs2, pack_outer, weighted_covariance
+from fca.linalg import abs2
 from fca.permutation import follow, reorder
 from fca.source import Gauss, SourceModel
 from fca.spatial import Rank1
+from fca.spatial.subspace import principal
 
 SPARE = 2
-"""Outputs beyond the sources, for noise and for talkers that are split."""
+"""Outputs beyond the sources, for noise and for talkers that are split; what large arrays have
+beyond these is left to the end (:mod:`fca.spatial.subspace`)."""
 THINNING = 4
 """Of how many frequencies one is seen by most of the sweeps."""
 QUIETEST = 1e-3
@@ -155,10 +157,3 @@ def _fit(
     spatial = Rank1(mixture, begin.demixing, n_outputs)
     fit_outputs(spatial, source, n_iter, generator, begin.power, spatial_steps)
     return spatial, source.psd()
-
-
-def principal(mixture: Tensor) -> Tensor:
-    """Principal components of mixtures (B, F, M, T) as rows, the strongest first, (B, F, M, M)."""
-    covariance = weighted_covariance(pack_outer(mixture), torch.ones_like(mixture.real[:, :, :1]))
-    vectors: Tensor = torch.linalg.eigh(covariance[:, :, 0]).eigenvectors
-    return vectors.flip(-1).mH

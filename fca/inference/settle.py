@@ -8,6 +8,9 @@ from torch import Tensor
 
 from fca.model import Model
 
+ARRAY_STEPS = 16
+"""Updates with which the spatial parameters settle on all microphones of a large array."""
+
 
 @dataclass
 class Settling:

@@ -164,6 +164,13 @@ class SpatialModel(ABC):
         """
         raise InputError(f"no source can be added to a {type(self).__name__} model")
 
+    def on_whole_array(self, psd: Tensor) -> SpatialModel:
+        """One that sees all microphones where this one sees a subspace, otherwise as it is.
+
+        What it did not see is at first heard alike from all sources, which have PSDs λ.
+        """
+        return self
+
     @abstractmethod
     def images(self, psd: Tensor, channels: slice = slice(None)) -> Tensor:
         """Multichannel Wiener estimates of the source images, (B, F, N, C, T).

@@ -71,9 +71,8 @@ class Diagonal(SpatialModel):
 
     @property
     def mixing(self) -> Tensor:
-        """Q⁻¹, (B, F, M, M)."""
-        result: Tensor = torch.linalg.inv(self.demixing)
-        return result
+        """Q⁻¹ at the microphones, (B, F, M, D); D < M where Q sees a subspace."""
+        return self.observation.at_microphones(torch.linalg.inv(self.demixing))
 
     @property
     def outputs(self) -> Tensor:
@@ -242,6 +241,17 @@ class JointlyDiagonal(Diagonal):
         mean = self.gains.mean((2, 3), keepdim=True).expand_as(self.gains[:, :, :1])
         return self.with_gains(torch.cat([self.gains, mean], dim=2))
 
+    def on_whole_array(self, psd: Tensor) -> JointlyDiagonal:
+        whole = self.observation.complete(self.demixing)
+        n_others = whole.shape[-1] - self.demixing.shape[-1]
+        level = psd.mean(-1, keepdim=True).sum(2, keepdim=True)
+        others = level.reciprocal().expand(-1, -1, self.n_sources, n_others)
+        known = self.gains.expand(-1, psd.shape[1], -1, -1)
+        other = self.with_gains(torch.cat([known, others], dim=3))
+        other.observation = Observation(self.mixture)
+        other._set_demixing(whole)
+        return other
+
     def with_gains(self, gains: Tensor) -> JointlyDiagonal:
         """The same basis with the sources that gains (B, F or 1, N, M) describe."""
         other = copy.copy(self)
@@ -251,7 +261,8 @@ class JointlyDiagonal(Diagonal):
     def bin_nll(self, psd: Tensor) -> Tensor:
         precision = self._precision(psd)
         energy = self.likelihood.energy((self.power * precision).sum(2), self.power.shape[2])
-        return energy - precision.log().sum(2) - 2 * log_abs_det(self.demixing)[..., None]
+        volume = self.observation.unseen_nll - 2 * log_abs_det(self.demixing)
+        return energy - precision.log().sum(2) + volume[..., None]
 
     def scale(self) -> Tensor:
         trace = column_power(self.mixing)[:, :, None] @ self.gains.mT

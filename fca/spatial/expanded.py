@@ -9,6 +9,7 @@ adjoint: what λ_nft does at other frames counts there.
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from functools import partial
 
@@ -60,6 +61,11 @@ class Expanded(SpatialModel):
 
     def untie(self) -> None:
         self.inner.untie()
+
+    def on_whole_array(self, psd: Tensor) -> Expanded:
+        other = copy.copy(self)
+        other.inner = self.inner.on_whole_array(self.expand(psd))
+        return other
 
     def rescale(self, factor: Tensor) -> None:
         self.inner.rescale(factor.repeat(1, 1, self.n_copies))

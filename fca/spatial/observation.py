@@ -43,8 +43,21 @@ class Observation:
         """The mixture less what is predicted of it, (B, F, M, T)."""
         return self.rows(identity(self.mixture)) @ self.frames
 
+    @property
+    def unseen_nll(self) -> Tensor | float:
+        """Negative log-likelihood per frame of what no row of Q sees, (B, F)."""
+        return 0.0
+
+    def at_microphones(self, columns: Tensor) -> Tensor:
+        """Columns of Q⁻¹ (B, F, ..., K) as the microphones hear them."""
+        return columns
+
+    def complete(self, demixing: Tensor) -> Tensor:
+        """Q (B, F, M, M) with rows for all that the given one does not see."""
+        return demixing
+
     def covariance(self, weight: Tensor) -> Tensor:
-        """Covariances V (B, F, K, M, M) of the mixture with frame weights (B, F, K, T)."""
+        """Covariances V (B, F, K, D, D) of the frames with weights (B, F, K, T)."""
         return regularise(weighted_covariance(self._outer, weight), LOAD)
 
     def adapt(self, weight: Tensor) -> Tensor:
@@ -62,8 +75,8 @@ class Observation:
 
     @functools.cached_property
     def _outer(self) -> Tensor:
-        """Packed x xᴴ, (B, F, M², T)."""
-        return pack_outer(self.mixture)
+        """Packed x xᴴ, (B, F, D², T)."""
+        return pack_outer(self.frames)
 
 
 def identity(mixture: Tensor) -> Tensor:

@@ -1,0 +1,58 @@
+"""Large arrays seen through their strongest principal components.
+
+The more rows Q has, the more of them see little but late reverberation, which no PSD describes.
+Likelihood weighs them like all others, and latent vectors that are free to move go after it. Among
+a few components more than there are talkers they find the talkers; the spatial parameters may then
+settle on all microphones (:meth:`~fca.spatial.base.SpatialModel.on_whole_array`).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fca.linalg import abs2, pack_outer, weighted_covariance
+from fca.spatial.base import FLOOR
+from fca.spatial.observation import Observation
+
+
+class Components(Observation):
+    """The strongest principal components of a mixture; the others are stationary noise.
+
+    Rows of Q see D components instead of M microphones: Q is (B, F, D, D).
+
+    Parameters
+    ----------
+    mixture : Tensor
+        X, complex (B, F, M, T).
+    n_components : int
+        D.
+    """
+
+    def __init__(self, mixture: Tensor, n_components: int) -> None:
+        super().__init__(mixture)
+        self._seen, self._others = principal(mixture).tensor_split([n_components], dim=2)
+        self.frames = self._seen @ mixture
+        power = abs2(self._others @ mixture).mean(-1, keepdim=True)
+        self._deviation = power.clamp_min(FLOOR).sqrt()
+
+    @property
+    def unseen_nll(self) -> Tensor:
+        return 2 * self._deviation.log().sum((2, 3)) + self._others.shape[2]
+
+    def early(self) -> Tensor:
+        return self.frames
+
+    def at_microphones(self, columns: Tensor) -> Tensor:
+        return self._seen.mH @ columns
+
+    def complete(self, demixing: Tensor) -> Tensor:
+        """Q for all microphones, (B, F, M, M): the other components, of unit power, come last."""
+        return torch.cat([demixing @ self._seen, self._others / self._deviation], dim=2)
+
+
+def principal(mixture: Tensor) -> Tensor:
+    """Principal components of mixtures (B, F, M, T) as rows, the strongest first, (B, F, M, M)."""
+    covariance = weighted_covariance(pack_outer(mixture), torch.ones_like(mixture.real[:, :, :1]))
+    vectors: Tensor = torch.linalg.eigh(covariance[:, :, 0]).eigenvectors
+    return vectors.flip(-1).mH
