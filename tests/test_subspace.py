@@ -131,6 +131,19 @@ def test_the_cost_of_a_method_never_rises_on_the_way_to_the_whole_array(
     assert all(after <= before + 1e-9 for before, after in itertools.pairwise(costs))
 
 
+def test_known_activities_end_on_the_whole_array(prior: SpeechPrior) -> None:
+    row = get_method("deep-fca").with_options(denoiser=None, prior=prior)
+    wide = random_mixture(n_freq=prior.config.n_freq, n_channels=N_CHANNELS)
+    activity = torch.ones(1, N_SOURCES, wide.shape[-1], dtype=torch.float64)
+    activity[:, 0, :10] = activity[:, 1, 20:] = 0
+    model, _ = Fitting(row, 1, 4, 0, 0.1)(wide, N_SOURCES, 0, [], activity)
+    images = model.images()
+    torch.testing.assert_close(images.sum(2), wide)
+    loud = images.abs().square().sum((1, 3))[0]
+    assert loud[0, :10].mean() < 0.1 * loud[0, 10:].mean()
+    assert loud[1, 20:].mean() < 0.1 * loud[1, :20].mean()
+
+
 def test_a_negative_number_of_components_is_refused() -> None:
     with pytest.raises(InputError, match="cannot be negative, got -1"):
         get_method("deep-fca").with_options(spare=-1)
