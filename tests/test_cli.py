@@ -13,6 +13,7 @@ from command import RATE, fca, records, separate, write_all
 
 from fca import audio
 from fca.activity import Segment, read_rttm, write_rttm
+from fca.cli.options import chosen
 from fca.methods import METHODS
 from fca.pieces import Writer
 from fca.simulate import Mixture
@@ -161,6 +162,19 @@ class TestResults:
         result = separate(wav, "-o", out, "--json", "-O", "n_fft=512", "-O", "start=identity")
         assert records(result)[0]["settings"]["n_fft"] == 512
         assert records(result)[0]["settings"]["start"] == "identity"
+
+    def test_flags_left_out_are_no_options_but_null_is_a_value(self) -> None:
+        assert chosen({"seed": 1, "weights": None}, ["dof=null", "n_fft=512"]) == {
+            "seed": 1,
+            "dof": None,
+            "n_fft": 512,
+        }
+        assert chosen({"weights": None}, None) == {}
+
+    def test_null_reaches_the_separator(self, wav: Path, out: Path) -> None:
+        result = separate(wav, "-o", out, "-O", "reverberation=null")
+        assert result.exit_code == 2
+        assert "unknown reverberation None" in " ".join(result.stderr.split())
 
     def test_reverberation_is_taken_out(self, wav: Path, out: Path) -> None:
         separate(wav, "-o", out / "reverberant", "-O", "n_fft=1024")

@@ -23,7 +23,7 @@ from fca.cli.options import (
     ReferenceChannel,
     Seed,
     Shard,
-    parse_options,
+    chosen,
 )
 from fca.cli.run import Corpus, Course, Job
 
@@ -80,14 +80,13 @@ def enhance(
     theirs are skipped; those of one name are told apart by their folders. The exit status is 1 if
     a recording failed, 2 if the command makes no sense.
     """
-    chosen = {
+    flags = {
         "inference": inference,
         "prior": prior,
         "reference_channel": reference_channel,
         "n_iter": iterations,
         "seed": seed,
         "dereverberate": dereverberate,
-        **parse_options(option or []),
     }
 
     def signals(result: Block) -> Signals:
@@ -96,7 +95,7 @@ def enhance(
 
     corpus = Corpus(inputs, out, file_per_channel, manifest, shard, ray)
     job = Job("enhancement", corpus, audio_format, plot, as_json, overwrite, Course(block))
-    job.run(_enhancer, chosen, signals, {"noise": noise}, device)
+    job.run(_enhancer, chosen(flags, option), signals, {"noise": noise}, device)
 
 
 def _enhancer(**options: Any) -> Enhancer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -102,3 +103,9 @@ def parse_options(texts: list[str]) -> dict[str, Any]:
         except json.JSONDecodeError:
             options[name] = value
     return options
+
+
+def chosen(flags: Mapping[str, Any], texts: list[str] | None) -> dict[str, Any]:
+    """Flags that were given, and options NAME=VALUE, of which null is a value like others."""
+    given = {name: value for name, value in flags.items() if value is not None}
+    return given | parse_options(texts or [])

@@ -155,7 +155,7 @@ class Job:
         Parameters
         ----------
         build : callable
-            Makes the separator from ``options``; those that are None are left out.
+            Makes the separator from ``options``.
         signals : callable
             What is written of a block: names and waveforms.
         written : dict
@@ -223,6 +223,6 @@ def _make(results: Results, separator: Separator, recording: Recording) -> Setti
 
 def _build(build: Callable[..., Separator], **options: Any) -> Separator:
     try:
-        return build(**{name: value for name, value in options.items() if value is not None})
+        return build(**options)
     except TypeError as error:
         raise InputError(str(error)) from None

@@ -24,7 +24,7 @@ from fca.cli.options import (
     ReferenceChannel,
     Seed,
     Shard,
-    parse_options,
+    chosen,
 )
 from fca.cli.run import Corpus, Course, Job
 from fca.errors import InputError
@@ -169,7 +169,7 @@ def separate(
     apart by their folders. The exit status is 1 if a recording failed, 2 if the command makes no
     sense.
     """
-    chosen = {
+    flags = {
         "method": method,
         "n_sources": _number(sources),
         "reference_channel": reference_channel,
@@ -181,7 +181,6 @@ def separate(
         "output_filter": output_filter,
         "dereverberate": dereverberate,
         "motion": motion,
-        **parse_options(option or []),
     }
 
     def signals(block: Block) -> Signals:
@@ -201,7 +200,7 @@ def separate(
     job = Job("separation", corpus, audio_format, plot, as_json, overwrite, course)
     written = {"images": images, "residual": residual, "rttm": rttm and str(rttm.resolve())}
     written |= {"target": target, "array": None if positions is None else positions.tolist()}
-    job.run(_separator, chosen, signals, written, device)
+    job.run(_separator, chosen(flags, option), signals, written, device)
 
 
 def _positions(path: Path) -> NDArray[np.float64]:
