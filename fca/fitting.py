@@ -98,10 +98,10 @@ class Fitting:
         for start in range(self.n_starts):
             generator = torch.Generator().manual_seed(self.seed + start)
             model = self.method.build(mixture, n_sources, generator, activity, start)
-            if self._surrounded and isinstance(model, Model):
-                model = with_noise(model)
             if self.n_refine:
                 check_refinable(model)
+            if self._surrounded and isinstance(model, Model):
+                model = with_noise(model)
             fits.append((model, self._iterate(model, callbacks)))
         likeliest = functools.reduce(likelier, [model for model, _ in fits])
         return likeliest, min((trace for _, trace in fits), key=lambda trace: trace[-1][1])

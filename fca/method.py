@@ -126,7 +126,7 @@ class Method:
     n_refine : int
         Default number of refinement steps, for source models with latent vectors.
     surroundings : bool
-        Model stationary noise beside the sources, and late sound in all but the first quarter of
+        Model noise beside the sources, and late sound in all but the first quarter of
         the refinement, unless the method models reverberation or motion; see
         :mod:`fca.inference.surroundings`.
     options : mapping

@@ -7,11 +7,12 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
-from toy import SOURCES, random_psd, seeded, source_model, spatial_model
+from toy import SOURCES, SPATIAL, make_model, random_psd, seeded, source_model, spatial_model
 from toy import random_mixture as mixture_of
 
 from fca.errors import InputError
 from fca.source import NMF, Fixed, Free, Gauss, Laplace, SourceModel, Stack, Stationary, Student
+from fca.source.departure import departure_penalty
 from fca.spatial.base import FLOOR, ObservedStatistics, Statistics
 
 SHAPE = (2, 5, 3, 20)
@@ -150,6 +151,51 @@ def test_stationary_psd_is_the_mean_power() -> None:
     for _ in range(60):
         model.update(observed(target))
     torch.testing.assert_close(model.psd(), target.mean(-1, keepdim=True).expand(SHAPE))
+
+
+def test_refined_noise_departs_from_its_level() -> None:
+    """Bins minimise the cost given the level, and the level given the bins."""
+    target = power()
+    model = source_model("stationary", target)
+    model.refine(observed(target))
+    level = target.mean(-1, keepdim=True)
+    torch.testing.assert_close(model.psd(), (target + 2 * level) / 3)
+    start = model._level.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(departure_penalty(start, 2.0, model.psd()).sum(), start)
+    torch.testing.assert_close(slope, torch.zeros_like(slope), rtol=0, atol=1e-9)
+
+
+def test_noise_of_a_strong_prior_stays_stationary() -> None:
+    model = Stationary(strength=1e12)
+    model.initialise(power(), seeded())
+    level = model.psd()
+    model.refine(observed(power(1)))
+    torch.testing.assert_close(model.psd(), level)
+    with pytest.raises(InputError, match="must be positive"):
+        Stationary(strength=0.0)
+
+
+def test_noise_that_departed_moves_as_one() -> None:
+    """Updates after refinement change the level of every bin alike, and lower the cost."""
+    target = power(1)
+    model = source_model("stationary", power())
+    model.refine(observed(power()))
+    before, first = model.psd(), cost(model, target)
+    model.update(observed(target))
+    ratio = model.psd() / before
+    torch.testing.assert_close(ratio, ratio[..., :1].expand_as(ratio))
+    assert torch.all(cost(model, target) < first)
+
+
+@pytest.mark.parametrize("name", SPATIAL)
+def test_noise_that_departs_never_raises_the_cost(name: str) -> None:
+    model = make_model(name, "stationary", mixture_of())
+    costs = [model.cost()]
+    for _ in range(10):
+        model.refine()
+        costs.append(model.cost())
+    trace = torch.cat(costs)
+    assert bool((trace.diff() <= 1e-9 * trace.abs().max()).all())
 
 
 def test_fixed_psd_stays() -> None:

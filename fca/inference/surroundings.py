@@ -19,7 +19,9 @@ LATE_TAPS = 2
 
 
 def with_noise(model: Model) -> Model:
-    """The model with stationary noise from everywhere as one more source, a background.
+    """The model with noise from everywhere as one more source, a background.
+
+    Stationary, until it is refined.
 
     Parameters
     ----------

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from fca.errors import InputError
 from fca.source.base import Evaluate, SourceModel, floored
+from fca.source.departure import departed, departure_penalty
 
 
 class Free(SourceModel):
@@ -42,23 +43,50 @@ class Free(SourceModel):
 
 
 class Stationary(SourceModel):
-    """λ_nf constant over time: background noise."""
+    """λ_nf constant over time: background noise.
+
+    Refined, the power of a bin may depart from that level, as noise is rarely as steady.
+
+    Parameters
+    ----------
+    strength : float
+        ν, of the level where bins depart from it; see :mod:`fca.source.departure`.
+    """
+
+    def __init__(self, strength: float = 2.0) -> None:
+        if not strength > 0:
+            raise InputError(f"the strength of a prior must be positive, got {strength}")
+        self.strength = strength
+
+    @property
+    def refinable(self) -> bool:
+        return True
 
     def initialise(self, power: Tensor, generator: torch.Generator) -> None:
-        self._shape = power.shape
         self._level = floored(power.mean(-1, keepdim=True))
+        self._psd = self._level.expand_as(power)
 
     def psd(self) -> Tensor:
-        return self._level.expand(self._shape)
+        return self._psd
 
     def update(self, evaluate: Evaluate) -> None:
-        statistics = evaluate(self.psd())
-        quadratic = statistics.quadratic.sum(-1, keepdim=True)
-        trace = statistics.trace.sum(-1, keepdim=True)
-        self._level = floored(self._level * (quadratic / trace).sqrt())
+        """Multiplicative update of the level, which takes all bins with it."""
+        statistics, course = evaluate(self._psd), self._psd / self._level
+        quadratic = (course * statistics.quadratic).sum(-1)
+        trace = (course * statistics.trace).sum(-1)
+        self.absorb((quadratic / trace).sqrt())
+
+    def refine(self, evaluate: Evaluate) -> None:
+        """Bins depart by EM; the level goes where that costs least, to their harmonic mean."""
+        self._psd = departed(self._level, self.strength, evaluate(self._psd))
+        self._level = self._psd.reciprocal().mean(-1, keepdim=True).reciprocal()
+
+    def penalty(self) -> Tensor:
+        return departure_penalty(self._level, self.strength, self._psd)
 
     def absorb(self, factor: Tensor) -> Tensor:
         self._level = floored(self._level * factor[..., None])
+        self._psd = floored(self._psd * factor[..., None])
         return factor
 
 

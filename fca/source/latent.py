@@ -10,8 +10,8 @@ from torch import Tensor
 
 from fca.memo import Latest
 from fca.prior.latents import Posterior
-from fca.prior.model import itakura_saito
 from fca.source.base import Evaluate, SourceModel, floored
+from fca.source.departure import departed, departure_penalty
 from fca.spatial.base import Statistics
 
 
@@ -39,9 +39,8 @@ class Latent(SourceModel):
         Draw z from its posterior instead of taking the mean, as the evidence lower bound asks
         while networks are trained; from torch's global generator.
     strength : float
-        Weight ν of the decoded PSD where :meth:`_relax` lets a bin depart from it: λ then has an
-        inverse-gamma prior with that mode, conjugate to the Gaussian, whose penalty is
-        ``ν d_IS(e g | λ)``.
+        ν, of the decoded PSD where :meth:`_relax` lets a bin depart from it; see
+        :mod:`fca.source.departure`.
     """
 
     _z: Tensor
@@ -77,8 +76,7 @@ class Latent(SourceModel):
         latent = energy(self._z).sum((1, 2)) if self._gaussian else 0.0
         if self._relaxed is None:
             return latent
-        departure = itakura_saito(self._decoded_psd(), self._relaxed).sum((1, 2, 3))
-        return latent + self.strength * departure
+        return latent + departure_penalty(self._decoded_psd(), self.strength, self._relaxed)
 
     def divergence(self) -> Tensor | float:
         return self._posterior.kl().sum((1, 2))
@@ -105,10 +103,8 @@ class Latent(SourceModel):
         self._relaxed = None
 
     def _relax(self, statistics: Statistics) -> None:
-        """EM update of λ under its prior, ``(ν e g + M p) / (ν + M)`` with posterior powers p."""
-        weight = self.strength + statistics.rank
-        power = statistics.rank * statistics.posterior_power
-        self._relaxed = floored((self.strength * self._decoded_psd() + power) / weight)
+        """Let every bin depart from its decoded PSD."""
+        self._relaxed = departed(self._decoded_psd(), self.strength, statistics)
 
     def _decoded_psd(self) -> Tensor:
         """``e_nf g_f(z_nt)``, (B, F, N, T)."""
