@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -157,3 +159,17 @@ def make_model(
     power = random_psd(shape, seeded(3), mixture.real.dtype)
     spatial = spatial_model(name, mixture, update, likelihood=likelihood)
     return Model(spatial, source_model(kind, power))
+
+
+def costs(model: Model, step: Callable[[], None], n_steps: int) -> Tensor:
+    """Costs of a model before and after each of its steps, (n_steps + 1, B)."""
+    trace = [model.cost()]
+    for _ in range(n_steps):
+        step()
+        trace.append(model.cost())
+    return torch.stack(trace)
+
+
+def assert_never_rises(trace: Tensor) -> None:
+    """But for rounding in double precision."""
+    assert bool((trace.diff(dim=0) <= 1e-9 * trace.abs().max()).all())
