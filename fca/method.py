@@ -184,7 +184,8 @@ class Method:
         choice = self.options.get("inference", "encode")
         source = {"nmf": "MU", "vae": choice, "neural": "network"}.get(self.source)
         fitted = spatial if source in (None, spatial) else f"{spatial} + {source}"
-        refinement = {"em": "EM"}.get(str(self.options.get("refinement")), "gradient")
+        by_em = self.source == "stationary" or self.options.get("refinement") == "em"
+        refinement = "EM" if by_em else "gradient"
         steps = [fitted, *["gate"] * self.gate, *[refinement] * (self.n_refine > 0)]
         return ", then ".join(steps)
 

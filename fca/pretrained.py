@@ -11,24 +11,80 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import Tensor
+from torch import Tensor, nn
 
 from fca.errors import InputError
 
-__all__ = ["load", "names", "push", "resolve", "save"]
+__all__ = ["Pretrained", "load", "names", "push", "resolve", "save"]
+
+Network = TypeVar("Network", bound="Pretrained")
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 _PACKAGE = Path(__file__).parent
 _SHIPPED = (_PACKAGE / "weights", _PACKAGE.parent / "pretrained")
 """In an installed wheel, and in a checkout of the sources."""
+
+
+class Pretrained(nn.Module):
+    """A network that is built from a configuration alone, and keeps its weights in a folder.
+
+    Attributes
+    ----------
+    config : dataclass
+        What it was built from, an instance of ``config_type``.
+    """
+
+    kind: ClassVar[str]
+    """What the folder is said to hold, for no network to be taken for another."""
+    config_type: ClassVar[type]
+    precision: ClassVar[torch.dtype] = torch.float16
+    """That of the weights in the folder."""
+    config: Any
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+
+    @classmethod
+    def from_pretrained(cls: type[Network], name: str | os.PathLike[str]) -> Network:
+        """Network that ships with the toolkit, or from a folder or hub, in evaluation mode.
+
+        Parameters
+        ----------
+        name : str or path
+            See :func:`resolve`.
+
+        Raises
+        ------
+        InputError
+            If there is none, or its files are damaged.
+        """
+        folder = resolve(name)
+        config, tensors = load(folder, cls.kind)
+        try:
+            network = cls(cls.config_type(**config))
+            network.load_state_dict(tensors)
+        except (TypeError, RuntimeError):
+            raise InputError(f"{folder}: the weights and the configuration do not fit") from None
+        return network.eval().requires_grad_(False)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write weights, configuration and checksum to ``folder``."""
+        tensors = self.state_dict().items()
+        save(Path(folder), self.kind, asdict(self.config), tensors, self.precision)
+
+    def push_to_hub(self, repository: str, private: bool = False) -> str:
+        """Put it on the Hugging Face hub; see :func:`push`."""
+        return push(self.save_pretrained, repository, private)
 
 
 def names() -> list[str]:

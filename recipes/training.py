@@ -18,9 +18,10 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
+from fca.pretrained import Pretrained
 from fca.prior.model import Elbo
 from fca.prior.networks import ContextBlock
 from recipes.optim import muon
@@ -121,7 +122,7 @@ class Task(lightning.LightningModule):
 
     Parameters
     ----------
-    model : nn.Module
+    model : Pretrained
         What is trained.
     options : Training
         Optimisation.
@@ -134,7 +135,7 @@ class Task(lightning.LightningModule):
 
     validated: tuple[str, ...] = ("dry", "reverberant")
 
-    def __init__(self, model: nn.Module, options: Training) -> None:
+    def __init__(self, model: Pretrained, options: Training) -> None:
         super().__init__()
         self.model, self.options = model, options
 
@@ -224,9 +225,13 @@ class Speech(lightning.LightningDataModule):
 
 
 def fit(
-    task: Task, experiment: Experiment, data: lightning.LightningDataModule, watched: str
-) -> None:
-    """Train, and leave the weights of the best checkpoint in the task.
+    task: Task,
+    experiment: Experiment,
+    data: lightning.LightningDataModule,
+    watched: str,
+    name: str,
+) -> Path:
+    """Train, then export the model of the best checkpoint; returns the folder, called ``name``.
 
     The best has the lowest loss on the validation set that is ``watched``. A run that was stopped
     goes on from its last checkpoint.
@@ -243,6 +248,9 @@ def fit(
     trainer.fit(task, data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
     state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
     task.load_state_dict(state["state_dict"])
+    if int(os.environ.get("RANK", "0")) == 0:  # the first process of a `torchrun`
+        task.model.save_pretrained(output / name)
+    return output / name
 
 
 def _trainer(experiment: Experiment, checkpoints: list[Callback]) -> lightning.Trainer:
@@ -273,8 +281,3 @@ def json_like(value: Any) -> Any:
 
 def _bank(path: str | None) -> list[Any]:
     return load_responses(Path(path)) if path else []
-
-
-def rank() -> int:
-    """Number of this process among those of a `torchrun`."""
-    return int(os.environ.get("RANK", "0"))

@@ -8,15 +8,13 @@ mixtures alone (:mod:`recipes.neural`); it knows no array and no number of talke
 
 from __future__ import annotations
 
-import os
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fca import pretrained
 from fca.errors import InputError
+from fca.pretrained import Pretrained
 from fca.prior import SpeechPrior
 from fca.prior.latents import Posterior
 from fca.prior.model import Code, Elbo, gaussian_nll, log_features, mean_power
@@ -44,7 +42,7 @@ class DenoiserConfig:
             raise InputError(f"the width of a network must be positive, got {self.width}")
 
 
-class Denoiser(nn.Module):
+class Denoiser(Pretrained):
     """Encoder ``q(z_t | own, rest)`` for the latent vectors of a frozen speech prior.
 
     Parameters
@@ -55,9 +53,12 @@ class Denoiser(nn.Module):
         The prior; loaded by the name in ``config`` unless given.
     """
 
+    kind = "denoiser"
+    config_type = DenoiserConfig
+    config: DenoiserConfig
+
     def __init__(self, config: DenoiserConfig, prior: SpeechPrior | None = None) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self._prior = (prior or SpeechPrior.from_pretrained(config.prior).requires_grad_(False),)
         n_freq, n_out = self.prior.config.n_freq, self.prior.latent.n_parameters
         self.network = FrameNetwork(2 * n_freq, config.width, n_out, config.dilations)
@@ -66,28 +67,6 @@ class Denoiser(nn.Module):
     def prior(self) -> SpeechPrior:
         """The prior, whose weights are not the denoiser's own (and not saved with it)."""
         return self._prior[0]
-
-    @classmethod
-    def from_pretrained(cls, name: str | os.PathLike[str]) -> Denoiser:
-        """Denoiser that ships with the toolkit, or from a folder or hub, in evaluation mode.
-
-        Raises
-        ------
-        InputError
-            If there is none, its files are damaged, or its prior is missing.
-        """
-        folder = pretrained.resolve(name)
-        config, tensors = pretrained.load(folder, "denoiser")
-        try:
-            denoiser = cls(DenoiserConfig(**config))
-            denoiser.load_state_dict(tensors)
-        except (TypeError, RuntimeError):
-            raise InputError(f"{folder}: the weights and the configuration do not fit") from None
-        return denoiser.eval().requires_grad_(False)
-
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write weights (in half precision), configuration and checksum to ``folder``."""
-        pretrained.save(Path(folder), "denoiser", asdict(self.config), self.state_dict().items())
 
     def encode(self, own: Tensor, rest: Tensor) -> Code:
         """Posterior of the latent vectors of each source.

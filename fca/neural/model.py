@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from fca import pretrained
 from fca.errors import InputError
 from fca.neural.blocks import BLOCKS
 from fca.neural.encoder import Encoder, Encoding
+from fca.pretrained import Pretrained
 from fca.prior import SpeechPrior
 from fca.prior.latents import make_latent
 from fca.prior.model import decode
 from fca.prior.networks import FrameNetwork
 
-KIND = "neural FCA"
 _UNIT_PSD = 6.0
 """Output of a decoder for a PSD of one, the mean power of a mixture: where training begins."""
 
@@ -98,7 +95,7 @@ class NeuralConfig:
         )
 
 
-class NeuralFCA(nn.Module):
+class NeuralFCA(Pretrained):
     """Amortised inference of all sources of a mixture (Bando et al. 2021, 2023).
 
     Departures from the papers: the log-power is standardised by constants instead of a batch
@@ -110,9 +107,12 @@ class NeuralFCA(nn.Module):
         Sizes of the networks; the numbers of microphones and talkers are fixed.
     """
 
+    kind = "neural FCA"
+    config_type = NeuralConfig
+    config: NeuralConfig
+
     def __init__(self, config: NeuralConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.latent = make_latent(config.latent, config.latent_dim, config.concentration)
         self.encoder = Encoder(
             config.n_freq,
@@ -131,37 +131,6 @@ class NeuralFCA(nn.Module):
             self.latent.dim, config.decoder_width, config.n_freq, config.decoder_dilations
         )
         self.decoder[-1].bias.data.fill_(_UNIT_PSD)  # type: ignore[operator]
-
-    @classmethod
-    def from_pretrained(cls, name: str | os.PathLike[str]) -> NeuralFCA:
-        """Model from a folder or hub, in evaluation mode.
-
-        Parameters
-        ----------
-        name : str or path
-            See :func:`fca.pretrained.resolve`.
-
-        Raises
-        ------
-        InputError
-            If there is none, or its files are damaged.
-        """
-        folder = pretrained.resolve(name)
-        config, tensors = pretrained.load(folder, KIND)
-        try:
-            model = cls(NeuralConfig(**config))
-            model.load_state_dict(tensors)
-        except (TypeError, RuntimeError):
-            raise InputError(f"{folder}: the weights and the configuration do not fit") from None
-        return model.eval().requires_grad_(False)
-
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write weights (in half precision), configuration and checksum to ``folder``."""
-        pretrained.save(Path(folder), KIND, asdict(self.config), self.state_dict().items())
-
-    def push_to_hub(self, repository: str, private: bool = False) -> str:
-        """Put it on the Hugging Face hub; see :func:`fca.pretrained.push`."""
-        return pretrained.push(self.save_pretrained, repository, private)
 
     def encode(self, mixture: Tensor) -> Encoding:
         """Posteriors and spatial parameters of mixtures X (B, F, M, T) of unit mean power.

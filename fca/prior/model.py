@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from fca import pretrained
 from fca.errors import InputError
+from fca.pretrained import Pretrained
 from fca.prior.latents import Posterior, make_latent
 from fca.prior.networks import FrameNetwork
 
@@ -108,7 +106,7 @@ class Elbo:
         return self.nll + beta * self.kl / self.n_freq
 
 
-class SpeechPrior(nn.Module):
+class SpeechPrior(Pretrained):
     """Variational autoencoder of speech spectrograms (Kingma & Welling 2014; Bando et al. 2018).
 
     The input is divided by its mean power over frequencies and frames, one gain per item, and the
@@ -120,9 +118,12 @@ class SpeechPrior(nn.Module):
         Sizes of the networks, STFT and latent family.
     """
 
+    kind = "speech prior"
+    config_type = PriorConfig
+    config: PriorConfig
+
     def __init__(self, config: PriorConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.latent = make_latent(config.latent, config.latent_dim, config.concentration)
         self.encoder = FrameNetwork(
             config.n_freq, config.width, self.latent.n_parameters, config.encoder_dilations
@@ -130,39 +131,6 @@ class SpeechPrior(nn.Module):
         self.decoder = FrameNetwork(
             self.latent.dim, config.width, config.n_freq, config.decoder_dilations
         )
-
-    @classmethod
-    def from_pretrained(cls, name: str | os.PathLike[str]) -> SpeechPrior:
-        """Prior that ships with the toolkit, or from a folder or hub, in evaluation mode.
-
-        Parameters
-        ----------
-        name : str or path
-            See :func:`fca.pretrained.resolve`.
-
-        Raises
-        ------
-        InputError
-            If there is none, or its files are damaged.
-        """
-        folder = pretrained.resolve(name)
-        config, tensors = pretrained.load(folder, "speech prior")
-        try:
-            prior = cls(PriorConfig(**config))
-            prior.load_state_dict(tensors)
-        except (TypeError, RuntimeError):
-            raise InputError(f"{folder}: the weights and the configuration do not fit") from None
-        return prior.eval().requires_grad_(False)
-
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write weights (in half precision), configuration and checksum to ``folder``."""
-        pretrained.save(
-            Path(folder), "speech prior", asdict(self.config), self.state_dict().items()
-        )
-
-    def push_to_hub(self, repository: str, private: bool = False) -> str:
-        """Put it on the Hugging Face hub; see :func:`fca.pretrained.push`."""
-        return pretrained.push(self.save_pretrained, repository, private)
 
     def encode(self, power: Tensor, gain: Tensor | None = None) -> Code:
         """Posterior of the latent vectors.

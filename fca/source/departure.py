@@ -8,9 +8,16 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from fca.errors import InputError
 from fca.prior.model import itakura_saito
 from fca.source.base import floored
 from fca.spatial.base import Statistics
+
+
+def check_strength(strength: float) -> None:
+    """Raise :class:`InputError` unless a strength is positive."""
+    if not strength > 0:
+        raise InputError(f"the strength of a prior must be positive, got {strength}")
 
 
 def departed(expected: Tensor, strength: float, statistics: Statistics) -> Tensor:

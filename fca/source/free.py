@@ -7,7 +7,8 @@ from torch import Tensor
 
 from fca.errors import InputError
 from fca.source.base import Evaluate, SourceModel, floored
-from fca.source.departure import departed, departure_penalty
+from fca.source.departure import check_strength, departed, departure_penalty
+from fca.spatial.base import Statistics
 
 
 class Free(SourceModel):
@@ -51,12 +52,13 @@ class Stationary(SourceModel):
     ----------
     strength : float
         ν, of the level where bins depart from it; see :mod:`fca.source.departure`.
+    n_steady : int
+        Frequencies, from zero, at which they never do.
     """
 
-    def __init__(self, strength: float = 2.0) -> None:
-        if not strength > 0:
-            raise InputError(f"the strength of a prior must be positive, got {strength}")
-        self.strength = strength
+    def __init__(self, strength: float = 2.0, n_steady: int = 0) -> None:
+        check_strength(strength)
+        self.strength, self.n_steady = strength, n_steady
 
     @property
     def refinable(self) -> bool:
@@ -71,15 +73,24 @@ class Stationary(SourceModel):
 
     def update(self, evaluate: Evaluate) -> None:
         """Multiplicative update of the level, which takes all bins with it."""
-        statistics, course = evaluate(self._psd), self._psd / self._level
-        quadratic = (course * statistics.quadratic).sum(-1)
-        trace = (course * statistics.trace).sum(-1)
-        self.absorb((quadratic / trace).sqrt())
+        self.absorb(self._rise(evaluate(self._psd)))
 
     def refine(self, evaluate: Evaluate) -> None:
         """Bins depart by EM; the level goes where that costs least, to their harmonic mean."""
-        self._psd = departed(self._level, self.strength, evaluate(self._psd))
-        self._level = self._psd.reciprocal().mean(-1, keepdim=True).reciprocal()
+        statistics = evaluate(self._psd)
+        free = departed(self._level, self.strength, statistics)
+        free_level = free.reciprocal().mean(-1, keepdim=True).reciprocal()
+        steady_level = floored(self._level * self._rise(statistics)[..., None])
+        steady = torch.arange(free.shape[1], device=free.device)[:, None, None] < self.n_steady
+        self._level = torch.where(steady, steady_level, free_level)
+        self._psd = torch.where(steady, self._level, free)
+
+    def _rise(self, statistics: Statistics) -> Tensor:
+        """Factor of a multiplicative update that all bins of a frequency share, (B, F, N)."""
+        course = self._psd / self._level
+        quadratic = (course * statistics.quadratic).sum(-1)
+        trace = (course * statistics.trace).sum(-1)
+        return (quadratic / trace).sqrt()
 
     def penalty(self) -> Tensor:
         return departure_penalty(self._level, self.strength, self._psd)

@@ -14,6 +14,7 @@ from fca.errors import InputError
 from fca.neural.denoiser import Denoiser
 from fca.prior import SpeechPrior
 from fca.source.base import Evaluate
+from fca.source.departure import check_strength
 from fca.source.latent import Latent, energy
 from fca.spatial.base import Statistics
 
@@ -76,8 +77,7 @@ class VAE(Latent):
             raise InputError(f"unknown refinement {refinement!r} of a VAE: choose {known}")
         if n_steps < 1:
             raise InputError(f"at least one step is needed, got n_steps={n_steps}")
-        if not strength > 0:
-            raise InputError(f"the strength of a prior must be positive, got {strength}")
+        check_strength(strength)
         self.denoiser = (
             Denoiser.from_pretrained(denoiser) if isinstance(denoiser, str) else denoiser
         )

@@ -28,7 +28,7 @@ from fca.stft import STFT
 from recipes import config
 from recipes.denoiser.degrade import Leakage, degrade
 from recipes.denoiser.refined import Views, find
-from recipes.training import Data, Speech, Task, Training, fit, rank
+from recipes.training import Data, Speech, Task, Training, fit
 
 
 @dataclass(frozen=True)
@@ -105,11 +105,7 @@ def run(experiment: Experiment) -> Path:
     lightning.seed_everything(experiment.seed, verbose=False)
     task = DenoiserTask(experiment)
     speech = SpeechAndViews(experiment, task.prior)
-    fit(task, experiment, speech, speech.hardest)
-    exported = Path(experiment.output) / "denoiser"
-    if rank() == 0:
-        task.model.save_pretrained(exported)
-    return exported
+    return fit(task, experiment, speech, speech.hardest, "denoiser")
 
 
 def main(arguments: list[str]) -> int:

@@ -269,11 +269,7 @@ def run(experiment: Experiment) -> Path:
     """Train, then export the best checkpoint; returns the exported folder."""
     lightning.seed_everything(experiment.seed, verbose=False)
     task = make_task(experiment)
-    training.fit(task, experiment, MixtureData(experiment), "mixtures")
-    exported = Path(experiment.output) / "network"
-    if training.rank() == 0:
-        task.model.save_pretrained(exported)
-    return exported
+    return training.fit(task, experiment, MixtureData(experiment), "mixtures", "network")
 
 
 def main(arguments: list[str]) -> int:

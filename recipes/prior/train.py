@@ -22,7 +22,7 @@ from fca.prior import PriorConfig, SpeechPrior
 from fca.prior.model import Elbo, mean_power
 from fca.stft import STFT
 from recipes import config
-from recipes.training import Data, Speech, Task, Training, fit, rank
+from recipes.training import Data, Speech, Task, Training, fit
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,7 @@ def run(experiment: Experiment) -> Path:
     lightning.seed_everything(experiment.seed, verbose=False)
     task = PriorTask(experiment)
     speech = Speech(experiment, experiment.model.sample_rate)
-    fit(task, experiment, speech, speech.hardest)
-    exported = Path(experiment.output) / "prior"
-    if rank() == 0:
-        task.model.save_pretrained(exported)
-    return exported
+    return fit(task, experiment, speech, speech.hardest, "prior")
 
 
 def main(arguments: list[str]) -> int:

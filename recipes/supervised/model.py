@@ -6,10 +6,9 @@ masks are applied to the first microphone. Needs asteroid: see README.md.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib import util
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,12 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fca import pretrained
 from fca.errors import InputError
+from fca.pretrained import Pretrained
 from fca.simulated import Item
 from fca.stft import STFT
-
-KIND = "conv-tasnet"
 
 
 @dataclass(frozen=True)
@@ -109,7 +106,7 @@ class Spectral(nn.Module):
 FILTERBANKS = {"free": Free, "stft": Spectral}
 
 
-class ConvTasNet(nn.Module):
+class ConvTasNet(Pretrained):
     """Mixtures (B, M, samples) to talkers (B, N, samples) at the first microphone.
 
     Raises
@@ -118,12 +115,16 @@ class ConvTasNet(nn.Module):
         For an unknown filterbank, or without asteroid.
     """
 
+    kind = "conv-tasnet"
+    config_type = ConvTasNetConfig
+    precision = torch.float32
+    config: ConvTasNetConfig
+
     def __init__(self, config: ConvTasNetConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         if config.filterbank not in FILTERBANKS:
             known = ", ".join(FILTERBANKS)
             raise InputError(f"unknown filterbank {config.filterbank!r}; choose from {known}")
-        self.config = config
         self.filters = FILTERBANKS[config.filterbank](config)
         self.masker = _asteroid().TDConvNet(
             self.filters.n_features,
@@ -143,19 +144,6 @@ class ConvTasNet(nn.Module):
         first, features = self.filters.analyse(waves / scale)
         talkers = self.masker(features) * first
         return scale * self.filters.synthesise(talkers, waves.shape[-1])
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write the weights and the sizes."""
-        state = self.state_dict().items()
-        pretrained.save(Path(folder), KIND, asdict(self.config), state, torch.float32)
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> ConvTasNet:
-        """Network of a folder that :meth:`save_pretrained` wrote."""
-        sizes, tensors = pretrained.load(Path(folder), KIND)
-        network = cls(ConvTasNetConfig(**sizes))
-        network.load_state_dict(tensors)
-        return network.eval()
 
 
 def available() -> bool:

@@ -116,13 +116,8 @@ class PairData(lightning.LightningDataModule):
 def run(experiment: Experiment) -> Path:
     """Train, then export the best checkpoint; returns the exported folder."""
     lightning.seed_everything(experiment.seed, verbose=False)
-    network = ConvTasNet(experiment.model)
-    task = Supervised(network, experiment.training)
-    training.fit(task, experiment, PairData(experiment), "mixtures")
-    exported = Path(experiment.output) / "network"
-    if training.rank() == 0:
-        network.save_pretrained(exported)
-    return exported
+    task = Supervised(ConvTasNet(experiment.model), experiment.training)
+    return training.fit(task, experiment, PairData(experiment), "mixtures", "network")
 
 
 def main(arguments: list[str]) -> int:
