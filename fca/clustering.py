@@ -40,6 +40,9 @@ class CACGMM:
         Known activities of the classes (B, K, T): where a class is below one half, it has no part
         (guided source separation, Boeddeker et al. 2018). Some class must be active in each frame.
 
+    masks : Tensor, optional
+        Initial masks of the classes, (B, F, K, T); random ones unless given.
+
     Raises
     ------
     InputError
@@ -52,6 +55,7 @@ class CACGMM:
         n_classes: int,
         generator: torch.Generator,
         activity: Tensor | None = None,
+        masks: Tensor | None = None,
     ) -> None:
         if n_classes < 1:
             raise InputError(f"clustering needs at least one class, got {n_classes}")
@@ -60,7 +64,9 @@ class CACGMM:
         self._direction = mixture / power.sqrt().clamp_min(_TINY)
         self._outer = pack_outer(self._direction)
         self._barrier = None if activity is None else _barrier(activity.to(power))
-        self._posterior = _initial_masks(mixture, n_classes, generator)
+        if masks is None:
+            masks = random_masks(mixture, n_classes, generator)
+        self._posterior = masks.clamp_min(_TINY)
         if self._barrier is not None:
             equal = self._barrier.softmax(2).expand(-1, mixture.shape[1], -1, -1)
             self._posterior = equal.clamp_min(_TINY)
@@ -132,7 +138,7 @@ def _energies(direction: Tensor, precision: Tensor) -> Tensor:
     return torch.stack(energies, dim=2).clamp_min(_TINY)
 
 
-def _initial_masks(mixture: Tensor, n_classes: int, generator: torch.Generator) -> Tensor:
+def random_masks(mixture: Tensor, n_classes: int, generator: torch.Generator) -> Tensor:
     """Random activities, the same at all frequencies, held for a quarter of a second or so."""
     batch, n_freq, _, n_frames = mixture.shape
     n_blocks = max(n_frames // 16, 1)

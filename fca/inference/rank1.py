@@ -57,11 +57,12 @@ def rank1(
     ----------
     attempt : int
         Gives another start for every number: odd ones see the microphones themselves if there are
-        no more than outputs, and each pair converges at other frequencies first.
+        no more than outputs, and each pair converges at other frequencies first. With more sources
+        than microphones, odd ones cluster from random masks.
     """
     n_channels = mixture.shape[2]
     if n_sources > n_channels:
-        return underdetermined(mixture, n_sources, generator)
+        return underdetermined(mixture, n_sources, generator, from_delays=attempt % 2 == 0)
     n_outputs = min(n_sources + SPARE, n_channels)
     raw = attempt % 2 == 1 and n_outputs == n_channels
     basis = identity(mixture, n_channels, generator).demixing if raw else principal(mixture)

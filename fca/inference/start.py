@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool1d
 
-from fca.clustering import CACGMM
+from fca.clustering import CACGMM, random_masks
 from fca.errors import InputError
+from fca.inference.delays import delay_masks
 from fca.inference.iterate import EarlyStop, iterate
 from fca.inference.outputs import by_loudness, take_rows
 from fca.linalg import (
@@ -155,10 +156,22 @@ def clustering(
 
 
 def underdetermined(
-    mixture: Tensor, n_sources: int, generator: torch.Generator, n_iter: int = 30
+    mixture: Tensor,
+    n_sources: int,
+    generator: torch.Generator,
+    n_iter: int = 30,
+    from_delays: bool = True,
 ) -> Start:
-    """For more sources than microphones: a class of a cACGMM each, its covariance as gains."""
-    masks = _masks(mixture, n_sources, generator, n_iter)
+    """For more sources than microphones: a class of a cACGMM each, its covariance as gains.
+
+    The classes start from :func:`~fca.inference.delays.delay_masks`, or at random if these have
+    nothing to go by or are not wanted.
+    """
+    begin = random_masks(mixture, n_sources, generator)
+    if from_delays:
+        by_delay, found = delay_masks(mixture, n_sources)
+        begin = torch.where(found[:, None, None, None], by_delay, begin)
+    masks = _masks(mixture, n_sources, generator, n_iter, begin=begin)
     demixing = _between_classes(mixture, masks, n_sources, generator).demixing
     scm = weighted_covariance(pack_outer(mixture), masks)
     whitened = demixing[:, :, None] @ scm @ demixing[:, :, None].mH
@@ -183,9 +196,10 @@ def _masks(
     generator: torch.Generator,
     n_iter: int,
     activity: Tensor | None = None,
+    begin: Tensor | None = None,
 ) -> Tensor:
     """Masks (B, F, K, T) of the classes of a cACGMM."""
-    classes = CACGMM(mixture, n_classes, generator, activity)
+    classes = CACGMM(mixture, n_classes, generator, activity, begin)
     iterate(classes, n_iter, monitor_every=None)
     return classes.masks
 
