@@ -185,20 +185,6 @@ def test_noise_of_a_strong_prior_stays_stationary() -> None:
         Stationary(strength=0.0)
 
 
-def test_noise_departs_above_the_steady_frequencies_only() -> None:
-    target = power(1)
-    steady, stationary, free = Stationary(n_steady=2), Stationary(), Stationary()
-    for model in (steady, stationary, free):
-        model.initialise(power(), seeded())
-    steady.refine(observed(target))
-    stationary.update(observed(target))
-    free.refine(observed(target))
-    torch.testing.assert_close(steady.psd()[:, :2], stationary.psd()[:, :2])
-    torch.testing.assert_close(steady.psd()[:, 2:], free.psd()[:, 2:])
-    assert torch.all(steady.penalty() > 0)
-    assert torch.all(steady.penalty() < free.penalty())
-
-
 def test_noise_that_departed_moves_as_one() -> None:
     """Updates after refinement change the level of every bin alike, and lower the cost."""
     target = power(1)
@@ -214,7 +200,6 @@ def test_noise_that_departed_moves_as_one() -> None:
 @pytest.mark.parametrize("name", SPATIAL)
 def test_noise_that_departs_never_raises_the_cost(name: str) -> None:
     model = make_model(name, "stationary", mixture_of())
-    model.source.n_steady = 2
     assert_never_rises(costs(model, model.refine, 10))
 
 

@@ -43,15 +43,6 @@ def test_the_cost_falls_and_the_images_sum_to_the_mixture(name: str) -> None:
     torch.testing.assert_close(model.images().sum(2), model.spatial.mixture, rtol=0, atol=tolerance)
 
 
-def test_noise_departs_above_the_pitch_of_voices_only() -> None:
-    mixture = random_mixture(n_freq=160)
-    model = with_noise(make_model("jointly diagonal", "nmf", mixture))
-    model.refine()
-    course = model.source.psd()[:, :, 3].std(-1)
-    assert torch.all(course[:, :2] == 0)
-    assert torch.all(course[:, 2:] > 0)
-
-
 def test_no_room_beside_a_demixing_matrix() -> None:
     with pytest.raises(InputError, match="no source can be added to a Rank1 model"):
         with_noise(make_model("rank-1", "nmf", random_mixture()))

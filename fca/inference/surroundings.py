@@ -14,9 +14,6 @@ from fca.spatial.expanded import MovingAverage
 
 LEVEL_DB = -30.0
 """Level that the noise starts with, relative to the mixture."""
-RUMBLE = 0.0125
-"""Share of the band that lies below the pitch of voices, 100 Hz of 8000. Noise stays steady there:
-it would take over what rumbles in the talkers' own recordings, of which a prior knows little."""
 LATE_TAPS = 2
 """Frames by which late sound outlasts the window."""
 
@@ -24,7 +21,7 @@ LATE_TAPS = 2
 def with_noise(model: Model) -> Model:
     """The model with noise from everywhere as one more source, a background.
 
-    Stationary, until it is refined; at the lowest frequencies then, too.
+    Stationary, until it is refined.
 
     Parameters
     ----------
@@ -38,7 +35,7 @@ def with_noise(model: Model) -> Model:
     """
     moving = model.copy()
     moving.normalise()
-    noise = Stationary(n_steady=round(RUMBLE * model.spatial.mixture.shape[1]))
+    noise = Stationary()
     power = 10 ** (LEVEL_DB / 10) * abs2(model.spatial.mixture).mean(2, keepdim=True)
     noise.initialise(power, torch.Generator())
     spatial = moving.spatial.with_diffuse()

@@ -8,7 +8,6 @@ from torch import Tensor
 from fca.errors import InputError
 from fca.source.base import Evaluate, SourceModel, floored
 from fca.source.departure import check_strength, departed, departure_penalty
-from fca.spatial.base import Statistics
 
 
 class Free(SourceModel):
@@ -52,13 +51,11 @@ class Stationary(SourceModel):
     ----------
     strength : float
         ν, of the level where bins depart from it; see :mod:`fca.source.departure`.
-    n_steady : int
-        Frequencies, from zero, at which they never do.
     """
 
-    def __init__(self, strength: float = 2.0, n_steady: int = 0) -> None:
+    def __init__(self, strength: float = 2.0) -> None:
         check_strength(strength)
-        self.strength, self.n_steady = strength, n_steady
+        self.strength = strength
 
     @property
     def refinable(self) -> bool:
@@ -73,24 +70,15 @@ class Stationary(SourceModel):
 
     def update(self, evaluate: Evaluate) -> None:
         """Multiplicative update of the level, which takes all bins with it."""
-        self.absorb(self._rise(evaluate(self._psd)))
+        statistics, course = evaluate(self._psd), self._psd / self._level
+        quadratic = (course * statistics.quadratic).sum(-1)
+        trace = (course * statistics.trace).sum(-1)
+        self.absorb((quadratic / trace).sqrt())
 
     def refine(self, evaluate: Evaluate) -> None:
         """Bins depart by EM; the level goes where that costs least, to their harmonic mean."""
-        statistics = evaluate(self._psd)
-        free = departed(self._level, self.strength, statistics)
-        free_level = free.reciprocal().mean(-1, keepdim=True).reciprocal()
-        steady_level = floored(self._level * self._rise(statistics)[..., None])
-        steady = torch.arange(free.shape[1], device=free.device)[:, None, None] < self.n_steady
-        self._level = torch.where(steady, steady_level, free_level)
-        self._psd = torch.where(steady, self._level, free)
-
-    def _rise(self, statistics: Statistics) -> Tensor:
-        """Factor of a multiplicative update that all bins of a frequency share, (B, F, N)."""
-        course = self._psd / self._level
-        quadratic = (course * statistics.quadratic).sum(-1)
-        trace = (course * statistics.trace).sum(-1)
-        return (quadratic / trace).sqrt()
+        self._psd = departed(self._level, self.strength, evaluate(self._psd))
+        self._level = self._psd.reciprocal().mean(-1, keepdim=True).reciprocal()
 
     def penalty(self) -> Tensor:
         return departure_penalty(self._level, self.strength, self._psd)
