@@ -39,7 +39,6 @@ class CACGMM:
     activity : Tensor, optional
         Known activities of the classes (B, K, T): where a class is below one half, it has no part
         (guided source separation, Boeddeker et al. 2018). Some class must be active in each frame.
-
     masks : Tensor, optional
         Initial masks of the classes, (B, F, K, T); random ones unless given.
 

@@ -88,13 +88,22 @@ class Latent(SourceModel):
         return factor
 
     def refine(self, evaluate: Evaluate) -> None:
-        """One step of Adam on the cost in z; its moments are kept from step to step."""
+        """One step of Adam on the cost in z; its moments are kept from step to step.
+
+        Every z is a leaf, so that what is decoded for its PSD serves its gradient as well.
+        """
         if self._optimizer is None:
             self._optimizer = self._adam(self._z)
-        (leaf,) = self._optimizer.param_groups[0]["params"]
-        leaf.data.copy_(self._z)  # the best so far, where it was taken up again
-        self._move(self._optimizer, evaluate(self.psd()))
-        self._z = leaf.detach().clone()
+        if not (self._z.is_leaf and self._z.requires_grad):
+            self._z = self._z.detach().requires_grad_()
+        statistics = evaluate(self.psd())
+        (moving,) = self._optimizer.param_groups[0]["params"]
+        with torch.enable_grad():
+            bound = self._bound(self._decoded(self._z), self._z, statistics).sum()
+        (moving.grad,) = torch.autograd.grad(bound, self._z)
+        moving.data.copy_(self._z)  # the best so far, where it was taken up again
+        self._optimizer.step()
+        self._z = moving.detach().clone().requires_grad_()
 
     def _infer(self, posterior: Posterior) -> None:
         """Take over a posterior of all sources, (B, N, T, D)."""
@@ -108,29 +117,26 @@ class Latent(SourceModel):
 
     def _decoded_psd(self) -> Tensor:
         """``e_nf g_f(z_nt)``, (B, F, N, T)."""
-        return self._tied(self._decoded(self._z), self._level)
+        with torch.set_grad_enabled(torch.is_grad_enabled() or self._z.requires_grad):
+            decoded = self._decoded(self._z)
+        return self._tied(decoded, self._level)
 
     def _descend(self, statistics: Statistics) -> None:
         """Adam on the majoriser; a source for which it did not fall keeps its z."""
         before = self._z.detach()
         optimizer = self._adam(before)
+        (z,) = optimizer.param_groups[0]["params"]
         for _ in range(self.n_steps):
-            z = self._move(optimizer, statistics)
+            with torch.enable_grad():
+                bound = self._majoriser(z, statistics).sum()
+            (z.grad,) = torch.autograd.grad(bound, z)
+            optimizer.step()
         with torch.no_grad():
             fell = self._majoriser(z, statistics) < self._majoriser(before, statistics)
         self._z = torch.where(fell[:, :, None, None], z.detach(), before)
 
     def _adam(self, z: Tensor) -> torch.optim.Adam:
         return torch.optim.Adam([z.detach().clone().requires_grad_()], lr=self.rate)
-
-    @torch.enable_grad()
-    def _move(self, optimizer: torch.optim.Adam, statistics: Statistics) -> Tensor:
-        """One step on the majoriser, whose gradient at the statistics is that of the cost."""
-        (z,) = optimizer.param_groups[0]["params"]
-        (z.grad,) = torch.autograd.grad(self._majoriser(z, statistics).sum(), z)
-        optimizer.step()
-        moved: Tensor = z
-        return moved
 
     def _majoriser(self, z: Tensor, statistics: Statistics) -> Tensor:
         """``Σ_ft (λ₀² a / λ + b λ) + ½ ‖z‖²`` of each source, (B, N).
@@ -139,7 +145,11 @@ class Latent(SourceModel):
         quadratic form is convex in 1/λ and the log-determinant concave in λ (Févotte & Idier 2011;
         Sawada et al. 2013, eq. 28).
         """
-        psd = _at_level(_decode(self._decoder, z), self._level)
+        return self._bound(_decode(self._decoder, z), z, statistics)
+
+    def _bound(self, decoded: Tensor, z: Tensor, statistics: Statistics) -> Tensor:
+        """The majoriser at z with its g(z)."""
+        psd = _at_level(decoded, self._level)
         convex = statistics.quadratic.detach() * statistics.psd.detach().square() / psd
         return (convex + statistics.trace.detach() * psd).sum((1, 3)) + energy(z).sum(2)
 
