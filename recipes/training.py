@@ -9,7 +9,9 @@ import math
 import os
 import sys
 from abc import abstractmethod
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +28,7 @@ from fca.prior.model import Elbo
 from fca.prior.networks import ContextBlock
 from recipes.optim import muon
 from recipes.prior.data import Augmentation, Corpus, Excerpts, load_responses
+from recipes.prior.resident import Batches, Resident
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Data:
     rooms, valid_rooms : banks of room responses; dry validation only without the latter
     seconds, batch_size : of the excerpts, per process
     augmentation : of the training excerpts
+    resident : whether these are made in the memory of the device that trains
     """
 
     train: str
@@ -50,6 +54,7 @@ class Data:
     batch_size: int = 16
     valid_items: int = 96
     augmentation: Augmentation = field(default_factory=Augmentation)
+    resident: bool = False
 
 
 @dataclass(frozen=True)
@@ -194,11 +199,25 @@ class Speech(lightning.LightningDataModule):
         """Validation set that is nearest to use."""
         return "reverberant" if self.valid_rooms else "dry"
 
-    def train_dataloader(self) -> DataLoader[Tensor]:
+    @cached_property
+    def resident(self) -> Resident:
+        """The speech to train on, in the memory of the device that trains."""
+        return Resident(self.train, self.options.augmentation, self.rooms, self.device)
+
+    @property
+    def device(self) -> torch.device:
+        """That trains."""
+        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+
+    def train_dataloader(self) -> Iterable[Any]:
         trainer = self.trainer
         epoch, processes = (trainer.current_epoch, trainer.world_size) if trainer else (0, 1)
-        options = self.options
-        count = self.experiment.training.steps_per_epoch * options.batch_size * processes
+        options, steps = self.options, self.experiment.training.steps_per_epoch
+        if options.resident:
+            samples = round(options.seconds * self.train.sample_rate)
+            seed = (self.experiment.seed, epoch, trainer.global_rank if trainer else 0)
+            return Batches(self.resident, steps, options.batch_size, samples, seed)
+        count = steps * options.batch_size * processes
         excerpts = Excerpts(
             self.train,
             count,

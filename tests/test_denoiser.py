@@ -121,6 +121,13 @@ def test_saved_denoiser_is_the_same(denoiser: Denoiser, tmp_path: Path) -> None:
     assert names == {"network"}
 
 
+def test_the_prior_goes_where_the_denoiser_goes(prior_folder: Path) -> None:
+    moved = Denoiser(DenoiserConfig(str(prior_folder), 16, (1,))).double()
+    assert {p.dtype for p in moved.prior.parameters()} == {torch.float64}
+    power = abs2(complex_normal((2, 9, 20), seeded(), torch.float64))
+    assert moved.elbo(*power, power[0]).nll.dtype == torch.float64
+
+
 def test_denoiser_that_is_not_one_is_refused(prior_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="'speech prior' model, not a 'denoiser'"):
         Denoiser.from_pretrained(prior_folder)
@@ -339,7 +346,7 @@ def test_one_step_of_every_experiment(
     path: Path, denoiser: Denoiser, prior_folder: Path, rooms: Path, tmp_path: Path
 ) -> None:
     arguments = tiny(prior_folder, rooms, tmp_path)
-    if path.stem == "refined":
+    if path.stem.startswith("refined"):
         mixture = 0.1 * torch.randn(2, 8000, generator=seeded())
         save_file(refined(mixture, 2, witness(denoiser), 1), tmp_path / "one.safetensors")
         arguments.append(f"views={tmp_path}")

@@ -8,6 +8,7 @@ mixtures alone (:mod:`recipes.neural`); it knows no array and no number of talke
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -67,6 +68,12 @@ class Denoiser(Pretrained):
     def prior(self) -> SpeechPrior:
         """The prior, whose weights are not the denoiser's own (and not saved with it)."""
         return self._prior[0]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Denoiser:
+        """To another device or precision, with the prior."""
+        self.prior._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def encode(self, own: Tensor, rest: Tensor) -> Code:
         """Posterior of the latent vectors of each source.

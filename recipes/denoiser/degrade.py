@@ -33,7 +33,8 @@ class Leakage:
     missing : share of the items of which a part is missing, as where a separator has split a talker
     missing_db : standard deviation over frequency of what is missing
     swaps : share of the items with swapped bands
-    noise_db : level of stationary noise relative to the target, lowest and highest
+    noise_db : level of noise relative to the target, lowest and highest
+    noise_swing_db : standard deviation over time of its level
     """
 
     level_db: float = 8.0
@@ -46,6 +47,7 @@ class Leakage:
     missing_db: float = 4.0
     swaps: float = 0.4
     noise_db: tuple[float, float] = (-50.0, -8.0)
+    noise_swing_db: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -111,9 +113,10 @@ def _leak(other: Tensor, settings: Leakage, sample_rate: int) -> Tensor:
 
 
 def _noise(like: Tensor, settings: Leakage) -> Tensor:
-    """Power of stationary noise of random colour, exponentially distributed."""
+    """Power of noise of random colour and swing, exponentially distributed."""
     low, high = settings.noise_db
-    colour = _amplitude(_uniform(like, low, high) + 6.0 * _curve(like)).square()
+    swing = settings.noise_swing_db * _curve(like.mT).mT if settings.noise_swing_db else 0.0
+    colour = _amplitude(_uniform(like, low, high) + 6.0 * _curve(like) + swing).square()
     return colour * torch.empty_like(like.real).exponential_()
 
 
@@ -126,7 +129,7 @@ def _bands(like: Tensor, share: float) -> Tensor:
 
 
 def _curve(like: Tensor) -> Tensor:
-    """Smooth random course over frequency of unit variance at its knots, (B, F, 1)."""
+    """Smooth random course over the rows of unit variance at its knots, (B, F, 1)."""
     knots = torch.randn(like.shape[0], 1, KNOTS, device=like.device)
     return interpolate(knots, like.shape[1], mode="linear", align_corners=True).mT
 

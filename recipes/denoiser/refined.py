@@ -9,8 +9,11 @@ inferred from that, are written to FOLDER, a file per mixture. No separated sign
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated
 
@@ -65,18 +68,27 @@ def _bels(power: Tensor) -> Tensor:
     return power.clamp_min(QUIETEST).log10().half()
 
 
-def refine_set(mixtures: Path, output: Path, witness: Witness, n_steps: int) -> None:
-    """Write a file for every mixture of a set that has none yet."""
-    items = simulated.load(mixtures)
+def refine_set(
+    mixtures: Path, output: Path, denoiser: str, n_steps: int, share: tuple[int, int] = (0, 1)
+) -> None:
+    """Write a file for every mixture of a set, or of share `i` of `n`, that has none yet."""
+    number, count = share
+    items = simulated.load(mixtures)[number::count]
+    witness = Witness.from_pretrained(denoiser)
     output.mkdir(parents=True, exist_ok=True)
     for item in items:
         path = output / f"{item.id}.safetensors"
         if path.exists():
             continue
         mixture = torch.from_numpy(item.read("mixture"))
-        partial = path.with_suffix(".part")
-        save_file(refined(mixture, item.n_talkers, witness, n_steps), partial)
-        partial.rename(path)
+        unfinished = path.with_suffix(".part")
+        save_file(refined(mixture, item.n_talkers, witness, n_steps), unfinished)
+        unfinished.rename(path)
+
+
+def _alone(share: tuple[int, int], work: Callable[..., None]) -> None:
+    torch.set_num_threads(1)
+    work(share=share)
 
 
 @dataclass(frozen=True)
@@ -111,6 +123,41 @@ class Views(Dataset[tuple[Tensor, Tensor, Tensor]]):
         return own, rest, target
 
 
+class ResidentViews:
+    """The same excerpts in the memory of a device, whole batches at once.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        As `refined` describes them; only as many frames of each are kept as the shortest has.
+    device : torch.device
+        Where they are kept.
+    """
+
+    def __init__(self, files: Sequence[Path], device: torch.device) -> None:
+        views = [view for path in files for view in _views(load_file(path))]
+        shortest = min(view.shape[-1] for view in views)
+        self.device = device
+        self._views = torch.stack([view[..., :shortest] for view in views]).to(device)
+
+    def draw(self, count: int, n_frames: int, generator: torch.Generator) -> list[Tensor]:
+        """`own`, `rest` and `target`, (count, F, n_frames) each, from a generator of the device."""
+        length = self._views.shape[-1]
+        n_frames = min(n_frames, length)
+        number, begin = (
+            torch.randint(limit, (size,), device=self.device, generator=generator)
+            for limit, size in ((len(self._views), count), (length - n_frames + 1, 1))
+        )
+        bels = self._views[number, ..., int(begin) : int(begin) + n_frames]
+        return list((10 ** bels.float()).unbind(1))
+
+
+def _views(saved: dict[str, Tensor]) -> list[Tensor]:
+    """Own, rest and target (3, F, T) of every round and talker of a file."""
+    target = saved["target"].expand_as(saved["own"])
+    return list(torch.stack([saved["own"], saved["rest"], target], 2).flatten(0, 1))
+
+
 def find(folder: str | Path) -> list[Path]:
     """Files of a folder, in order.
 
@@ -130,10 +177,15 @@ def main(
     output: Annotated[Path, typer.Option("--output", "-o", help="folder to write")],
     denoiser: Annotated[str, typer.Option(help="name or folder")] = "denoiser",
     steps: Annotated[int, typer.Option(help="of refinement")] = 20,
+    jobs: Annotated[int, typer.Option(min=1, help="processes, each on one thread")] = 1,
 ) -> None:
     """Separate and refine mixtures, and keep what the encoder saw and should have inferred."""
+    work = partial(refine_set, mixtures, output, denoiser, steps)
     try:
-        refine_set(mixtures, output, Witness.from_pretrained(denoiser), steps)
+        if jobs == 1:
+            return work()
+        with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+            list(pool.map(partial(_alone, work=work), [(k, jobs) for k in range(jobs)]))
     except InputError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None

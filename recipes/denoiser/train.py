@@ -13,7 +13,8 @@ Stopped runs go on where they were when the command is repeated. Several process
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from fca.prior.model import Elbo, PriorConfig
 from fca.stft import STFT
 from recipes import config
 from recipes.denoiser.degrade import Leakage, degrade
-from recipes.denoiser.refined import Views, find
+from recipes.denoiser.refined import ResidentViews, Views, find
+from recipes.prior.resident import Batches
 from recipes.training import Data, Speech, Task, Training, fit
 
 
@@ -95,9 +97,19 @@ class SpeechAndViews(Speech):
         if not self.files:
             return speech
         epoch = self.trainer.current_epoch if self.trainer else 0
-        count = len(speech.dataset)  # type: ignore[arg-type]
+        if isinstance(speech, Batches):
+            return {"speech": speech, "views": self._resident_views(speech)}
+        count = len(speech.dataset)
         views = Views(self.files, count, self.n_frames, (self.experiment.seed, epoch))
         return {"speech": speech, "views": DataLoader(views, self.options.batch_size)}
+
+    def _resident_views(self, speech: Batches[Tensor]) -> Batches[list[Tensor]]:
+        """As many excerpts of mixtures, in the same place."""
+        return replace(speech, source=self.resident_views, length=self.n_frames)
+
+    @cached_property
+    def resident_views(self) -> ResidentViews:
+        return ResidentViews(self.files, self.device)
 
 
 def run(experiment: Experiment) -> Path:
