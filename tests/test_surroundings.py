@@ -9,7 +9,7 @@ from conftest import RATE, MixtureMaker
 from toy import assert_never_rises, costs, make_model, random_mixture
 
 from fca.errors import InputError
-from fca.inference.surroundings import LEVEL_DB, with_late_sound, with_noise
+from fca.inference.surroundings import LEVEL_DB, noise_floor, with_late_sound, with_noise
 from fca.methods import get_method
 from fca.metrics import evaluate
 from fca.model import Model
@@ -31,8 +31,26 @@ def test_a_quiet_source_comes_and_the_talkers_stay(name: str) -> None:
     torch.testing.assert_close(wider.source.psd()[:, :, :3], model.source.psd())
     torch.testing.assert_close(wider.spatial.scm()[:, :, :3], model.spatial.scm())
     assert bool((torch.linalg.eigvalsh(wider.spatial.scm()[:, :, 3]) > 0).all())
-    level = wider.source.psd()[:, :, 3].mean() / model.spatial.mixture.abs().square().mean()
-    assert 10 * float(level.log10()) == pytest.approx(LEVEL_DB, abs=0.1)
+    power = model.spatial.mixture.abs().square().mean(2)
+    torch.testing.assert_close(wider.source.psd()[:, :, 3], noise_floor(power))
+
+
+def test_noise_starts_at_what_is_heard_between_words() -> None:
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.empty(1, 5, 400).exponential_(generator=generator)
+    speech = torch.zeros(1, 5, 400)
+    speech[..., 40:] = 1e3  # but at the beginning, and some of it loud
+    floor = noise_floor(noise + speech)
+    assert floor.shape == noise.shape and bool((floor == floor[..., :1]).all())
+    assert bool((floor <= noise.mean(-1, keepdim=True)).all())
+    torch.testing.assert_close(noise_floor(9 * (noise + speech)), 9 * floor)
+
+
+def test_noise_starts_no_lower_than_its_least_level() -> None:
+    power = torch.rand(1, 5, 40, generator=torch.Generator().manual_seed(0))
+    power[..., ::2] = 0
+    ratio = noise_floor(power) / power.mean(-1, keepdim=True)
+    torch.testing.assert_close(10 * ratio.log10(), torch.full_like(ratio, LEVEL_DB))
 
 
 @each_with_room

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from fca.linalg import abs2
 from fca.model import Model
@@ -13,7 +14,9 @@ from fca.spatial import JointlyDiagonal
 from fca.spatial.expanded import MovingAverage
 
 LEVEL_DB = -30.0
-"""Level that the noise starts with, relative to the mixture."""
+"""Level that the noise starts with at least, relative to the mixture."""
+QUIET = 0.03
+"""Share of the frames that are taken for noise alone at a frequency, its quietest."""
 LATE_TAPS = 2
 """Frames by which late sound outlasts the window."""
 
@@ -21,7 +24,7 @@ LATE_TAPS = 2
 def with_noise(model: Model) -> Model:
     """The model with noise from everywhere as one more source, a background.
 
-    Stationary, until it is refined.
+    Stationary, until it is refined; it starts at :func:`noise_floor`.
 
     Parameters
     ----------
@@ -36,11 +39,22 @@ def with_noise(model: Model) -> Model:
     moving = model.copy()
     moving.normalise()
     noise = Stationary()
-    power = 10 ** (LEVEL_DB / 10) * abs2(model.spatial.mixture).mean(2, keepdim=True)
-    noise.initialise(power, torch.Generator())
+    power = abs2(model.spatial.mixture).mean(2, keepdim=True)
+    noise.initialise(noise_floor(power), torch.Generator())
     spatial = moving.spatial.with_diffuse()
     source = Stack([(moving.source, model.spatial.n_sources), (noise, 1)])
     return replace(moving, spatial=spatial, source=source, n_background=model.n_background + 1)
+
+
+def noise_floor(power: Tensor) -> Tensor:
+    """Power (..., T) of every frequency in its quietest frames, in all frames.
+
+    Between their words talkers leave the noise alone (Martin 2001, minimum statistics).
+    """
+    n_frames = power.shape[-1]
+    floor = power.kthvalue(1 + int(QUIET * (n_frames - 1)), dim=-1, keepdim=True).values
+    least = 10 ** (LEVEL_DB / 10) * power.mean(-1, keepdim=True)
+    return floor.maximum(least).expand_as(power)
 
 
 def with_late_sound(model: Model, n_taps: int = LATE_TAPS) -> Model:
