@@ -140,8 +140,8 @@ def test_inferred_activities_keep_others_out_of_pauses(make_mixture: MixtureMake
     images, mixture = turns(make_mixture)
     silent = images == 0
     leaks = []
-    for gate in (False, True):  # without the noise, which takes some of what leaks as well
-        result = Separator("deep-fca-fast", gate=gate, surroundings=False)(mixture, RATE)
+    for gate in (False, True):
+        result = Separator("deep-fca-fast", gate=gate)(mixture, RATE)
         sources = result.sources.numpy()
         order = np.abs(sources @ images.T).argmax(0)
         leaks.append(10 * np.log10(np.square(sources[order][silent]).sum()))
