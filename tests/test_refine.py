@@ -156,6 +156,24 @@ def test_other_latents_are_refused(mixture: Tensor) -> None:
         Refinement(row.build(mixture, 2, seeded()))
 
 
+def test_a_step_decodes_once(
+    mixture: Tensor, prior: SpeechPrior, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a PSD was decoded for serves its gradient as well."""
+    refinement = Refinement(with_prior("fastmnmf-dp", mixture, prior))
+    iterate(refinement, 1)
+    decode, calls = prior.decode, 0
+
+    def counted(z: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return decode(z)
+
+    monkeypatch.setattr(prior, "decode", counted)
+    iterate(refinement, 4)
+    assert calls in (4, 5)  # one more if the last PSD is asked for
+
+
 def test_gains_are_shared_over_frequency_until_refined(mixture: Tensor, prior: SpeechPrior) -> None:
     row = get_method("fastmnmf-dp").with_options(spatial="jointly diagonal, shared gains")
     model = with_prior(row, mixture, prior)
