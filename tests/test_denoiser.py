@@ -325,6 +325,9 @@ def test_a_set_is_refined_once(denoiser: Denoiser, tmp_path: Path) -> None:
     written = path.stat().st_mtime_ns
     refine(*command)
     assert path.stat().st_mtime_ns == written
+    path.unlink()
+    refine(*command, jobs=2)
+    assert find(tmp_path / "views") == [path]
     assert Views([path], count=1, n_frames=20)[0][2].isfinite().all()
     with pytest.raises(typer.Exit):
         refine(tmp_path, *command[1:])

@@ -9,7 +9,7 @@ inferred from that, are written to FOLDER, a file per mixture. No separated sign
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -84,11 +84,6 @@ def refine_set(
         unfinished = path.with_suffix(".part")
         save_file(refined(mixture, item.n_talkers, witness, n_steps), unfinished)
         unfinished.rename(path)
-
-
-def _alone(share: tuple[int, int], work: Callable[..., None]) -> None:
-    torch.set_num_threads(1)
-    work(share=share)
 
 
 @dataclass(frozen=True)
@@ -184,8 +179,8 @@ def main(
     try:
         if jobs == 1:
             return work()
-        with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-            list(pool.map(partial(_alone, work=work), [(k, jobs) for k in range(jobs)]))
+        with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+            list(pool.map(work, [(k, jobs) for k in range(jobs)]))
     except InputError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None

@@ -13,7 +13,7 @@ Stopped runs go on where they were when the command is repeated. Several process
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -98,17 +98,15 @@ class SpeechAndViews(Speech):
             return speech
         epoch = self.trainer.current_epoch if self.trainer else 0
         if isinstance(speech, Batches):
-            return {"speech": speech, "views": self._resident_views(speech)}
+            sizes = speech.count, speech.batch_size, self.n_frames
+            return {"speech": speech, "views": Batches(self.views, *sizes, speech.seed)}
         count = len(speech.dataset)
         views = Views(self.files, count, self.n_frames, (self.experiment.seed, epoch))
         return {"speech": speech, "views": DataLoader(views, self.options.batch_size)}
 
-    def _resident_views(self, speech: Batches[Tensor]) -> Batches[list[Tensor]]:
-        """As many excerpts of mixtures, in the same place."""
-        return replace(speech, source=self.resident_views, length=self.n_frames)
-
     @cached_property
-    def resident_views(self) -> ResidentViews:
+    def views(self) -> ResidentViews:
+        """The mixtures to train on, in the memory of the device that trains."""
         return ResidentViews(self.files, self.device)
 
 

@@ -29,6 +29,8 @@ Array = NDArray[np.float32]
 
 LEAD_SECONDS = 0.4
 """Speech before an excerpt that is convolved with it and cut off, so reverberation has begun."""
+KNOTS = 9
+"""Places over frequency at which the gain of an equaliser is drawn."""
 SILENCE = 1e-3
 """Excerpts of less than this root mean square are drawn again (full scale is 1)."""
 
@@ -95,8 +97,7 @@ class Excerpts(Dataset[Tensor]):
         seed: int = 0,
         round_: int = 0,
     ) -> None:
-        if augmentation.reverberant and not responses:
-            raise InputError("reverberant speech needs a bank of room responses: give data.rooms")
+        check_bank(augmentation, responses)
         self.corpus, self.count, self.augmentation = corpus, count, augmentation
         self.samples = round(seconds * corpus.sample_rate)
         self.responses, self.seed = responses or [], (seed, round_)
@@ -124,7 +125,13 @@ class Excerpts(Dataset[Tensor]):
         return self.responses[int(rng.integers(len(self.responses)))]
 
 
-def random_equaliser(rng: np.random.Generator, eq_db: float, knots: int = 9) -> Array | None:
+def check_bank(augmentation: Augmentation, responses: list[Array] | None) -> None:
+    """Raise :class:`InputError` if speech is to be reverberant without room responses."""
+    if augmentation.reverberant and not responses:
+        raise InputError("reverberant speech needs a bank of room responses: give data.rooms")
+
+
+def random_equaliser(rng: np.random.Generator, eq_db: float, knots: int = KNOTS) -> Array | None:
     """Gains (dB) at `knots` places from 0 to the Nyquist frequency, equally spaced."""
     return (eq_db * rng.standard_normal(knots)).astype(np.float32) if eq_db else None
 

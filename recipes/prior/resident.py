@@ -15,13 +15,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from fca.errors import InputError
-from recipes.prior.data import LEAD_SECONDS, SILENCE, Array, Augmentation, Corpus
+from recipes.prior.data import (
+    KNOTS,
+    LEAD_SECONDS,
+    SILENCE,
+    Array,
+    Augmentation,
+    Corpus,
+    check_bank,
+)
 
 T = TypeVar("T")
 
-KNOTS = 9
-"""Places over frequency at which the gain of an equaliser is drawn."""
 SPEEDS = 20
 """Changes of speed that are drawn from, either side of none; a batch shares one."""
 
@@ -48,8 +53,7 @@ class Resident:
         responses: list[Array],
         device: torch.device,
     ) -> None:
-        if augmentation.reverberant and not responses:
-            raise InputError("reverberant speech needs a bank of room responses: give data.rooms")
+        check_bank(augmentation, responses)
         self.augmentation, self.device, self.sample_rate = augmentation, device, corpus.sample_rate
         self._speech = torch.from_numpy(np.concatenate(corpus.signals)).to(device)
         lengths = torch.tensor([len(signal) for signal in corpus.signals], device=device)
