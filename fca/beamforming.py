@@ -33,20 +33,18 @@ def mvdr(target: Tensor, noise: Tensor, reference_channel: int) -> Tensor:
     return result
 
 
-def mvdr_images(mixture: Tensor, scm: Tensor, psd: Tensor, channels: slice) -> Tensor:
+def mvdr_images(mixture: Tensor, covariances: Tensor, channels: slice) -> Tensor:
     """Source images by one time-invariant MVDR filter each, from the covariances of a model.
 
-    Of source n, the target is ``mean_t λ_n H_n``, and the noise the sum of those of the others. The
+    The noise of a source is the sum of the covariances of the others. The
     filter distorts the source less than a Wiener filter and leaves more of the others.
 
     Parameters
     ----------
     mixture : Tensor
         X, complex (B, F, M, T).
-    scm : Tensor
-        H, (B, F, N, M, M).
-    psd : Tensor
-        λ, (B, F, N, T).
+    covariances : Tensor
+        Of the source images, ``mean_t λ_nft H_nf``, (B, F, N, M, M).
     channels : slice
         Microphones at which the images are wanted.
 
@@ -55,13 +53,12 @@ def mvdr_images(mixture: Tensor, scm: Tensor, psd: Tensor, channels: slice) -> T
     Tensor
         Complex (B, F, N, C, T).
     """
-    target = psd.mean(-1)[..., None, None] * scm
-    total = target.sum(2, keepdim=True)
+    total = covariances.sum(2, keepdim=True)
     power = total.diagonal(dim1=-2, dim2=-1).real.mean(-1)[..., None, None]
-    eye = torch.eye(scm.shape[-1], dtype=scm.dtype, device=scm.device)
-    noise = total - target + DIFFUSE * power * eye
+    eye = torch.eye(total.shape[-1], dtype=total.dtype, device=total.device)
+    noise = total - covariances + DIFFUSE * power * eye
     references = range(*channels.indices(mixture.shape[2]))
-    return torch.stack([apply(mvdr(target, noise, m), mixture) for m in references], dim=3)
+    return torch.stack([apply(mvdr(covariances, noise, m), mixture) for m in references], dim=3)
 
 
 def apply(filters: Tensor, mixture: Tensor) -> Tensor:

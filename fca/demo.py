@@ -1,4 +1,4 @@
-"""A local page to try the toolkit on a recording. Needs gradio (``pip install 'fca[demo]'``)."""
+"""A local page to try the toolkit on a recording. Needs gradio (the extra ``demo``)."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def build_page() -> gradio.Blocks:
     try:
         import gradio as gr
     except ImportError:
-        raise InputError("the page needs gradio: pip install 'fca[demo]'") from None
+        raise InputError("the page needs gradio: install the extra 'demo'") from None
 
     page: gradio.Blocks
     with gr.Blocks(title="fca", analytics_enabled=False) as page:

@@ -18,7 +18,7 @@ def require_nara_wpe() -> None:
         import nara_wpe.wpe  # noqa: F401
     except ImportError:
         raise InputError(
-            "dereverberation needs nara_wpe: pip install 'fca[dereverberation]'"
+            "dereverberation needs nara_wpe: install the extra 'dereverberation'"
         ) from None
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fca.inference.gate import gated
 from fca.inference.iterate import Callback, iterate
-from fca.inference.refine import Refinement, check_refinable, likelier
+from fca.inference.refine import Refinement, check_refinable, choose, likelier
 from fca.inference.settle import ARRAY_STEPS, Settling
 from fca.inference.surroundings import with_late_sound, with_noise
 from fca.method import Method
@@ -93,7 +93,7 @@ class Fitting:
         callbacks: Sequence[Callback],
         activity: Tensor | None,
     ) -> tuple[Fittable, Trace]:
-        """The fit of lowest final cost over all starts, and the trace of the best."""
+        """The fit of lowest final cost over all starts, and the trace of the best on the whole."""
         fits = []
         for start in range(self.n_starts):
             generator = torch.Generator().manual_seed(self.seed + start)
@@ -131,16 +131,21 @@ class Fitting:
     ) -> tuple[Model, Trace]:
         """The model refined, all but the first steps with late sound.
 
-        Should that not pay, the steps are taken without: the cost never rises.
+        Recordings for which that does not pay take the steps without: the cost never rises.
         """
         model, trace = _refined(model, self._n_early, trace, callbacks)
         others = self.n_refine - self._n_early
         if not others:
             return model, trace
-        wider = _refined(with_late_sound(model), others, trace, callbacks)
-        if bool((wider[0].cost() > model.cost()).any()):
-            return _refined(model, others, trace, callbacks)
-        return wider
+        wider, wider_trace = _refined(with_late_sound(model), others, trace, callbacks)
+        pays = wider.cost() <= model.cost()
+        if pays.all():
+            return wider, wider_trace
+        early, trace = _refined(model, others, trace, callbacks)
+        if not pays.any():
+            return early, trace
+        chosen: Model = choose(pays, wider, with_late_sound(early, level=0.0))
+        return chosen, [*trace[:-1], (trace[-1][0], float(chosen.cost().mean()))]
 
 
 def _refined(

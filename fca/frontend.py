@@ -150,11 +150,13 @@ def live_channels(signal: Tensor, min_channels: int = 2) -> tuple[int, ...]:
     Raises
     ------
     InputError
-        If a recording is silent, fewer than ``min_channels`` are alive, or the recordings of a
-        batch differ in which are.
+        If a recording is silent or too loud, fewer than ``min_channels`` are alive, or the
+        recordings of a batch differ in which are.
     """
     level = signal.detach().square().mean(-1).sqrt()
     loudest = level.amax(-1, keepdim=True)
+    if not bool(loudest.isfinite().all()):
+        raise InputError(f"samples as large as {float(signal.abs().max()):.0e} cannot be squared")
     if bool((loudest <= torch.finfo(signal.dtype).tiny ** 0.5).any()):
         raise InputError("the recording is silent")
     alive = level > _DEAD * loudest
@@ -170,7 +172,8 @@ def active_frames(signal: Tensor, stft: STFT) -> Tensor:
     """Frames (T,) in which some recording of (B, M, samples) is not constant.
 
     Digital silence says nothing about the sources, and where it prevails it would let the scale
-    of a demixing matrix grow without bound.
+    of a demixing matrix grow without bound. What some recording has in a frame stays in all: one
+    that is shorter and padded with zeros separates worse than alone.
     """
     step = signal.detach().diff(dim=-1).abs().amax((0, 1))
     moving = (step > _DEAD * step.max()).to(signal.dtype)

@@ -50,6 +50,7 @@ def rounding_load(matrix: Tensor) -> Tensor:
 
 
 @functools.lru_cache(maxsize=64)
+@torch.inference_mode(False)  # what is kept serves callers that want gradients, too
 def _upper(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     rows, cols = torch.triu_indices(size, size, offset=1, device=device)
     return rows, cols
@@ -71,6 +72,7 @@ def unpack(packed: Tensor) -> Tensor:
 
 
 @functools.lru_cache(maxsize=64)
+@torch.inference_mode(False)
 def _places(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Where each packed number goes to, and its sign: (M², M · M · 2) of zeros and ±1.
 

@@ -34,7 +34,7 @@ from fca.source import (
     Student,
     noisy_speech,
 )
-from fca.source.gated import with_background
+from fca.source.gated import check_told_apart, with_background
 from fca.source.neural import Neural, load_weights
 from fca.spatial import FullRank, JointlyDiagonal, Rank1, SpatialModel
 from fca.spatial.diagonal import check_rank1
@@ -174,6 +174,8 @@ class Method:
             raise InputError(f"spare components cannot be negative, got {self.spare}")
         if self.free_steps and self.spatial == "cACGMM":
             raise InputError(f"{self.name} has no spatial model that could settle")
+        if self.mixing.n_late and self.options.get("inference") == "sample":
+            raise InputError(f"{self.name}: sampling does not go with moving averages")
         if self.mixing.n_late and self.spatial == "rank-1":
             raise InputError(f"{self.name}: moving averages go with jointly diagonal models only")
 
@@ -219,13 +221,14 @@ class Method:
         InputError
             For an option that neither has.
         """
-        choices = {key: options.pop(key) for key in _CHOICES if key in options}
-        mixing = {key: options.pop(key) for key in _MIXING if key in options}
-        choices["mixing"] = dataclasses.replace(self.mixing, **mixing)
-        source = choices.get("source", self.source)
+        source = options.get("source", self.source)
         if source not in SOURCES:
             raise InputError(f"unknown source model {source!r}; choose from {', '.join(SOURCES)}")
         known = inspect.signature(SOURCES[source]).parameters
+        ours = [key for key in _CHOICES if key not in known]  # Student's t sources have a dof, too
+        choices = {key: options.pop(key) for key in ours if key in options}
+        mixing = {key: options.pop(key) for key in _MIXING if key in options}
+        choices["mixing"] = dataclasses.replace(self.mixing, **mixing)
         unknown = sorted(set(options) - set(known))
         if unknown:
             all_known = ", ".join([*_CHOICES, *_MIXING, *known])
@@ -283,14 +286,21 @@ class Method:
         Raises
         ------
         InputError
-            For an unknown start or option, or more sources than the spatial model allows.
+            For an unknown start or option, more sources than the spatial model allows, or
+            activities that tell nothing.
         """
         n_fitted = self.n_fitted(n_sources, mixture.shape[2], guided=activity is not None)
-        gate = None if activity is None else with_background(activity, n_fitted)
+        gate = None
+        if activity is not None:
+            check_told_apart(activity)
+            gate = with_background(activity, n_fitted)
         if self.spatial == "cACGMM":
             return CACGMM(mixture, n_fitted, generator, gate)
         if self.spatial == "rank-1":
             check_rank1(n_fitted, mixture.shape[2])
+        if gate is not None and (self.mixing.moves or self.start == "network"):
+            why = "talkers who move" if self.mixing.moves else "a network that infers the start"
+            raise InputError(f"{self.name}: known activities do not go with {why}")
         observation = self._observe(mixture, n_sources)
         if isinstance(observation, Components):
             attempt *= 2  # odd ones would see the microphones, which are not seen here
@@ -321,16 +331,21 @@ class Method:
         attempt: int,
     ) -> Start:
         if self.mixing.moves:
-            return self._moving_start(source, mixture, n_fitted, generator)
+            return self._moving_start(source, mixture, n_fitted, generator, attempt)
         return self._resting_start(source, mixture, n_fitted, generator, attempt)
 
     def _moving_start(
-        self, source: SourceModel, mixture: Tensor, n_fitted: int, generator: torch.Generator
+        self,
+        source: SourceModel,
+        mixture: Tensor,
+        n_fitted: int,
+        generator: torch.Generator,
+        attempt: int,
     ) -> Start:
         windows = self.mixing.windows(mixture)
         if self.start == "iva":
             return track(mixture, n_fitted, generator, windows)
-        start = self._resting_start(source, mixture, n_fitted, generator)
+        start = self._resting_start(source, mixture, n_fitted, generator, attempt)
         return same_everywhere(start, windows.expand(len(mixture), -1, -1), moving=True)
 
     def _resting_start(
@@ -339,7 +354,7 @@ class Method:
         mixture: Tensor,
         n_fitted: int,
         generator: torch.Generator,
-        attempt: int = 0,
+        attempt: int,
     ) -> Start:
         if self.start == "network":
             return source.start(mixture, n_fitted)
@@ -390,8 +405,10 @@ def _read_networks(source: str, options: dict[str, Any]) -> int | None:
     if source == "neural":
         options["weights"] = load_weights(options.get("weights"))
         return int(options["weights"].config.n_fft)
-    if source != "vae":
+    if source not in ("vae", "vae, nmf"):
         return None
+    if options.get("denoiser") is None:
+        options.setdefault("prior", inspect.signature(SOURCES[source]).parameters["prior"].default)
     readers = {"denoiser": Denoiser.from_pretrained, "prior": SpeechPrior.from_pretrained}
     for name, read in readers.items():
         if isinstance(options.get(name), str):

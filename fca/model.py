@@ -53,7 +53,9 @@ class Model:
         return self.spatial.nll(psd) + penalty / (psd.shape[1] * psd.shape[3])
 
     def step(self, *, through_space: bool = True) -> None:
-        """One iteration: the source model, then the spatial model. Never raises the cost.
+        """One iteration: the source model, then the spatial model.
+
+        Never raises the cost, unless the source model is amortised or sampled.
 
         Gradients pass the updates of the spatial model, too, unless told otherwise.
         """
@@ -65,7 +67,7 @@ class Model:
             self.spatial.update(psd)
 
     def refine(self) -> None:
-        """Like :meth:`step` with :meth:`SourceModel.refine`: on the whole down, not always."""
+        """:meth:`SourceModel.refine`, then one spatial update: on the whole down, not always."""
         self.source.refine(self.spatial.statistics)
         self.spatial.update(self.source.psd())
 

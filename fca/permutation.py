@@ -162,6 +162,7 @@ def best_assignment(similarity: Tensor) -> Tensor:
 
 
 @functools.cache
+@torch.inference_mode(False)
 def _subsets(size: int) -> list[tuple[Tensor, Tensor]]:
     """For each count 1 ... size all sets of so many of ``size`` candidates, one per row.
 

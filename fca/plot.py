@@ -1,4 +1,4 @@
-"""Pictures of a separation. Needs matplotlib (``pip install 'fca[plot]'``)."""
+"""Pictures of a separation. Needs matplotlib (the extra ``plot``)."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def require_matplotlib() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise InputError("plots need matplotlib: pip install 'fca[plot]'") from None
+        raise InputError("plots need matplotlib: install the extra 'plot'") from None
 
 
 def _stack(mixture: ArrayLike, sources: ArrayLike) -> Array:

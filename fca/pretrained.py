@@ -5,12 +5,13 @@ A model is a folder with `model.safetensors`, `config.json` and usually a model 
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -76,6 +77,20 @@ class Pretrained(nn.Module):
         except (TypeError, RuntimeError):
             raise InputError(f"{folder}: the weights and the configuration do not fit") from None
         return network.eval().requires_grad_(False)
+
+    def like(self: Network, tensor: Tensor) -> Network:
+        """The network with the device and precision of a real tensor: itself if it has, or a copy.
+
+        It may be the user's own, and stays where it is.
+        """
+        place = (tensor.device, tensor.dtype)
+        if all((weight.device, weight.dtype) == place for weight in self.weights()):
+            return self
+        return copy.deepcopy(self).to(*place)
+
+    def weights(self) -> Iterator[Tensor]:
+        """All that moves with the network."""
+        return self.parameters()
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write weights, configuration and checksum to ``folder``."""

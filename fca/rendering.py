@@ -52,9 +52,9 @@ class Renderer:
         """
         if not isinstance(self.model, Model):
             raise InputError(f"{self.method.name} does not describe sources by covariances")
-        power = self.model.source.psd().mean(-1)[..., None, None]
-        scm = reorder(power * self.model.spatial.scm(), self._order)
-        return self.frontend.over_whole_band(scm).transpose(1, 2)
+        covariances = self.model.spatial.mean_covariance(self.model.source.psd())
+        wanted = reorder(covariances, self._order)
+        return self.frontend.over_whole_band(wanted).transpose(1, 2)
 
     @functools.cached_property
     def _at_reference(self) -> Tensor:
@@ -66,7 +66,8 @@ class Renderer:
         if self.output_filter == "wiener" or not isinstance(self.model, Model):
             return self.model.images(channels)  # those of a clustering are by MVDR anyway
         spatial = self.model.spatial
-        return mvdr_images(spatial.mixture, spatial.scm(), self.model.source.psd(), channels)
+        covariances = spatial.mean_covariance(self.model.source.psd())
+        return mvdr_images(spatial.mixture, covariances, channels)
 
     @functools.cached_property
     def _order(self) -> Tensor:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -159,7 +160,7 @@ class Separator:
             require_nara_wpe()
         self.dereverberate = dereverberate
         self.reference_channel = reference_channel
-        window = n_fft or self.method.n_fft
+        window = self._window(n_fft)
         self.stft = STFT(window, window // 4 if hop is None else hop)
         self.seed = seed
         self.device = _device(device)
@@ -264,6 +265,13 @@ class Separator:
             _renderer=renderer,
         )
 
+    def _window(self, n_fft: int | None) -> int:
+        """Window in samples: the method's, unless another is asked for that it can have."""
+        its = self.method.n_fft
+        if n_fft not in (None, its) and self.method.whole_band:
+            raise InputError(f"n_fft={n_fft}: the network of {self.method.name} is for n_fft={its}")
+        return its if n_fft is None else n_fft
+
     @property
     def _fitting(self) -> Fitting:
         seconds = self.stft.hop / SAMPLE_RATE
@@ -336,7 +344,9 @@ def _load(mixture: Signal, sample_rate: int | None) -> tuple[Tensor, int]:
             raise InputError(f"{mixture} has {rate} Hz, but sample_rate={sample_rate} was given")
         return torch.from_numpy(waveform), rate
     try:
-        waves = torch.as_tensor(mixture)
+        # torch takes no views that run backwards
+        array = np.ascontiguousarray(mixture) if isinstance(mixture, np.ndarray) else mixture
+        waves = torch.as_tensor(array)
     except (TypeError, ValueError, RuntimeError):
         kind = type(mixture).__name__
         raise InputError(f"expected an array, a tensor or a path, got {kind}") from None
@@ -346,7 +356,7 @@ def _load(mixture: Signal, sample_rate: int | None) -> tuple[Tensor, int]:
         )
     if not waves.is_floating_point():
         raise InputError(f"expected floating-point samples, got {waves.dtype}")
-    return waves, sample_rate or SAMPLE_RATE
+    return waves, SAMPLE_RATE if sample_rate is None else sample_rate
 
 
 def _device(name: str) -> torch.device:

@@ -98,6 +98,7 @@ def test_things_that_are_no_recordings_are_refused(mixture: Any) -> None:
         ({"n_fft": 511}, "n_fft must be even"),
         ({"hop": 300}, "hop at most half of it"),
         ({"sample_rate": -8000}, "sample rate must be positive"),
+        ({"sample_rate": 0}, "sample rate must be positive"),
     ],
     ids=str,
 )
@@ -107,6 +108,11 @@ def test_impossible_options_are_refused(
     with pytest.raises(fca.InputError, match=message) as error:
         fca.separate(short, **{"sample_rate": RATE, **MNMF, **options})
     assert "\n" not in str(error.value)
+
+
+def test_what_cannot_be_squared_is_refused(short: np.ndarray) -> None:
+    with pytest.raises(fca.InputError, match=r"samples as large as 3e\+19 cannot be squared"):
+        fca.separate(short / abs(short).max() * np.float32(3e19), RATE, **MNMF)
 
 
 def assert_separated(result: fca.Separation, mixture: np.ndarray, n_sources: int = 2) -> None:

@@ -228,3 +228,22 @@ def test_what_does_not_go_together_is_refused() -> None:
         get_method("fca").with_options(inertia=0)
     with pytest.raises(InputError, match="taps are counts"):
         get_method("fastmnmf2").with_options(reverberation="ma", ma_taps=-1)
+
+
+@each_kind
+def test_covariances_of_images_are_means_over_time(kind: str) -> None:
+    mixture = random_mixture(batch=2)
+    options = {"reverberant": True} if "late" in kind else {}
+    model, psd = expanded(kind, mixture, **options), psd_for(mixture)
+    copies = model.expand(psd)[..., None, None] * model.inner.scm()[:, :, :, None]
+    expected = copies.mean(3).reshape(*psd.shape[:2], -1, 3, 3, 3).sum(2)
+    torch.testing.assert_close(model.mean_covariance(psd), expected)
+
+
+def test_fewer_frames_than_delays_leave_late_sound_silent() -> None:
+    mixture = random_mixture(n_frames=2)
+    model = Model(expanded("late", mixture), source_model("gauss", psd_for(mixture)))
+    for _ in range(3):
+        model.step()
+    assert bool(model.cost().isfinite().all())
+    assert bool(model.images().isfinite().all())

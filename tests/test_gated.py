@@ -199,3 +199,16 @@ def test_what_never_stands_out_is_doubted() -> None:
 
 def test_silence_is_doubted_no_more() -> None:
     assert (leakage(np.zeros((3, 50))) == LEAKAGE_DB).all()
+
+
+@pytest.mark.parametrize(
+    ("activity", "message"),
+    [
+        ([[1, 1, 0], [0, 1, 1], [1, 1, 0]], "sources 1 and 3 are always active together"),
+        ([[1, 1, 1]], "the source is always active"),
+    ],
+)
+def test_activities_that_tell_nothing_are_refused(activity: list[list[int]], message: str) -> None:
+    known = torch.tensor([activity]).repeat_interleave(10, -1)
+    with pytest.raises(InputError, match=message):
+        get_method("fastmnmf2").build(random_mixture(), len(activity), seeded(), known)

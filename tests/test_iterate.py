@@ -58,3 +58,8 @@ def test_divergence_is_reported(bad: float) -> None:
 
 def test_costs_need_not_be_computed() -> None:
     assert iterate(Countdown([float("nan")]), 1, monitor_every=None) == []
+
+
+def test_the_cost_where_the_loop_was_stopped_is_the_last() -> None:
+    model = Countdown([float(10 - k) for k in range(10)])
+    assert iterate(model, 9, [lambda progress: progress.iteration == 5])[-1] == (5, 5.0)

@@ -118,3 +118,13 @@ def test_hermitise_keeps_the_hermitian_part_only() -> None:
     part = linalg.hermitise(matrix)
     torch.testing.assert_close(part, part.mH)
     torch.testing.assert_close(matrix - part, -(matrix - part).mH)
+
+
+def test_what_is_kept_from_inference_mode_serves_gradients() -> None:
+    size = 7  # of no other test: nothing is kept yet
+    matrix = random_scm((2,), size, seeded())
+    with torch.inference_mode():
+        linalg.unpack(linalg.pack(matrix))
+    leaf = linalg.pack(matrix).requires_grad_()
+    linalg.unpack(leaf).abs().square().sum().backward()
+    assert bool(leaf.grad.isfinite().all())

@@ -161,3 +161,27 @@ def test_methods_with_the_shipped_prior_lower_their_cost(name: str) -> None:
     mixture = random_mixture(row.n_fft // 2 + 1, 2, 24, dtype=torch.float32)
     trace = iterate(row.build(mixture, 2, seeded()), row.n_iter, monitor_every=1)
     assert trace[-1][1] < trace[0][1]
+
+
+def test_degrees_of_freedom_are_of_the_source_where_it_has_them() -> None:
+    row = get_method("auxiva-t").with_options(dof=3.0)
+    assert row.dof is None
+    assert row.build(random_mixture(), 2, seeded()).source.dof == 3.0
+
+
+@pytest.mark.parametrize("method", ["mvae", "fastmnmf-dp"])
+@pytest.mark.parametrize("source", ["vae", "vae, nmf"])
+def test_the_prior_is_read_once_and_has_its_window(method: str, source: str) -> None:
+    row = get_method(method).with_options(source=source)
+    assert row.n_fft == 2 * (row.options["prior"].config.n_freq - 1)
+
+
+def test_known_activities_go_with_talkers_who_rest() -> None:
+    moving = get_method("mnmf").with_options(forgetting=0.9)
+    with pytest.raises(InputError, match="mnmf: known activities do not go with talkers who move"):
+        moving.build(random_mixture(), 2, seeded(), torch.ones(1, 2, 30))
+
+
+def test_sampling_does_not_go_with_moving_averages() -> None:
+    with pytest.raises(InputError, match="sampling does not go with moving averages"):
+        get_method("fastmnmf-dp").with_options(inference="sample", reverberation="ma")

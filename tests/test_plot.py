@@ -66,5 +66,5 @@ def test_shapes_that_do_not_fit(mixture: tuple[int, ...], sources: tuple[int, ..
 
 def test_a_missing_matplotlib_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(InputError, match=r"pip install 'fca\[plot\]'"):
+    with pytest.raises(InputError, match="install the extra 'plot'"):
         plot.require_matplotlib()

@@ -11,17 +11,20 @@ import pytest
 import torch
 from test_neural import network
 from torch import Tensor
-from toy import random_mixture, seeded
+from toy import random_mixture, random_psd, random_scm, seeded, source_model
 
 from fca.errors import InputError
 from fca.fitting import Fitting
 from fca.inference import iterate
-from fca.inference.refine import Refinement
+from fca.inference.refine import Refinement, choose
 from fca.inference.settle import Settling
 from fca.methods import Method, get_method
 from fca.model import Model
 from fca.prior import PriorConfig, SpeechPrior
 from fca.separator import Separator
+from fca.spatial import FullRank
+from fca.spatial.inverse_wishart import InverseWishart
+from fca.spatial.motion import Moving, exponential_windows
 
 F, M, T = 17, 3, 24
 
@@ -228,3 +231,35 @@ def test_models_go_as_soon_as_nobody_holds_them(
         assert [ref() for ref in held] == [None, None]
     finally:
         gc.enable()
+
+
+def test_copies_of_a_refined_model_move_alike(mixture: Tensor, prior: SpeechPrior) -> None:
+    started = Refinement(with_prior("fastmnmf-dp", mixture, prior))
+    iterate(started, 3)
+    ends = []
+    for _ in range(2):
+        again = Refinement(started.best)
+        iterate(again, 3)
+        ends.append(again.cost())
+    torch.testing.assert_close(ends[0], ends[1], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["fixed", "moving"])
+def test_recordings_keep_the_priors_of_their_own_covariances(kind: str) -> None:
+    """Of two starts, each has the better of one recording."""
+    models = []
+    for seed in range(2):
+        scm = random_scm((2, 4, 2 * 3), 3, seeded(seed))
+        prior = InverseWishart(torch.tensor([5.0, 50.0]) * (1 + seed), 3)
+        windows = exponential_windows(30, 0.9, scm.real)[None].expand(2, -1, -1)
+        x = random_mixture(batch=2)
+        inner = FullRank(x, scm, prior=prior if kind == "moving" else None)
+        spatial = Moving(inner, 2, windows) if kind == "moving" else inner
+        count = spatial.n_sources
+        models.append(
+            Model(spatial, source_model("gauss", random_psd((2, 4, count, 30), seeded())))
+        )
+    cost = torch.stack([model.cost() for model in models])
+    for better in (torch.tensor([True, False]), torch.tensor([False, True])):
+        expected = torch.where(better, cost[1], cost[0])
+        torch.testing.assert_close(choose(better, models[1], models[0]).cost(), expected)

@@ -243,3 +243,14 @@ def test_two_talkers_are_separated(two_talker_mixture: Mixture, method: str) -> 
 def test_the_default_separates_two_talkers(two_talker_mixture: Mixture) -> None:
     result = fca.separate(two_talker_mixture.mixture, RATE)
     assert improvement(two_talker_mixture, result.sources) > FLOOR["fastmnmf2"]
+
+
+def test_views_that_run_backwards_are_taken(short: np.ndarray) -> None:
+    options = {"method": "auxiva", "n_iter": 2, "n_fft": 512}
+    expected = fca.separate(short[:, ::-1].copy(), RATE, **options).sources
+    torch.testing.assert_close(fca.separate(short[:, ::-1], RATE, **options).sources, expected)
+
+
+def test_windows_that_a_network_cannot_have_are_refused() -> None:
+    with pytest.raises(fca.InputError, match="n_fft=1024: the network of deep-fca is for"):
+        fca.Separator("deep-fca", n_fft=1024)

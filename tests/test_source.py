@@ -273,3 +273,10 @@ def test_bounded_gauss_has_a_quietest_frame() -> None:
     torch.testing.assert_close(bounded.psd()[:, 0, :, 3], bound)
     loud = free.psd() > bound[:, None, :, None]
     torch.testing.assert_close(bounded.psd()[loud], free.psd()[loud])
+
+
+@pytest.mark.parametrize("name", ["rank-1", "jointly diagonal", "full rank"])
+@pytest.mark.parametrize("kind", ["gauss", "laplace", "untied laplace", "student"])
+def test_updates_of_the_source_alone_never_raise_the_cost(name: str, kind: str) -> None:
+    model = make_model(name, kind, mixture_of(batch=2))
+    assert_never_rises(costs(model, lambda: model.source.update(model.spatial.statistics), 10))

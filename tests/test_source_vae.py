@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fca.errors import InputError
 from fca.model import Model
+from fca.neural.denoiser import Denoiser, DenoiserConfig
 from fca.prior import PriorConfig, SpeechPrior
 from fca.source import Stack, Stationary
 from fca.source.vae import VAE
@@ -214,3 +215,20 @@ def test_bad_choices_are_refused(prior: SpeechPrior) -> None:
             VAE(dirichlet, update)
     with pytest.raises(InputError, match="needs powers"):
         VAE(prior).initialise(torch.ones(1, F + 1, N, T), torch.Generator())
+
+
+@pytest.mark.parametrize("given", ["prior", "denoiser"])
+def test_networks_of_the_user_stay_as_they_are(given: str) -> None:
+    prior = SpeechPrior(PriorConfig(n_fft=16, hop=8, latent_dim=3, width=16))
+    denoiser = Denoiser(DenoiserConfig(width=16), prior)
+    source = VAE(prior) if given == "prior" else VAE(denoiser=denoiser)
+    power = torch.rand(B, F, N, T, dtype=torch.float64) + 0.1
+    source.initialise(power, torch.Generator())
+    assert source.psd().dtype == torch.float64
+    assert {w.dtype for w in denoiser.weights()} == {torch.float32}
+    source.initialise(power.float(), torch.Generator())
+    assert source.psd().dtype == torch.float32
+
+
+def test_a_network_in_place_is_used_itself(prior: SpeechPrior) -> None:
+    assert prior.like(torch.zeros(1)) is prior

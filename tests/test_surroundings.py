@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from conftest import RATE, MixtureMaker
 from toy import assert_never_rises, costs, make_model, random_mixture
 
+from fca import fitting
 from fca.errors import InputError
 from fca.inference.surroundings import LEVEL_DB, with_late_sound, with_noise
 from fca.methods import get_method
 from fca.metrics import evaluate
 from fca.model import Model
 from fca.separator import Separator
-from fca.spatial import expanded
-from fca.spatial.expanded import MovingAverage
+from fca.spatial.expanded import LATE, MovingAverage
 from fca.spatial.reverberation import delayed
 
 each_with_room = pytest.mark.parametrize("name", ["jointly diagonal", "shared gains", "full rank"])
@@ -85,7 +87,8 @@ def test_late_sound_that_does_not_pay_is_left_out(
 ) -> None:
     mixture = make_mixture(2, 3, seconds=2.0).mixture
     first = Separator("deep-fca-fast", n_refine=0)(mixture, RATE)
-    monkeypatch.setattr(expanded, "LATE", 1e4)  # far too loud to begin with
+    far_too_loud = partial(with_late_sound, level=1e4)
+    monkeypatch.setattr(fitting, "with_late_sound", far_too_loud)
     result = Separator("deep-fca-fast", n_refine=4)(mixture, RATE)
     assert isinstance(first.model, Model)
     assert isinstance(result.model, Model)
@@ -119,3 +122,28 @@ def test_the_noise_is_nobody(make_mixture: MixtureMaker) -> None:
     assert similar.max(1).min() > 0.7
     total = estimates.sum(0) + result.residual.numpy()
     np.testing.assert_allclose(total, parts.mixture[0], atol=1e-5)
+
+
+def test_each_recording_of_a_batch_decides_about_late_sound(
+    make_mixture: MixtureMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loudness of the copies is too much for the second alone."""
+    mixture = make_mixture(2, 3, seconds=2.0).mixture
+    batch = np.stack([mixture, mixture[::-1]])
+
+    def late(model: Model, level: float = LATE) -> Model:
+        wider = with_late_sound(model, level)
+        if level > 0 and len(wider.spatial.mixture) == 2:
+            scale = torch.tensor([1.0, 1e5]).reshape(-1, 1, 1, 1)
+            gains = wider.spatial.inner.gains
+            gains = torch.cat([gains[:, :, :3], scale * gains[:, :, 3:]], 2)
+            wider.spatial.inner = wider.spatial.inner.with_gains(gains)
+        return wider
+
+    monkeypatch.setattr(fitting, "with_late_sound", late)
+    together = Separator("deep-fca-fast", n_refine=8)(batch, RATE).model
+    first = Separator("deep-fca-fast", n_refine=8)(mixture, RATE).model
+    assert isinstance(together.spatial, MovingAverage)
+    late_gains = together.spatial.inner.gains[:, :, 3:].amax((1, 2, 3))
+    assert late_gains[1] < 1e-5 < late_gains[0]
+    torch.testing.assert_close(together.cost()[:1], first.cost(), rtol=0, atol=1e-3)

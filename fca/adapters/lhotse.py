@@ -1,4 +1,4 @@
-"""lhotse: cuts in, a cut per talker out. Needs lhotse (``pip install 'fca[lhotse]'``)."""
+"""lhotse: cuts in, a cut per talker out. Needs lhotse (the extra ``lhotse``)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def separate_cuts(cuts: Iterable[Cut], folder: str | Path, separator: Separator)
     try:
         from lhotse import CutSet
     except ImportError:
-        raise InputError("cuts need lhotse: pip install 'fca[lhotse]'") from None
+        raise InputError("cuts need lhotse: install the extra 'lhotse'") from None
     Path(folder).mkdir(parents=True, exist_ok=True)
     return CutSet(_Separated(cuts, Path(folder), separator))
 

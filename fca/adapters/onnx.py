@@ -1,4 +1,4 @@
-"""ONNX files of the speech prior's networks. Needs onnxscript (``pip install 'fca[onnx]'``).
+"""ONNX files of the speech prior's networks. Needs onnxscript (the extra ``onnx``).
 
 The STFT stays outside: the networks see powers ``|x|²`` and give PSDs, all real numbers, so that
 any runtime can run them beside any transform.
@@ -61,7 +61,7 @@ def export_onnx(prior: SpeechPrior, folder: str | os.PathLike[str]) -> tuple[Pat
     try:
         import onnxscript  # noqa: F401
     except ImportError:
-        raise InputError("ONNX files need onnxscript: pip install 'fca[onnx]'") from None
+        raise InputError("ONNX files need onnxscript: install the extra 'onnx'") from None
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     power = torch.rand(2, prior.config.n_freq, 50)

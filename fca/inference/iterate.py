@@ -86,6 +86,8 @@ def iterate(
         progress = Progress(iteration, n_iter, cost)
         stop = [callback(progress) for callback in callbacks]
         if any(stop):
+            if monitor_every is not None and cost is None:
+                trace.append((iteration, _finite_cost(model, iteration)))
             break
     return trace
 

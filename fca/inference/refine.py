@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from fca.errors import InputError
 from fca.model import Fittable, Model
 from fca.source.base import SourceModel
 from fca.spatial.base import SpatialModel
+from fca.spatial.inverse_wishart import InverseWishart
 from fca.spatial.observation import Observation
 
 
@@ -84,6 +86,8 @@ def choose(better: Tensor, new: Any, old: Any) -> Any:
         return torch.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
     if isinstance(new, list | tuple) and isinstance(old, list | tuple):
         return type(new)(choose(better, a, b) for a, b in zip(new, old, strict=True))
+    if isinstance(new, InverseWishart):
+        return replace(new, strength=choose(better, new.strength, old.strength))
     if isinstance(new, Model | CACGMM | SpatialModel | SourceModel | Observation):
         chosen = copy.copy(new)
         for name, value in vars(new).items():

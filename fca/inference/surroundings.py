@@ -10,7 +10,7 @@ from fca.linalg import abs2
 from fca.model import Model
 from fca.source import Stack, Stationary
 from fca.spatial import JointlyDiagonal
-from fca.spatial.expanded import MovingAverage
+from fca.spatial.expanded import LATE, MovingAverage
 
 LEVEL_DB = -30.0
 """Level that the noise starts with, relative to the mixture."""
@@ -43,7 +43,7 @@ def with_noise(model: Model) -> Model:
     return replace(moving, spatial=spatial, source=source, n_background=model.n_background + 1)
 
 
-def with_late_sound(model: Model, n_taps: int = LATE_TAPS) -> Model:
+def with_late_sound(model: Model, level: float = LATE) -> Model:
     """The model with late copies of its sources, which belong to their images.
 
     Only jointly diagonal models can have them; others stay as they are.
@@ -52,10 +52,12 @@ def with_late_sound(model: Model, n_taps: int = LATE_TAPS) -> Model:
     ----------
     model : Model
         Fitted; stays as it is.
-    n_taps : int
-        Copies, one to so many frames late.
+    level : float
+        Gains that the copies start with, relative to those of the early sound.
     """
     moving = model.copy()
     if isinstance(moving.spatial, JointlyDiagonal):
-        moving.spatial = MovingAverage.around(moving.spatial, n_taps, reverberant=True)
+        moving.spatial = MovingAverage.around(
+            moving.spatial, LATE_TAPS, reverberant=True, level=level
+        )
     return moving

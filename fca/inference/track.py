@@ -68,15 +68,15 @@ def track(
 
     Each window begins where the one before ended, so that the outputs keep their order (as in
     online AuxIVA, Taniguchi et al. 2014). Those that are loudest over the recording are taken for
-    the sources. Whether talkers move, :func:`moves` says. If nobody does in the whole batch, the
-    start is one without windows, that of the fixed model; next to others, it has flat ones.
+    the sources. Whether talkers move, :func:`moves` says. If they do not, the start is one without
+    windows, that of the fixed model; in a batch, where others may, it has flat ones.
     """
     whole = iva(mixture, n_sources, generator, n_iter)
     if len(windows) == 1:
         return whole
     parts = _one_after_another(mixture, generator, windows, n_iter)
     moving = moves(mixture, whole.demixing, parts, windows)
-    if not moving.any():
+    if len(mixture) == 1 and not moving.any():
         return whole
     flat = torch.full_like(windows, 1 / len(windows)).expand(len(mixture), -1, -1)
     stays = same_everywhere(whole, flat, moving=False)

@@ -69,7 +69,7 @@ def elbo(model: Model) -> Elbo:
 
 
 def _constant(model: Model) -> Model:
-    """Copy of a model through which no gradients pass."""
+    """Copy of a model whose own parameters pass no gradients; those of parts of it do."""
     model = model.copy()
     for part in (model.spatial, model.source):
         for name, value in vars(part).items():

@@ -8,7 +8,7 @@ mixtures alone (:mod:`recipes.neural`); it knows no array and no number of talke
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -74,6 +74,11 @@ class Denoiser(Pretrained):
         self.prior._apply(fn, recurse)  # type: ignore[no-untyped-call]
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
+
+    def weights(self) -> Iterator[Tensor]:
+        """Its own and those of the prior."""
+        yield from super().weights()
+        yield from self.prior.weights()
 
     def encode(self, own: Tensor, rest: Tensor) -> Code:
         """Posterior of the latent vectors of each source.

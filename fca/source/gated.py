@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import Tensor
 
+from fca.errors import InputError
 from fca.memo import Latest
 from fca.source.base import Evaluate, SourceModel, floored
 from fca.spatial.base import Statistics
@@ -98,6 +99,20 @@ class Gated(SourceModel):
             return Statistics(psd, quadratic, trace, now.rank, now.bin_nll)
 
         return see
+
+
+def check_told_apart(activity: Tensor) -> None:
+    """Raise :class:`InputError` unless activities (B, N, T) differ, from a background's too."""
+    active = activity > 0.5
+    same = (active[:, :, None] == active[:, None]).all(-1).any(0).triu(1)
+    if bool(same.any()):
+        first, second = (same.nonzero()[0] + 1).tolist()
+        raise InputError(
+            f"sources {first} and {second} are always active together: their activities do not "
+            f"tell them apart"
+        )
+    if active.shape[1] == 1 and bool(active.all(-1).any()):
+        raise InputError("the source is always active: that does not tell it from the background")
 
 
 def with_background(activity: Tensor, n_sources: int) -> Tensor:

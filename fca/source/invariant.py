@@ -19,7 +19,8 @@ from fca.source.base import Evaluate, SourceModel, floored
 class Invariant(SourceModel):
     """λ shared by all frequencies, or by none (``tied=False``: one frequency at a time, as in ICA).
 
-    The update is EM, which for rank-1 models is the exact minimum.
+    The update is EM, which for rank-1 models is the exact minimum: with M the rank of the spatial
+    covariances and p the posterior powers, the least of ``M (p/λ + log λ)`` plus the penalty.
     """
 
     def __init__(self, tied: bool = True) -> None:
@@ -33,19 +34,20 @@ class Invariant(SourceModel):
         return self._variance.expand(self._shape)
 
     def update(self, evaluate: Evaluate) -> None:
-        self._variance = self._minimise(evaluate(self.psd()).posterior_power)
+        now = evaluate(self.psd())
+        self._variance = self._minimise(now.posterior_power, now.rank)
 
-    def _minimise(self, power: Tensor) -> Tensor:
+    def _minimise(self, power: Tensor, rank: int = 1) -> Tensor:
         total = power.sum(1, keepdim=True) if self.tied else power
-        return floored(self._variance_of(total, power.shape[1] if self.tied else 1))
+        return floored(self._variance_of(total, power.shape[1] if self.tied else 1, rank))
 
     def _sum_over_variances(self, values: Tensor) -> Tensor:
         """Sum (B, F or 1, N, T) over everything but the batch."""
         return values.sum((1, 2, 3))
 
     @abstractmethod
-    def _variance_of(self, total: Tensor, size: int) -> Tensor:
-        """λ given the power of ``size`` bins that share it, summed."""
+    def _variance_of(self, total: Tensor, size: int, rank: int) -> Tensor:
+        """λ given the power of ``size`` bins of that rank that share it, summed."""
 
 
 class Gauss(Invariant):
@@ -70,15 +72,17 @@ class Gauss(Invariant):
         self._bound = self.quietest * first
         super().initialise(power, generator)
 
-    def _variance_of(self, total: Tensor, size: int) -> Tensor:
+    def _variance_of(self, total: Tensor, size: int, rank: int) -> Tensor:
         return torch.maximum(total / size, self._bound)
 
 
 class Laplace(Invariant):
     """Spherical Laplace, ``cost = 2 Σ r`` with r the norm over frequency (Ono 2011)."""
 
-    def _variance_of(self, total: Tensor, size: int) -> Tensor:
-        return total.sqrt()
+    def _variance_of(self, total: Tensor, size: int, rank: int) -> Tensor:
+        """Root of ``λ² + (M − 1) size λ − M total``; r for rank 1."""
+        half = (rank - 1) * size / 2
+        return rank * total / (half + (half**2 + rank * total).sqrt()) if half else total.sqrt()
 
     def penalty(self) -> Tensor:
         size = self._shape[1] if self.tied else 1
@@ -102,8 +106,8 @@ class Student(Invariant):
         super().__init__(tied)
         self.dof = dof
 
-    def _variance_of(self, total: Tensor, size: int) -> Tensor:
-        return (total + self.dof / 2) / (size + self.dof / 2)
+    def _variance_of(self, total: Tensor, size: int, rank: int) -> Tensor:
+        return (rank * total + self.dof / 2) / (rank * size + self.dof / 2)
 
     def penalty(self) -> Tensor:
         inverse_gamma = self._variance.log() + self._variance.reciprocal()

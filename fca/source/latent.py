@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 from typing import Protocol
 
@@ -56,13 +57,19 @@ class Latent(SourceModel):
         stochastic: bool,
         strength: float = 1.0,
     ) -> None:
-        self._decoder, self._gaussian = decoder, gaussian
+        self._gaussian = gaussian
         self.n_steps, self.rate, self.stochastic = n_steps, rate, stochastic
         self.strength = strength
         self._optimizer: torch.optim.Adam | None = None
-        # Of the decoder, not of this model: a cycle would outlive it until garbage is collected.
-        self._decoded, self._tied = Latest(partial(_decode, decoder)), Latest(_at_level)
+        self._tied = Latest(_at_level)
         self._relaxed: Tensor | None = None
+        self._use(decoder)
+
+    def __copy__(self) -> Latent:
+        """The moments of z are copied with it, so that each moves on its own."""
+        duplicate = object.__new__(type(self))
+        vars(duplicate).update(vars(self), _optimizer=copy.deepcopy(self._optimizer))
+        return duplicate
 
     @property
     def refinable(self) -> bool:
@@ -104,6 +111,12 @@ class Latent(SourceModel):
         moving.data.copy_(self._z)  # the best so far, where it was taken up again
         self._optimizer.step()
         self._z = moving.detach().clone().requires_grad_()
+
+    def _use(self, decoder: Decoder) -> None:
+        """Decode by this one from now on."""
+        self._decoder = decoder
+        # Of the decoder, not of this model: a cycle would outlive it until garbage is collected.
+        self._decoded = Latest(partial(_decode, decoder))
 
     def _infer(self, posterior: Posterior) -> None:
         """Take over a posterior of all sources, (B, N, T, D)."""

@@ -49,7 +49,8 @@ class Neural(Latent):
         config = self.network.config
         if n_sources != config.n_sources:
             raise InputError(f"this network is for {config.n_talkers} talkers, not {n_sources - 1}")
-        self.network = self.network.to(mixture.device, mixture.real.dtype)
+        self.network = self.network.like(mixture.real)
+        self._use(self.network)
         encoding = self.network.encode(mixture)
         self._infer(self.network.latent.posterior(encoding.raw))
         self._level = encoding.log_level.exp()

@@ -95,9 +95,12 @@ class VAE(Latent):
         return self._refinement == "em" or super().refinable
 
     def initialise(self, power: Tensor, generator: torch.Generator) -> None:
-        self.prior = self.prior.to(power.device, power.dtype)
-        if self.denoiser is not None:
-            self.denoiser = self.denoiser.to(power.device, power.dtype)
+        if self.denoiser is None:
+            self.prior = self.prior.like(power)
+        else:
+            self.denoiser = self.denoiser.like(power)
+            self.prior = self.denoiser.prior
+        self._use(self.prior)
         self._generator = generator
         self._encode(power)
         self._begins = True

@@ -35,7 +35,8 @@ class Statistics:
     trace : Tensor
         ``tr(H Y⁻¹)``, (B, F, N, T).
     rank : int
-        Rank of H: 1 or the number of microphones.
+        Rank of all that one λ acts on: 1, the number of microphones (or of components), or this
+        times the number of delayed copies.
     bin_nll : callable
         Computes the negative log-likelihood of every bin at ``psd``, (B, F, T).
     """
@@ -81,12 +82,16 @@ class ObservedStatistics(Statistics):
         λ, (B, F, N, T).
     power : Tensor
         Observed powers ``|y|²``, (B, F, N, T), which are the posterior powers too.
+    nll : callable, optional
+        Computes the negative log-likelihood of every bin where that is not the Gaussian's.
     """
 
     _power: Tensor
+    _nll: Callable[[], Tensor] | None
 
-    def __init__(self, psd: Tensor, power: Tensor) -> None:
+    def __init__(self, psd: Tensor, power: Tensor, nll: Callable[[], Tensor] | None = None) -> None:
         object.__setattr__(self, "psd", psd)
+        object.__setattr__(self, "_nll", nll)
         object.__setattr__(self, "rank", 1)
         object.__setattr__(self, "_power", power)
 
@@ -103,6 +108,8 @@ class ObservedStatistics(Statistics):
         return self._power
 
     def bin_nll(self) -> Tensor:
+        if self._nll is not None:
+            return self._nll()
         return (self._power * self.trace).sum(2) + log_psd(self.psd).sum(2)
 
 
@@ -182,6 +189,10 @@ class SpatialModel(ABC):
     @abstractmethod
     def scm(self) -> Tensor:
         """Spatial covariance matrices H, (B, F, N, M, M)."""
+
+    def mean_covariance(self, psd: Tensor) -> Tensor:
+        """Covariances of the source images, ``mean_t λ_nft H_nf``, (B, F, N, M, M)."""
+        return psd.mean(-1)[..., None, None] * self.scm()
 
 
 def inverse_psd(psd: Tensor) -> Tensor:

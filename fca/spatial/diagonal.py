@@ -132,6 +132,7 @@ class Rank1(Diagonal):
         power = self.power[:, :, : self.n_sources]
         if self.likelihood.heavy_tailed:
             power = self.likelihood.weight(power / psd, 1) * power
+            return ObservedStatistics(psd, power, lambda: self.bin_nll(psd))
         return ObservedStatistics(psd, power)
 
     def update(self, psd: Tensor) -> None:
@@ -231,6 +232,7 @@ class JointlyDiagonal(Diagonal):
         if self.gains.shape[1] == 1:
             numerator = numerator.sum(1, keepdim=True)
             denominator = denominator.sum(1, keepdim=True)
+        denominator = denominator.clamp_min(torch.finfo(psd.dtype).tiny)  # 0 of too late a copy
         self.gains = (self.gains * (numerator / denominator).sqrt().mT).clamp_min(FLOOR)
         self._update_demixing(self._row_weights(psd))
 

@@ -20,6 +20,9 @@ from fca.memo import Latest
 from fca.spatial.base import SpatialModel, Statistics
 from fca.spatial.diagonal import JointlyDiagonal
 
+LATE = 0.1
+"""Gains that late sound starts with, relative to the mean gain of the early sound."""
+
 
 class Expanded(SpatialModel):
     """A spatial model of N J sources, seen as one of N.
@@ -74,6 +77,10 @@ class Expanded(SpatialModel):
         images = self.inner.images(self.expand(psd), channels)
         return self._by_copy(images)[:, :, : self._n_heard].sum(2)
 
+    def mean_covariance(self, psd: Tensor) -> Tensor:
+        covariances = self.inner.mean_covariance(self.expand(psd))
+        return self._by_copy(covariances)[:, :, : self._n_heard].sum(2)
+
     def _by_copy(self, values: Tensor) -> Tensor:
         """Axis 2 of (B, F, J N, ...) split: (B, F, J, N, ...)."""
         return values.reshape(*values.shape[:2], self.n_copies, self.n_sources, *values.shape[3:])
@@ -113,10 +120,18 @@ class MovingAverage(Expanded):
 
     @classmethod
     def around(
-        cls, inner: JointlyDiagonal, n_taps: int, delay: int = 2, reverberant: bool = False
+        cls,
+        inner: JointlyDiagonal,
+        n_taps: int,
+        delay: int = 2,
+        reverberant: bool = False,
+        level: float = LATE,
     ) -> MovingAverage:
-        """All sources of a model with ``n_taps`` late copies, diffuse at first."""
-        wider = inner.with_gains(late_gains(inner.gains, n_taps))
+        """All sources of a model with ``n_taps`` late copies, diffuse at first.
+
+        Their gains are ``level`` of the mean gain of the early sound.
+        """
+        wider = inner.with_gains(late_gains(inner.gains, n_taps, level))
         return cls(wider, inner.n_sources, delay, reverberant)
 
     def expand(self, psd: Tensor) -> Tensor:
@@ -154,11 +169,7 @@ def _delayed_copies(n_copies: int, psd: Tensor) -> Tensor:
     return copies.flatten(2, 3)
 
 
-LATE = 0.1
-"""Gains that late sound starts with, relative to the mean gain of the early sound."""
-
-
-def late_gains(gains: Tensor, n_taps: int) -> Tensor:
+def late_gains(gains: Tensor, n_taps: int, level: float = LATE) -> Tensor:
     """First gains (B, F or 1, (1 + n_taps) N, M): those of the early sound, then diffuse ones."""
-    late = LATE * gains.mean(-1, keepdim=True).expand_as(gains)
+    late = level * gains.mean(-1, keepdim=True).expand_as(gains)
     return torch.cat([gains, *[late] * n_taps], dim=2)
