@@ -1,5 +1,6 @@
 # make demo   create .venv, install, separate the shipped recordings
-# make test   create .venv, install everything, run the tests
+# make test   create .venv, install the extra `dev`, run the tests; those of pesq, asteroid and
+#             torchaudio, which it leaves out, are skipped (.ci/run adds the first two)
 # make lint   the checks that CI runs before the tests
 PYTHON ?= python3
 VENV ?= .venv

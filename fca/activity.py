@@ -168,16 +168,18 @@ class Levels:
 def write_rttm(path: Path, segments: Iterable[Segment], name: str) -> None:
     """Write segments of the recording ``name`` as RTTM (NIST 2009), in order of time.
 
-    The file appears under its name only when it is complete.
+    Spaces in names become underscores, as RTTM separates fields by them. The file appears under its
+    name only when it is complete.
     """
     lines = [
-        f"SPEAKER {name} 1 {s.start:.3f} {s.duration:.3f} <NA> <NA> {s.speaker} <NA> <NA>\n"
+        f"SPEAKER {_word(name)} 1 {s.start:.3f} {s.duration:.3f} <NA> <NA> {_word(s.speaker)} "
+        f"<NA> <NA>\n"
         for s in sorted(segments, key=lambda s: (s.start, s.speaker))
     ]
     write_text(path, "".join(lines))
 
 
-def read_rttm(path: str | Path, name: str | None = None) -> list[Segment]:
+def read_rttm(path: str | Path, name: str | None = None, *, exact: bool = False) -> list[Segment]:
     """Segments of an RTTM file, in its order.
 
     Parameters
@@ -185,6 +187,8 @@ def read_rttm(path: str | Path, name: str | None = None) -> list[Segment]:
     path : path
     name : str, optional
         The recording whose segments are wanted, where the file is about several.
+    exact : bool
+        Ask for that name even if the file is about one recording alone.
 
     Raises
     ------
@@ -197,21 +201,34 @@ def read_rttm(path: str | Path, name: str | None = None) -> list[Segment]:
         reason = error.strerror if isinstance(error, OSError) else "not text"
         raise InputError(f"{path}: cannot be read ({reason})") from None
     fields = [(number, line.split()) for number, line in enumerate(lines, start=1)]
-    spoken = [(w[1:2], _segment(path, n, w)) for n, w in fields if w[:1] == ["SPEAKER"]]
+    spoken = [_segment(path, n, w) for n, w in fields if w[:1] == ["SPEAKER"]]
     if not spoken:
         raise InputError(f"{path}: no line of RTTM begins with SPEAKER")
-    several = len({tuple(recording) for recording, _ in spoken}) > 1
-    wanted = [s for recording, s in spoken if name is None or not several or recording == [name]]
+    exact = exact or len({recording for recording, _ in spoken}) > 1
+    wanted = [s for recording, s in spoken if name is None or not exact or recording == _word(name)]
     if not wanted:
         raise InputError(f"{path}: nothing is said of a recording called {name}")
     return wanted
 
 
-def _segment(path: str | Path, number: int, words: list[str]) -> Segment:
+def _word(name: str) -> str:
+    return "_".join(name.split())
+
+
+def _segment(path: str | Path, number: int, words: list[str]) -> tuple[str, Segment]:
+    """Recording and segment of a line of ten fields, of which some write the first eight only.
+
+    More fields are those of a name with spaces, and nobody can say which is which.
+    """
     try:
-        segment = Segment(words[7], float(words[3]), float(words[4]))
-    except (IndexError, ValueError):
+        _, recording, _, start, duration, _, _, speaker, *rest = words
+        segment = Segment(speaker, float(start), float(duration))
+        if len(rest) > 2:
+            raise ValueError(rest)
+    except ValueError:
         raise InputError(f"{path}, line {number}: not 'SPEAKER FILE 1 START SECONDS ...'") from None
+    if segment.speaker == "<NA>":
+        raise InputError(f"{path}, line {number}: no speaker")
     if not (0 <= segment.start < float("inf") and 0 < segment.duration < float("inf")):
         raise InputError(f"{path}, line {number}: not a stretch of time")
-    return segment
+    return recording, segment

@@ -1,4 +1,4 @@
-"""How well it was found who speaks when: needs pyannote.metrics (``fca[diarize]``)."""
+"""How well it was found who speaks when: needs pyannote.metrics (the extra ``diarize``)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from fca.errors import InputError
 
-__all__ = ["diarization_errors"]
+__all__ = ["diarization_errors", "require_pyannote"]
 
 _PARTS = {"missed detection": "missed", "false alarm": "false alarm", "confusion": "confusion"}
 
@@ -33,11 +33,10 @@ def diarization_errors(reference: Path, estimate: Path, collar: float = 0.0) -> 
     InputError
         If a file is no RTTM of one recording, or pyannote.metrics is not installed.
     """
-    try:
-        from pyannote.core import Timeline
-        from pyannote.metrics.diarization import DiarizationErrorRate
-    except ImportError as error:
-        raise InputError(f"DER needs `pip install fca[diarize]` ({error})") from None
+    require_pyannote()
+    from pyannote.core import Timeline
+    from pyannote.metrics.diarization import DiarizationErrorRate
+
     truth, guess = _annotation(reference), _annotation(estimate)
     everything = truth.get_timeline().union(guess.get_timeline()).extent()
     metric = DiarizationErrorRate(collar=collar)
@@ -46,6 +45,15 @@ def diarization_errors(reference: Path, estimate: Path, collar: float = 0.0) -> 
     share = {ours: float(parts[theirs]) for theirs, ours in _PARTS.items()}
     shares = {name: t / spoken if spoken else float("nan") for name, t in share.items()}
     return {"DER": sum(shares.values()), **shares, "seconds": spoken}
+
+
+def require_pyannote() -> None:
+    """Raise :class:`InputError` if pyannote.metrics is not installed."""
+    try:
+        import pyannote.database
+        import pyannote.metrics.diarization  # noqa: F401
+    except ImportError as error:
+        raise InputError(f"DER needs the extra 'diarize' ({error})") from None
 
 
 def _annotation(path: Path) -> Any:

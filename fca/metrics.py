@@ -127,6 +127,8 @@ def check_metrics(metrics: Sequence[str], protocol: str = "fast_bss_eval") -> No
     for name in metrics:
         if name in PACKAGES:
             _require(*PACKAGES[name])
+    if protocol == "mir_eval" and set(metrics) & set(BSS_EVAL):
+        _require(*MIR_EVAL)
 
 
 def si_sdr(reference: ArrayLike, estimate: ArrayLike) -> NDArray[np.float64]:
@@ -226,7 +228,7 @@ def _fast_bss_eval(references: Array, estimates: Array, *, match: bool = False) 
 
 
 def _mir_eval(references: Array, estimates: Array) -> list[Array]:
-    separation = _require("mir_eval.separation", "evaluate")
+    separation = _require(*MIR_EVAL)
     with warnings.catch_warnings(), np.errstate(divide="ignore"):
         warnings.simplefilter("ignore", FutureWarning)  # the module's farewell
         result = separation.bss_eval_sources(
@@ -301,6 +303,7 @@ PACKAGES = {
     **dict.fromkeys(("stoi", "estoi"), ("pystoi", "evaluate")),
     "pesq": ("pesq", "pesq"),
 }
+MIR_EVAL = ("mir_eval.separation", "evaluate")
 
 
 def _pair(references: ArrayLike, estimates: ArrayLike) -> tuple[Array, Array]:
@@ -320,4 +323,4 @@ def _require(module: str, extra: str) -> ModuleType:
     try:
         return import_module(module)
     except ImportError as error:
-        raise InputError(f"these metrics need `pip install fca[{extra}]` ({error})") from None
+        raise InputError(f"these metrics need the extra '{extra}' ({error})") from None

@@ -17,6 +17,7 @@ from fca.errors import InputError
 __all__ = ["REFERENCES", "Pair", "Signals", "find_pairs"]
 
 Row = dict[str, Any]
+Waveform = NDArray[np.float32]
 
 REFERENCES = {
     "image": "reverberant images at the microphone of the estimates",
@@ -32,9 +33,9 @@ _NO_TALKER = ("mixture", "residual", "noise")
 class Signals:
     """Waveforms of one recording, (talkers, samples) each, and the mixture (samples,) if known."""
 
-    references: NDArray[np.float32]
-    estimates: NDArray[np.float32]
-    mixture: NDArray[np.float32] | None
+    references: Waveform
+    estimates: Waveform
+    mixture: Waveform | None
     sample_rate: int
 
 
@@ -45,10 +46,11 @@ class Pair:
     Attributes
     ----------
     name : unique within an evaluation
-    estimates, references : files, whose channels are talkers, one after the other
+    estimates, references : files, whose channels are talkers, one after the other; several files
+        of references, as many as estimates, may hold one talker at all microphones each
     picked : which channels of the references are used; all if None
     mixture : file; None where it is unknown
-    channel : of the mixture, the one that the references belong to
+    channel : microphone of the references, in the mixture and in files that hold all of them
     condition : kind of recording, for summaries
     activities : RTTM files of the reference and of the estimate, where both exist
     """
@@ -75,8 +77,9 @@ class Pair:
         InputError
             If a file cannot be read, or rates, lengths or numbers of talkers differ.
         """
-        references, rate = _talkers(self.references)
-        estimates, its_rate = _talkers(self.estimates)
+        files, rate = _read(self.references)
+        estimates, its_rate = _read_talkers(self.estimates)
+        references = self._talkers(files, len(estimates))
         if self.picked is not None:
             references = references[list(self.picked)]
         if its_rate != rate:
@@ -85,12 +88,28 @@ class Pair:
             raise InputError(
                 f"{len(estimates)} estimates of {estimates.shape[1]} samples for "
                 f"{len(references)} references of {references.shape[1]}"
+                f"{self._hint(files, len(estimates))}"
             )
         return Signals(references, estimates, self._read_mixture(references, rate), rate)
 
-    def _read_mixture(
-        self, references: NDArray[np.float32], rate: int
-    ) -> NDArray[np.float32] | None:
+    def _talkers(self, files: Sequence[Waveform], wanted: int) -> Waveform:
+        """All channels of the references, or one of each file where so many talkers are wanted."""
+        if not 1 < len(files) == wanted < sum(map(len, files)):
+            return np.concatenate(files)
+        for path, channels in zip(self.references, files, strict=True):
+            if len(channels) > 1 and not 0 <= self.channel < len(channels):
+                last = len(channels) - 1
+                raise InputError(f"{path.name} has channels 0 to {last}, not {self.channel}")
+        return np.stack([file[self.channel if len(file) > 1 else 0] for file in files])
+
+    def _hint(self, files: Sequence[Waveform], wanted: int) -> str:
+        """Why there may be more references than talkers."""
+        wide = [n for n, channels in enumerate(files) if len(channels) > 1]
+        if not wide or self.picked is not None or sum(map(len, files)) == wanted:
+            return ""
+        return f"; {self.references[wide[0]].name} has {len(files[wide[0]])} channels"
+
+    def _read_mixture(self, references: Waveform, rate: int) -> Waveform | None:
         if self.mixture is None:
             return None
         waveform, its_rate = audio.read(self.mixture)
@@ -98,7 +117,7 @@ class Pair:
             raise InputError(f"{self.mixture}: not as long as the references, or at another rate")
         if not 0 <= self.channel < len(waveform):
             raise InputError(f"{self.mixture}: has no channel {self.channel}")
-        channel: NDArray[np.float32] = waveform[self.channel]
+        channel: Waveform = waveform[self.channel]
         return channel
 
 
@@ -120,7 +139,7 @@ def find_pairs(
         ``channel``, ``condition`` and ``rttm`` (reference, estimate), paths relative to its own
     references : as `estimates`, with the same names; or a set made by ``fca simulate``
     reference : a key of :data:`REFERENCES`; of a set, which part is taken
-    channel : microphone, from 0, of the references in a set and of the mixtures
+    channel : microphone, from 0, of the mixtures and of references at all microphones
     mixtures : file, or folder with the same names; a ``mixture.*`` beside references is found
 
     Raises
@@ -145,12 +164,18 @@ def find_pairs(
     return pairs, problems
 
 
-def _talkers(files: Sequence[Path]) -> tuple[NDArray[np.float32], int]:
+def _read_talkers(files: Sequence[Path]) -> tuple[Waveform, int]:
     """Channels of all files, (talkers, samples)."""
+    waveforms, rate = _read(files)
+    return np.concatenate(waveforms), rate
+
+
+def _read(files: Sequence[Path]) -> tuple[Sequence[Waveform], int]:
+    """What files hold, (channels, samples) each, of one rate and length."""
     waveforms, rates = zip(*map(audio.read, files), strict=True)
     if len(set(rates)) > 1 or len({waveform.shape[1] for waveform in waveforms}) > 1:
         raise InputError(f"{files[0].parent}: the talkers' files differ in rate or length")
-    return np.concatenate(waveforms), int(rates[0])
+    return waveforms, int(rates[0])
 
 
 def _rows(manifest: Path) -> list[Row]:

@@ -17,8 +17,9 @@ from fca.errors import InputError
 from fca.evaluation import summarise_rows
 from fca.metrics import Summary
 from fca.pairing import Pair, Signals
+from fca.plot import require_matplotlib
 
-__all__ = ["LABELS", "Evaluation", "html", "markdown", "table"]
+__all__ = ["LABELS", "Evaluation", "html", "markdown", "require_page", "table"]
 
 Row = dict[str, Any]
 
@@ -162,10 +163,9 @@ def html(evaluation: Evaluation, heard: Sequence[tuple[Pair, Signals, Row]]) -> 
     InputError
         If Jinja or matplotlib is not installed.
     """
-    try:
-        from jinja2 import Environment
-    except ImportError as error:
-        raise InputError(f"the page needs `pip install fca[evaluate]` ({error})") from None
+    require_page()
+    from jinja2 import Environment
+
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     groups = {name: _summary_lines(summaries) for name, summaries in evaluation.summaries().items()}
     header, lines = recording_lines(evaluation.rows)
@@ -177,6 +177,16 @@ def html(evaluation: Evaluation, heard: Sequence[tuple[Pair, Signals, Row]]) -> 
         lines=lines,
         players=[_players(*entry) for entry in heard],
     )
+
+
+def require_page() -> None:
+    """Raise :class:`InputError` if what the page is made with is not installed."""
+    try:
+        import jinja2  # noqa: F401
+        import scipy.stats  # noqa: F401
+    except ImportError as error:
+        raise InputError(f"the page needs the extra 'evaluate' ({error})") from None
+    require_matplotlib()
 
 
 def _distribution(rows: Sequence[Row]) -> str:

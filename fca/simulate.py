@@ -42,6 +42,12 @@ Point = tuple[float, float, float]
 SPEED_OF_SOUND = 343.0
 WALL_MARGIN = 0.4
 """Nobody stands closer to a wall than this (m)."""
+SMALLEST_ROOM, LARGEST_ROOM = (3.5, 3.5, 2.4), (8.0, 7.0, 3.5)
+ARRAY_MARGIN = 1.2
+"""No array is drawn with its centre closer to a wall than this (m)."""
+ROOMS = 100_000
+"""Rooms that are drawn, for talkers whose azimuths are far enough apart, before none is found."""
+MOST_ROOMS = 2_000_000
 SHOEBOX_DECAY = 1.3
 """Shoeboxes ring this much longer than Eyring's formula says, for sound between the two farthest
 walls meets few others: the median over 60 random rooms of 0.15-0.7 s, quartiles 1.26 and 1.36."""
@@ -125,22 +131,13 @@ def random_scene(
     Raises
     ------
     InputError
-        If there is no talker or microphone, or the talkers cannot stand that far apart.
+        If there is no talker or microphone, or the talkers cannot stand that far apart or away.
     """
     if n_talkers < 1 or n_mics < 1:
         raise InputError(f"a scene needs talkers and microphones, not {n_talkers} and {n_mics}")
     if n_talkers * min_angle > 300:
         raise InputError(f"{n_talkers} talkers cannot stand {min_angle} degrees apart")
-    while True:  # a draw whose talkers fall outside the room or together is drawn again
-        room = rng.uniform((3.5, 3.5, 2.4), (8.0, 7.0, 3.5))
-        centre = rng.uniform((1.2, 1.2, 1.0), (room[0] - 1.2, room[1] - 1.2, 1.5))
-        azimuth = rng.uniform(0, 2 * np.pi, n_talkers)
-        away = rng.uniform(*distance, n_talkers)
-        x, y = centre[:2, None] + away * np.stack([np.cos(azimuth), np.sin(azimuth)])
-        talkers = np.stack([x, y, rng.uniform(1.2, 1.9, n_talkers)], axis=1)
-        inside = (talkers > WALL_MARGIN) & (talkers < room - WALL_MARGIN)
-        if inside.all() and _smallest_angle(azimuth) >= np.deg2rad(min_angle):
-            break
+    room, centre, talkers = _furnished_room(rng, n_talkers, distance, min_angle)
     if array is None:
         mics = centre + _random_array(rng, n_mics, rng.uniform(*aperture))
     else:
@@ -288,6 +285,38 @@ def mix(
     )
 
 
+def _furnished_room(
+    rng: np.random.Generator, n_talkers: int, distance: Range, min_angle: float
+) -> tuple[Array, Array, Array]:
+    """Sides of a room (3,), centre of an array (3,) and talkers (talkers, 3) around it."""
+    for _ in range(_patience(n_talkers, distance, min_angle)):
+        room = rng.uniform(SMALLEST_ROOM, LARGEST_ROOM)
+        far = room - ARRAY_MARGIN
+        centre = rng.uniform((ARRAY_MARGIN, ARRAY_MARGIN, 1.0), (far[0], far[1], 1.5))
+        azimuth = rng.uniform(0, 2 * np.pi, n_talkers)
+        away = rng.uniform(*distance, n_talkers)
+        x, y = centre[:2, None] + away * np.stack([np.cos(azimuth), np.sin(azimuth)])
+        talkers = np.stack([x, y, rng.uniform(1.2, 1.9, n_talkers)], axis=1)
+        inside = (talkers > WALL_MARGIN) & (talkers < room - WALL_MARGIN)
+        if inside.all() and _smallest_angle(azimuth) >= np.deg2rad(min_angle):
+            return room, centre, talkers
+    low, high = distance
+    raise InputError(
+        f"no room holds {n_talkers} talkers at {low:g} to {high:g} m from the array and "
+        f"{min_angle:g} degrees apart"
+    )
+
+
+def _patience(n_talkers: int, distance: Range, min_angle: float) -> int:
+    """How many rooms to try; none if even the largest one is too small."""
+    length, width, _ = LARGEST_ROOM
+    margins = ARRAY_MARGIN + WALL_MARGIN
+    if min(distance) >= np.hypot(length - margins, width - margins):
+        return 0
+    apart = (1 - n_talkers * min_angle / 360) ** (n_talkers - 1)  # chance of random azimuths
+    return int(min(ROOMS / apart, MOST_ROOMS))
+
+
 def _random_array(rng: np.random.Generator, n_mics: int, aperture: float) -> Array:
     """Microphones (M, 3) around the origin, the farthest two `aperture` apart."""
     if n_mics == 1:
@@ -343,6 +372,6 @@ def _pyroomacoustics() -> ModuleType:
     try:
         import pyroomacoustics
     except ImportError as error:
-        raise InputError(f"room simulation needs `pip install fca[simulate]` ({error})") from None
+        raise InputError(f"room simulation needs the extra 'simulate' ({error})") from None
     module: ModuleType = pyroomacoustics
     return module

@@ -20,6 +20,9 @@ Array = NDArray[np.float64]
 EARS = ((0.0, 0.09, 0.0), (0.0, -0.09, 0.0))
 """Where the two microphones of measured responses are unless they say so: 18 cm apart (m)."""
 
+MIN_RATE = 1000
+"""Lowest sample rate (Hz); below, the simulated rooms fail."""
+
 
 @dataclass(frozen=True)
 class Corpora:
@@ -37,6 +40,10 @@ class Corpora:
     noise: Path | None = None
     measured: Path | None = None
     sample_rate: int = 16000
+
+    def __post_init__(self) -> None:
+        if self.sample_rate < MIN_RATE:
+            raise InputError(f"the sample rate must be {MIN_RATE} Hz or more: {self.sample_rate}")
 
 
 def measured_responses(path: Path, sample_rate: int) -> tuple[Array, Array, Array | None]:

@@ -25,6 +25,9 @@ from fca.simulate_images import (
 
 __all__ = ["circular_paths", "mix_moving", "path_responses", "walk"]
 
+SCENES = 50_000
+"""Scenes that are drawn before it is said that nobody can walk that far."""
+
 
 def circular_paths(scene: Scene, degrees: float, step: float = 3.0) -> Array:
     """Positions (talkers, P, 3) of talkers who walk around the array's centre.
@@ -57,12 +60,18 @@ def walk(draw: Callable[[], Scene], degrees: float) -> tuple[Scene, Array]:
     -------
     scene : Scene
     paths : (talkers, P, 3)
+
+    Raises
+    ------
+    InputError
+        If none is found.
     """
-    while True:  # a draw whose paths lead out of the room is drawn again
+    for _ in range(SCENES):
         scene = draw()
         paths = circular_paths(scene, degrees)
         if (paths > WALL_MARGIN).all() and (paths < np.asarray(scene.room) - WALL_MARGIN).all():
             return scene, paths
+    raise InputError(f"no room holds talkers who walk {degrees:g} degrees around the array")
 
 
 def path_responses(

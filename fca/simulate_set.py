@@ -6,12 +6,14 @@ Every mixture is seeded by its own name, so that a set can be made in parallel, 
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -38,6 +40,10 @@ Array = NDArray[np.float64]
 Range = tuple[float, float]
 Row = dict[str, Any]
 
+MAX_RT60 = 1.5
+"""Longest reverberation (s) that is simulated: memory and time grow with its third power, to some
+4 GB and 40 s for a mixture."""
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -47,7 +53,7 @@ class Condition:
     ----------
     count : number of mixtures
     talkers, mics : how many
-    rt60, seconds : ranges to draw from
+    rt60, seconds : ranges to draw from; simulated rooms ring for up to 1.5 s
     snr_db : talkers together to diffuse noise, a number or a range; None for no noise
     level_db : range of each talker's level relative to the first one's
     aperture, distance : ranges of the array's size and of the talkers' distance to it (m)
@@ -78,8 +84,12 @@ class Condition:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("rt60", "seconds", "level_db", "aperture", "distance"):
             low, high = getattr(self, name)
-            if low > high or (name != "level_db" and low <= 0):
+            if not -math.inf < low <= high < math.inf or (name != "level_db" and low <= 0):
                 raise InputError(f"{name}: from {low} to {high} is no range to draw from")
+        if self.rt60[1] > MAX_RT60 and not self.measured:
+            raise InputError(f"rt60: rooms are simulated up to {MAX_RT60} s, not {self.rt60[1]:g}")
+        if not math.isfinite(self.speed):
+            raise InputError(f"speed must be a number of degrees per second, not {self.speed}")
         if self.speed and (self.measured or self.array is not None):
             raise InputError("talkers walk in simulated rooms around random arrays only")
         if self.array is not None and len(self.array) != self.mics:
@@ -100,6 +110,7 @@ def build(
     seed: int = 0,
     jobs: int = 1,
     told: Callable[[Row], None] | None = None,
+    others: bool = False,
 ) -> list[Item]:
     """Write every mixture that is not there yet, then the manifest.
 
@@ -109,15 +120,25 @@ def build(
     corpora : where speech, noise and responses are
     jobs : processes
     told : called with the row of each mixture when it is there
+    others : list the mixtures that are in the folder already, too, whatever they are called
+
+    Returns
+    -------
+    list of Item
+        What the manifest lists.
 
     Raises
     ------
     InputError
-        If the corpora lack something, or the folder holds mixtures of other settings.
+        If the corpora lack something, or the folder holds mixtures of other settings or cannot be
+        made.
     """
+    if seed < 0:
+        raise InputError(f"the seed must be at least 0, not {seed}")
     if corpora.measured is None and any(kind.measured for kind in kinds.values()):
         raise InputError("a condition asks for measured responses: give --measured FILE.npz")
     tasks = [(name, kind, k) for name, kind in kinds.items() for k in range(kind.count)]
+    _make_folder(folder)
     make = partial(_build_one, corpora=corpora, folder=folder, seed=seed)
     rows = []
     with ProcessPoolExecutor(jobs) as pool:
@@ -125,8 +146,39 @@ def build(
             rows.append(row)
             if told:
                 told(row)
-    write_text(folder / MANIFEST, "".join(json.dumps(row) + "\n" for row in rows))
+    listed = _with_others(rows, folder) if others else rows
+    write_text(folder / MANIFEST, "".join(json.dumps(row) + "\n" for row in listed))
     return load(folder)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and see that files can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"{folder}: {error.strerror}") from None
+
+
+def _with_others(rows: list[Row], folder: Path) -> list[Row]:
+    """Rows, and those of the folder's other mixtures, each among those of its condition."""
+    known = {row["id"]: row for row in rows}
+    for place in sorted(path.parent for path in folder.glob("*/row.json")):
+        if place.name not in known and (row := _row_of(place)):
+            known[place.name] = row
+    conditions = list(dict.fromkeys(row["condition"] for row in known.values()))
+    return sorted(known.values(), key=lambda row: conditions.index(row["condition"]))
+
+
+def _row_of(place: Path) -> Row | None:
+    """What was drawn for a mixture; None if the folder is none of a set."""
+    try:
+        row = json.loads((place / "row.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    listed = isinstance(row, dict) and row.get("id") == place.name and "condition" in row
+    return row if listed else None
 
 
 def _build_one(
@@ -169,6 +221,8 @@ def _completed(recipe: Row) -> Row:
 def _draw(kind: Condition, corpora: Corpora, rng: np.random.Generator) -> tuple[Mixture, Row]:
     rate = corpora.sample_rate
     samples = round(rng.uniform(*kind.seconds) * rate)
+    if samples < 1:
+        raise InputError("seconds: shorter than a sample")
     talkers, speech = draw_talkers(corpora, kind.speech, kind.talkers, samples, rng)
     responses, mics, room = _draw_room(kind, corpora, samples, rng)
     snr_db = rng.uniform(*kind.snr_db) if isinstance(kind.snr_db, list | tuple) else kind.snr_db

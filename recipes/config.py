@@ -59,9 +59,9 @@ def command(
     kind: type[T], run: Callable[[T], Path], arguments: list[str], usage: str | None
 ) -> int:
     """Run the experiment of a command line, a YAML file and overrides; returns the exit status."""
-    if not arguments:
+    if not arguments or "--help" in arguments:
         print(usage)
-        return 2
+        return 0 if arguments else 2
     try:
         print(f"exported {run(build(kind, load(arguments[0], arguments[1:])))}")
     except InputError as error:

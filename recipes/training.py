@@ -73,6 +73,7 @@ class Training:
     beta_ramp : steps over which the weight rises from zero
     beta_period : steps after which it starts again (cyclic annealing, Fu et al. 2019); 0 for never
     level_db : the level of each excerpt is uniformly off by up to this much
+    keep_every : the model is also exported after every so many steps, as `step-…`; 0 for never
     """
 
     steps: int = 5000
@@ -87,6 +88,7 @@ class Training:
     beta_ramp: int = 1000
     beta_period: int = 0
     level_db: float = 6.0
+    keep_every: int = 0
     precision: str = "bf16-mixed"
     accelerator: str = "auto"
     devices: str | int = "auto"
@@ -263,13 +265,25 @@ def fit(
     best = ModelCheckpoint(output, "best", monitor=f"valid/{watched}_loss", **overwrite)
     latest = ModelCheckpoint(output, "last", **overwrite)
     last = output / "last.ckpt"
-    trainer = _trainer(experiment, [best, latest])
+    trainer = _trainer(experiment, [best, latest, _Keep(output, experiment.training.keep_every)])
     trainer.fit(task, data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
     state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
     task.load_state_dict(state["state_dict"])
     if int(os.environ.get("RANK", "0")) == 0:  # the first process of a `torchrun`
         task.model.save_pretrained(output / name)
     return output / name
+
+
+class _Keep(Callback):
+    """Exports the model after every so many steps; never, if that is 0."""
+
+    def __init__(self, folder: Path, every: int) -> None:
+        self.folder, self.every = folder, every
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, task: Any, *_: Any) -> None:
+        step = trainer.global_step
+        if self.every and step % self.every == 0 and trainer.is_global_zero:
+            task.model.save_pretrained(self.folder / f"step-{step}")
 
 
 def _trainer(experiment: Experiment, checkpoints: list[Callback]) -> lightning.Trainer:

@@ -82,6 +82,18 @@ class TestRTTM:
         first = (tmp_path / "x.rttm").read_text().splitlines()[0]
         assert first == "SPEAKER talk 1 0.000 1.500 <NA> <NA> ann <NA> <NA>"
 
+    def test_names_with_spaces_are_found_again(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.rttm"
+        write_rttm(path, [Segment("ann lee", 0.5, 1.0)], "my talk")
+        assert read_rttm(path, "my talk", exact=True) == [Segment("ann_lee", 0.5, 1.0)]
+
+    def test_a_file_about_one_recording_need_not_name_it(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.rttm"
+        write_rttm(path, SEGMENTS, "talk")
+        assert read_rttm(path, "other") == SEGMENTS
+        with pytest.raises(InputError, match="nothing is said of a recording called other"):
+            read_rttm(path, "other", exact=True)
+
     def test_other_lines_are_passed_over(self, tmp_path: Path) -> None:
         path = tmp_path / "x.rttm"
         path.write_text(";; comment\nSPKR-INFO x 1 <NA> <NA> <NA> unknown ann <NA>\n\n")
@@ -96,6 +108,8 @@ class TestRTTM:
         [
             ("SPEAKER x 1 0.5", "line 1: not 'SPEAKER"),
             ("SPEAKER x 1 zero 1.0 <NA> <NA> ann", "line 1: not 'SPEAKER"),
+            ("SPEAKER my talk 1 0.5 1.0 <NA> <NA> ann <NA> <NA>", "line 1: not 'SPEAKER"),
+            ("SPEAKER x 1 0.5 1.0 <NA> <NA> <NA> <NA> <NA>", "line 1: no speaker"),
             ("SPEAKER x 1 -1 1.0 <NA> <NA> ann", "line 1: not a stretch"),
             ("SPEAKER x 1 0 nan <NA> <NA> ann", "line 1: not a stretch"),
         ],

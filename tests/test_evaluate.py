@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,39 @@ def test_list_with_activities(tmp_path: Path, signals: dict[str, np.ndarray]) ->
         diarization_errors(tmp_path / "bad.rttm", tmp_path / "est.rttm")
 
 
+def test_without_pyannote_the_other_scores_are_told(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in folders:
+        rttm(folder / "a" / "talk.rttm", ("ann", 0, 1))
+    monkeypatch.setitem(sys.modules, "pyannote.metrics.diarization", None)
+    result = evaluate(*folders, "-o", tmp_path / "out", "-m", "si_sdr", "--players", 0)
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.count("note: DER needs the extra 'diarize'") == 1
+    found = report(tmp_path / "out")
+    assert [row["id"] for row in found["recordings"]] == ["a", "deep/b"]
+    assert found["facts"]["DER"].startswith("left out: ")
+
+
+def test_references_at_all_microphones(
+    folders: tuple[Path, Path], tmp_path: Path, signals: dict[str, np.ndarray]
+) -> None:
+    place = folders[1] / "deep/b"
+    for k in range(2):
+        write(place / f"talker{k}.wav", signals["images"][k])
+    found, _ = find_pairs(*folders, channel=1)
+    images = found[1].read().references
+    np.testing.assert_allclose(images, signals["images"][:, 1], atol=1e-6)
+    (pair,) = (pair for pair in find_pairs(*folders, channel=2)[0] if pair.name == "deep/b")
+    with pytest.raises(InputError, match=r"talker0\.wav has channels 0 to 1, not 2"):
+        pair.read()
+    (place / "talker1.wav").unlink()
+    write(folders[0] / "deep/b/source3.wav", signals["estimates"][0])
+    with pytest.raises(InputError, match=r"references of 16000; talker0\.wav has 2 channels"):
+        pair = find_pairs(*folders)[0][1]
+        pair.read()
+
+
 def test_silence_has_its_answers_in_every_file(folders: tuple[Path, Path], tmp_path: Path) -> None:
     write(folders[0] / "a" / "source2.wav", np.zeros(RATE))
     options = ["--channel", 1, "-m", "sdr", "-m", "stoi"]
@@ -179,6 +213,8 @@ def test_what_does_not_fit_is_said_in_a_line_and_the_rest_is_done(
         (["est", "ref", "-m", "snr"], "unknown metrics"),
         (["est"], "give references, too"),
         (["est", "ref", "--protocol", "bss"], "'bss' is not one of"),
+        (["est", "ref", "-o", "file"], "is a file"),
+        (["est", "ref", "-o", "file/out"], "file/out: Not a directory"),
     ],
 )
 def test_a_command_that_makes_no_sense(
@@ -189,6 +225,38 @@ def test_a_command_that_makes_no_sense(
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    result = evaluate(*arguments, "-o", "out")
+    (tmp_path / "file").touch()
+    result = evaluate("-o", "out", *arguments)
     assert result.exit_code == 2
     assert message in " ".join(result.stderr.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("module", "options", "message"),
+    [
+        ("jinja2", [], "the page needs the extra 'evaluate'"),
+        ("mir_eval.separation", ["--protocol", "mir_eval"], "need the extra 'evaluate'"),
+    ],
+)
+def test_what_is_missing_is_said_before_the_work(
+    folders: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: str,
+    options: list[str],
+    message: str,
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    result = evaluate(*folders, "-o", tmp_path / "out", *options)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.replace("│", " ").split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_written_is_said_in_a_line(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "out/evaluation.json").mkdir(parents=True)
+    result = evaluate(*folders, "-o", tmp_path / "out", "-m", "si_sdr", "--players", 0)
+    assert result.exit_code == 1
+    assert "error: [Errno 21] Is a directory" in result.stderr

@@ -270,3 +270,56 @@ def test_bad_settings_give_one_line(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+@pytest.fixture
+def training(tmp_path: Path, make_mixture: MixtureMaker) -> list[str]:
+    """A recipe that trains a prior, into `out`."""
+    corpus = wsj0_mix(tmp_path / "corpus", make_mixture, 2)
+    return [*arguments(tmp_path / "corpus", tmp_path / "out", corpus), "stages=prepare,prior"]
+
+
+def test_rooms_and_trainings_of_other_settings_are_refused(
+    training: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(training) == 0
+    capsys.readouterr()
+    before = state(out)
+    for setting, part in (
+        ("rooms=2", "rooms.npz"),
+        ("seed=1", "rooms.npz"),
+        ("prior.training.learning_rate=0.01", "prior"),
+    ):
+        for stages in ("stages=prepare,prior", "stages=prior"):
+            assert main([*training, setting, stages]) == 1
+            error = capsys.readouterr().err
+            assert error.startswith(f"error: {out / part}: made with other settings")
+            assert error.count("\n") == 1
+            assert state(out) == before
+    (out / "rooms.json").unlink()  # a bank of unknown settings is not taken for that asked for
+    assert main(training) == 1
+    assert f"{out / 'rooms.npz'}: made with other settings" in capsys.readouterr().err
+
+
+def test_a_training_that_was_stopped_goes_on_with_its_own_settings_alone(
+    training: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from recipes.prior import train
+
+    def stopped(experiment: train.Experiment) -> Path:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "run", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            main(training)
+    place = tmp_path / "out" / "prior"
+    assert main([*training, "prior.training.learning_rate=0.01"]) == 1
+    assert f"{place}: made with other settings" in capsys.readouterr().err
+    assert not (place / "prior").exists()
+    assert main(training) == 0
+    assert (place / "done.json").read_text() == (place / "begun.json").read_text()

@@ -261,3 +261,12 @@ def test_ceiling_orders_the_psd_estimates(
 def test_report_holds_the_figures() -> None:
     text = report.report(ROOT / "recipes/prior/results")
     assert text == (ROOT / "recipes/prior/RESULTS.md").read_text()
+
+
+def test_models_are_kept_on_the_way(rooms: Path, tmp_path: Path) -> None:
+    arguments = [*TINY, f"data.rooms={rooms}", f"output={tmp_path}", "training.steps=5"]
+    assert train.main([str(CONFIGS[0]), *arguments, "training.keep_every=2"]) == 0
+    kept = [SpeechPrior.from_pretrained(tmp_path / f"step-{n}") for n in (2, 4)]
+    first, second = (next(model.parameters()) for model in kept)
+    assert not torch.equal(first, second)
+    assert len(list(tmp_path.glob("step-*"))) == 2

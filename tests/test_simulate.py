@@ -60,6 +60,15 @@ def test_scene_refuses_positions_outside() -> None:
         random_scene(np.random.default_rng(0), n_talkers=16)
 
 
+@pytest.mark.parametrize("distance", [(10, 12), (7.5, 8)])
+def test_no_room_is_large_enough(
+    distance: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fca.simulate.ROOMS", 100)
+    with pytest.raises(InputError, match="no room holds 2 talkers"):
+        random_scene(np.random.default_rng(0), distance=distance)
+
+
 @pytest.mark.parametrize("rt60", [0.15, 0.3, 0.5])
 def test_measured_reverberation_is_the_nominal_one(rt60: float) -> None:
     # Shoebox decays are not exponential and depend on the room's proportions: over 60 rooms the
@@ -162,5 +171,5 @@ def test_bad_input_is_named() -> None:
 
 def test_missing_pyroomacoustics_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyroomacoustics", None)
-    with pytest.raises(InputError, match=r"fca\[simulate\]"):
+    with pytest.raises(InputError, match="needs the extra 'simulate'"):
         room_responses(random_scene(np.random.default_rng(0)))

@@ -38,6 +38,13 @@ def test_paths_stay_in_the_room() -> None:
     assert isinstance(scene, Scene) and len(scene.mics) == 2
 
 
+def test_nobody_walks_around_a_corner(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fca.simulate_motion.SCENES", 10)
+    rng = np.random.default_rng(1)
+    with pytest.raises(InputError, match="no room holds talkers who walk 360 degrees"):
+        walk(lambda: random_scene(rng, distance=(4, 5)), 360.0)
+
+
 def test_one_place_is_a_talker_who_stands() -> None:
     rng = np.random.default_rng(2)
     said, h = walkers(rng), responses(rng, 1)

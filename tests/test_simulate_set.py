@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from typer.testing import CliRunner, Result
 from fca.cli import app
 from fca.errors import InputError
 from fca.simulate_corpora import measured_responses
-from fca.simulate_set import Condition
+from fca.simulate_set import Condition, Corpora, build
 from fca.simulated import Item, load
 
 SPEECH = Path(__file__).parent / "data"
@@ -52,14 +53,23 @@ def test_mixtures_are_as_asked(made: Path) -> None:
         assert len(speakers) == 2  # each file of a flat folder is a speaker
 
 
+def apart(images: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Difference of each talker's images (talkers, channels, samples), relative to them."""
+    return np.linalg.norm(others - images, axis=(1, 2)) / np.linalg.norm(images, axis=(1, 2))
+
+
 def test_talkers_walk(tmp_path: Path) -> None:
+    options = ["-c", 1, "--seed", 1, "--distance", 0.7, 1.0]
     still, walking = (
-        simulate(tmp_path / str(speed), "-c", 1, "--speed", speed, "--distance", 0.7, 1.0)[0]
-        for speed in (0, 30)
+        simulate(tmp_path / str(speed), "--speed", speed, *options)[0] for speed in (0, 30)
     )
     assert walking.row["recipe"]["asked"]["speed"] == 30
-    assert walking.read("images").shape[:2] == still.read("images").shape[:2]
-    np.testing.assert_allclose(walking.read("early").std(), still.read("early").std(), rtol=1)
+    assert walking.row["room"] == still.row["room"]  # whose talkers are where the walk begins
+    here, there = still.read("early"), walking.read("early")
+    tenth = here.shape[-1] // 10
+    assert apart(here[..., :tenth], there[..., :tenth]).max() < 0.2
+    assert apart(here[..., -tenth:], there[..., -tenth:]).min() > 0.4
+    np.testing.assert_allclose(there.std((1, 2)), here.std((1, 2)), rtol=0.05)
     with pytest.raises(InputError, match="talkers walk in simulated rooms"):
         Condition(count=1, speed=10, measured=True)
 
@@ -76,6 +86,42 @@ def test_processes_do_not_change_a_set_and_it_can_grow(made: Path, tmp_path: Pat
     result = fca("simulate", SPEECH, "-o", tmp_path, *SHORT, "-c", 2, "--seed", 6)
     assert result.exit_code == 1
     assert "made with other settings" in result.stderr
+
+
+def test_a_manifest_lists_what_other_calls_made(tmp_path: Path) -> None:
+    simulate(tmp_path, "-c", 2)
+    assert [item.id for item in simulate(tmp_path, "-c", 1)] == ["mixture_0000", "mixture_0001"]
+    for other, text in (("odd", "["), ("list", "[1]"), ("copy", '{"id": "mixture_0000"}')):
+        (tmp_path / other).mkdir()
+        (tmp_path / other / "row.json").write_text(text)
+    three = simulate(tmp_path, "-c", 1, "--name", "three", "--talkers", 3)
+    assert [item.id for item in three] == ["three_0000", "mixture_0000", "mixture_0001"]
+    shutil.rmtree(tmp_path / "three_0000")
+    kinds = {"mixture": Condition(**load(tmp_path)[1].row["recipe"]["asked"], count=1)}
+    assert len(build(kinds, Corpora(SPEECH), tmp_path)) == 1
+    assert len(build(kinds, Corpora(SPEECH), tmp_path, others=True)) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "message"),
+    [
+        (["--rt60", 2, 3], 1, "error: rt60: rooms are simulated up to 1.5 s, not 3"),
+        (["--seconds", 1e-6, 1e-6], 1, "error: seconds: shorter than a sample"),
+        (["--distance", 10, 12], 1, "error: no room holds 2 talkers"),
+        (["--seed", -1], 2, "--seed"),
+        (["--sample-rate", 0], 2, "--sample-rate"),
+        (["-o", "file"], 2, "is a file"),
+        (["-o", "file/set"], 1, "error: file/set: Not a directory"),
+    ],
+)
+def test_what_cannot_be_made_is_said_in_a_line(
+    options: list, status: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    result = fca("simulate", SPEECH, "-o", "set", "-c", 1, *options)
+    assert result.exit_code == status
+    assert message in " ".join(result.stderr.replace("│", " ").split())
 
 
 def test_a_set_of_an_earlier_version_continues(made: Path, tmp_path: Path) -> None:
@@ -146,6 +192,9 @@ def test_measured_responses_of_any_array(tmp_path: Path) -> None:
         ({"count": 0}, "count must be at least 1"),
         ({"seconds": (3, 2)}, "no range to draw from"),
         ({"rt60": (0, 1)}, "no range to draw from"),
+        ({"seconds": (1, float("nan"))}, "no range to draw from"),
+        ({"rt60": (1, 2)}, r"up to 1\.5 s"),
+        ({"speed": float("inf")}, "degrees per second"),
         ({"array": ((0, 0, 0),)}, "the array has 1 microphones"),
     ],
 )

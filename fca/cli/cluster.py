@@ -1,4 +1,4 @@
-"""Working through recordings on a Ray cluster (``pip install 'fca[ray]'``).
+"""Working through recordings on a Ray cluster (the extra ``ray``).
 
 Ray Data hands the recordings out one by one, and hands one out again whose worker died. As results
 appear under their names when they are complete, and are skipped where they are, nothing is lost and
@@ -85,7 +85,7 @@ def _connect(address: str) -> Any:
         import ray
         import ray.data
     except ImportError:
-        raise InputError("--ray needs ray: pip install 'fca[ray]'") from None
+        raise InputError("--ray needs ray: install the extra 'ray'") from None
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == LOCAL:
         options["include_dashboard"] = False

@@ -33,14 +33,25 @@ References = Annotated[
     ),
 ]
 Out = Annotated[
-    Path, typer.Option("--out", "-o", help="Folder for evaluation.md, .json and .html.")
+    Path,
+    typer.Option(
+        "--out",
+        "-o",
+        file_okay=False,
+        writable=True,
+        help="Folder for evaluation.md, .json and .html.",
+    ),
 ]
 Reference = Annotated[
     Literal["image", "early", "dry"],
     typer.Option(help="What the talkers are compared with; of a set, it is taken from there."),
 ]
 Channel = Annotated[
-    int, typer.Option(help="Microphone, from 0, of the mixtures and of a set's references.")
+    int,
+    typer.Option(
+        help="Microphone, from 0, of the mixtures and of references at all microphones: those of "
+        "a set, and files of one talker each with several channels."
+    ),
 ]
 Mixture = Annotated[
     Path | None,
@@ -85,20 +96,23 @@ def evaluate(
 
     Writes OUT/evaluation.md, evaluation.json and evaluation.html, a page with plots and players
     that needs no other file. Where the folders of the estimates and of the references of a
-    recording both hold an .rttm file, the diarization error rate is told, too. The exit status is
-    1 if a recording could not be evaluated, 2 if the command makes no sense.
+    recording both hold an .rttm file, the diarization error rate is told, too, if pyannote.metrics
+    is installed. The exit status is 1 if a recording could not be evaluated, 2 if the command makes
+    no sense.
     """
     from fca.cli.report import Report
     from fca.pairing import find_pairs
 
     names = tuple(metric or ("sdr", "sir", "sar", "si_sdr", "stoi", "estoi"))
     try:
-        _check(names)
+        _check(names, protocol)
         pairs, problems = find_pairs(
             estimates, references, reference=reference, channel=channel, mixtures=mixture
         )
+        _make_folder(out)
     except InputError as error:
         raise typer.BadParameter(str(error)) from None
+    pairs, notes = _without_diarization(pairs)
     rows: list[tuple[Pair, Row]] = []
 
     with Report(as_json, len(pairs)) as report:
@@ -108,8 +122,8 @@ def evaluate(
             report.run(pair, partial(_score, pair, names, protocol, rows), _line)
         failures = report.failures
     if rows:
-        facts = _facts(reference, references or estimates, protocol, len(rows))
-        _write(out, facts, rows, failures, players)
+        facts = _facts(reference, references or estimates, protocol, len(rows)) | notes
+        _write_or_exit(out, facts, rows, failures, players)
         typer.echo(f"{out / 'evaluation.html'}", err=True)
     raise typer.Exit(1 if failures else 0)
 
@@ -146,6 +160,20 @@ def _facts(reference: str, source: Path, protocol: str, count: int) -> dict[str,
         "BSS eval by": protocol,
         "made": f"{datetime.date.today().isoformat()} by fca {__version__}",
     }
+
+
+def _write_or_exit(
+    out: Path,
+    facts: dict[str, str],
+    rows: list[tuple[Pair, Row]],
+    failures: list[tuple[str, str]],
+    players: int,
+) -> None:
+    try:
+        _write(out, facts, rows, failures, players)
+    except (InputError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
 
 
 def _write(
@@ -192,10 +220,38 @@ def _merit(scores: dict[str, list[float]]) -> float:
     return mean if mean == mean else float("inf")
 
 
-def _check(names: tuple[str, ...]) -> None:
+def _check(names: tuple[str, ...], protocol: str) -> None:
     """Refuse what would otherwise fail for every recording, or after all of them."""
     from fca.metrics import check_metrics
-    from fca.plot import require_matplotlib
+    from fca.report import require_page
 
-    check_metrics(names)
-    require_matplotlib()
+    check_metrics(names, protocol)
+    require_page()
+
+
+def _make_folder(out: Path) -> None:
+    """Make a folder and see that files can be written there."""
+    from tempfile import TemporaryFile
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise InputError(f"{out}: {error.strerror}") from None
+
+
+def _without_diarization(pairs: list[Pair]) -> tuple[list[Pair], dict[str, str]]:
+    """Pairs without their activities where these cannot be scored, and a note on it."""
+    from dataclasses import replace
+
+    from fca.diarization import require_pyannote
+
+    if not any(pair.activities for pair in pairs):
+        return pairs, {}
+    try:
+        require_pyannote()
+    except InputError as error:
+        typer.echo(f"note: {error}", err=True)
+        return [replace(pair, activities=None) for pair in pairs], {"DER": f"left out: {error}"}
+    return pairs, {}

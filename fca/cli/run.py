@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,8 @@ class Course:
         The only speaker of it that is wanted.
     array : (M, 3) or None
         Positions of the microphones (m): the talkers' directions are wanted, too.
+    several : bool
+        There are several recordings, each of which the RTTM file has to name.
     """
 
     block: float | None
@@ -51,6 +53,7 @@ class Course:
     rttm: Path | None = None
     target: str | None = None
     array: NDArray[np.float64] | None = None
+    several: bool = False
 
     def build(self, separator: Separator, recording: str | None = None) -> BlockSeparator:
         """The separator for recordings of any length, guided where there is something to follow.
@@ -65,7 +68,8 @@ class Course:
 
         if self.rttm is None or recording is None:
             return BlockSeparator(separator, self.block, self.count)
-        guided = BlockSeparator(separator, self.block, guide=read_rttm(self.rttm, recording))
+        guide = read_rttm(self.rttm, recording, exact=self.several)
+        guided = BlockSeparator(separator, self.block, guide=guide)
         if self.target is not None and self.target not in guided.speakers:
             known = ", ".join(guided.speakers)
             raise InputError(f"nobody is called {self.target} in {self.rttm}, but {known}")
@@ -182,7 +186,7 @@ class Job:
             self.corpus.out,
             settings,
             signals,
-            self.course,
+            replace(self.course, several=len(recordings) > 1),
             f".{self.audio_format}",
             self.plot,
             self.overwrite,

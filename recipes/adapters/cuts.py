@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-import sys
+from pathlib import Path
+from typing import Annotated
 
-from lhotse import CutSet
+import typer
 
 import fca
 from fca.adapters.lhotse import separate_cuts
+from fca.errors import InputError
+from fca.methods import DEFAULT_METHOD
+from recipes import program
 
 
-def main(manifest: str, folder: str, **options: int | str) -> None:
-    separator = fca.Separator(n_sources=2, **options)
+def main(
+    manifest: Annotated[Path, typer.Argument(help="cuts", exists=True, dir_okay=False)],
+    folder: Annotated[Path, typer.Argument(help="folder to write")],
+    method: Annotated[str, typer.Option(help="see: fca methods")] = DEFAULT_METHOD,
+    n_iter: Annotated[int | None, typer.Option(help="iterations")] = None,
+    n_fft: Annotated[int | None, typer.Option(help="window in samples")] = None,
+) -> None:
+    """Separate lhotse cuts."""
+    try:
+        from lhotse import CutSet
+    except ImportError:
+        raise InputError("cuts need lhotse: install the extra 'lhotse'") from None
+    separator = fca.Separator(method, n_sources=2, n_iter=n_iter, n_fft=n_fft)
     talkers = separate_cuts(CutSet.from_file(manifest), folder, separator)
-    talkers.to_file(f"{folder}/cuts.jsonl.gz")
+    talkers.to_file(folder / "cuts.jsonl.gz")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    program.run(main)

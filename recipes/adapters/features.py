@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-import sys
+from pathlib import Path
+from typing import Annotated
 
-import torchaudio
+import typer
 from torch import Tensor, nn
 
 import fca
 from fca import audio
+from fca.errors import InputError
+from fca.methods import DEFAULT_METHOD
+from recipes import program
 
 
-def main(path: str, **options: int | str) -> Tensor:
+def main(
+    path: Annotated[Path, typer.Argument(help="multichannel recording")],
+    method: Annotated[str, typer.Option(help="see: fca methods")] = DEFAULT_METHOD,
+    n_iter: Annotated[int | None, typer.Option(help="iterations")] = None,
+    n_fft: Annotated[int | None, typer.Option(help="window in samples")] = None,
+) -> Tensor:
+    """Log-mel features of each talker."""
+    try:
+        from torchaudio import transforms
+    except (ImportError, OSError) as error:  # OSError: made for another version of torch
+        raise InputError(f"torchaudio cannot be used here: {error}") from None
     waves, rate = audio.read(path)
     features = nn.Sequential(
-        torchaudio.transforms.Resample(rate, 16000),
-        fca.SeparatorModule(n_sources=2, **options),
-        torchaudio.transforms.MelSpectrogram(16000, n_fft=400, hop_length=160, n_mels=80),
-        torchaudio.transforms.AmplitudeToDB(),
+        transforms.Resample(rate, 16000),
+        fca.SeparatorModule(method, n_sources=2, n_iter=n_iter, n_fft=n_fft),
+        transforms.MelSpectrogram(16000, n_fft=400, hop_length=160, n_mels=80),
+        transforms.AmplitudeToDB(),
     )
     mel: Tensor = features(Tensor(waves))
     print(tuple(mel.shape), "(talkers, bands, frames)")
@@ -25,4 +39,4 @@ def main(path: str, **options: int | str) -> Tensor:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    program.run(main)

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-import sys
+from pathlib import Path
+from typing import Annotated
 
-import onnxruntime
 import torch
+import typer
 
 from fca.adapters.onnx import export_onnx
+from fca.errors import InputError
 from fca.prior import SpeechPrior
+from recipes import program
 
 
-def main(folder: str, prior: SpeechPrior | None = None, n_frames: int = 120) -> float:
-    prior = prior or SpeechPrior.from_pretrained("speech-prior")
-    encoder, decoder = map(onnxruntime.InferenceSession, export_onnx(prior, folder))
+def compare(folder: Path, prior: SpeechPrior, n_frames: int = 120) -> float:
+    """Export a prior; largest difference of the log PSD between the runtimes, in nepers."""
+    try:
+        from onnxruntime import InferenceSession
+    except ImportError:
+        raise InputError("this needs onnxruntime: install the extra 'onnx'") from None
+    encoder, decoder = map(InferenceSession, export_onnx(prior, folder))
     power = torch.rand(3, prior.config.n_freq, n_frames).pow(4)
     z, gain = encoder.run(None, {"power": power.numpy()})
     (psd,) = decoder.run(None, {"z": z, "gain": gain})
     expected = prior.double().reconstruct(power.double())
-    difference = float((torch.from_numpy(psd) / expected).log().abs().max())
+    return float((torch.from_numpy(psd) / expected).log().abs().max())
+
+
+def main(folder: Annotated[Path, typer.Argument(help="folder to write")]) -> None:
+    """Export the speech prior to ONNX, and compare onnxruntime with torch in double precision."""
+    difference = compare(folder, SpeechPrior.from_pretrained("speech-prior"))
     print(f"largest difference of the log PSD: {difference:.2g} nepers of power")
-    return difference
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    program.run(main)

@@ -180,7 +180,7 @@ def _save(figure: Figure, path: Path) -> None:
     from matplotlib import rc_context
 
     temporary = path.with_name(f".{path.name}.tmp{path.suffix}")
-    dated = {"metadata": {"Date": None}} if path.suffix == ".svg" else {}
+    dated: dict[str, Any] = {"metadata": {"Date": None}} if path.suffix == ".svg" else {}
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "fca"}):
         figure.savefig(temporary, dpi=150, **dated)
     temporary.replace(path)

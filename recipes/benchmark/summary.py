@@ -66,7 +66,7 @@ def overall(gains: Gains) -> str:
     for entry in gains.entries:
         values = np.concatenate([gains.of.get((entry, c), []) for c in gains.conditions])
         worse = int((values < 0).sum())
-        numbers = [f"{summarise(values).mean:.2f}", f"{values.min():.2f}", str(worse)]
+        numbers = [f"{summarise([*values]).mean:.2f}", f"{values.min():.2f}", str(worse)]
         lines.append([entry, str(len(values)), *numbers])
     return markdown(["", "mixtures", "mean", "least", "worse than the mixture"], lines)
 

@@ -45,9 +45,10 @@ def prepare(recipe: Recipe) -> None:
     if not {"prior", "encoder"} & set(recipe.chosen):
         return
     _speech(recipe)
-    for seed, (name, rooms) in enumerate(_banks(recipe).items(), start=1):
-        if not Path(name).is_file():
-            data.main(Path(name), rooms, recipe.seed + seed)
+    for bank, settings in _banks(recipe).items():
+        if not bank.is_file():
+            write_json(bank.with_suffix(".json"), settings)
+            data.main(bank, **settings)
 
 
 def index(recipe: Recipe) -> None:
@@ -140,10 +141,22 @@ def _speech(recipe: Recipe) -> tuple[Path, Path]:
     return speech
 
 
-def _banks(recipe: Recipe) -> dict[str, int]:
-    """Banks of room responses for training and for validation, and their rooms."""
+def _banks(recipe: Recipe) -> dict[Path, dict[str, int]]:
+    """Banks of room responses for training and for validation, and what they are made with.
+
+    Raises
+    ------
+    InputError
+        If one that is there was made with something else.
+    """
     rooms = {"rooms.npz": recipe.rooms, "rooms-valid.npz": max(1, recipe.rooms // 10)}
-    return {str(recipe.place(name)): count for name, count in rooms.items()}
+    banks = {
+        recipe.place(name): {"rooms": count, "seed": recipe.seed + number}
+        for number, (name, count) in enumerate(rooms.items(), start=1)
+    }
+    for bank, settings in banks.items():
+        _refuse_others(bank, bank.with_suffix(".json"), settings)
+    return banks
 
 
 def _experiment(
@@ -153,7 +166,7 @@ def _experiment(
     train, valid = map(str, _speech(recipe))
     changed = dict(given)
     settings = config.load(RECIPES / changed.pop("config"))
-    rooms, valid_rooms = _banks(recipe)
+    rooms, valid_rooms = map(str, _banks(recipe))
     data = {"train": train, "valid": valid, "rooms": rooms, "valid_rooms": valid_rooms}
     own = {"data": data, "output": str(recipe.place(name)), "seed": recipe.seed}
     for values in (changed, own, more or {}):
@@ -167,19 +180,25 @@ def _once(experiment: Any, train: Callable[[Any], Path]) -> None:
     Raises
     ------
     InputError
-        If it was done with other settings.
+        If it was begun with other settings.
     """
     settings = json.loads(json.dumps(asdict(experiment)))
-    record = Path(experiment.output) / "done.json"
-    if not record.is_file():
-        train(experiment)
-        write_json(record, settings)
-    elif json.loads(record.read_text("utf-8")) != settings:
-        raise InputError(
-            f"{experiment.output}: trained with other settings; remove it, or choose another output"
-        )
-    else:
-        print(f"{experiment.output}: finished earlier")
+    folder = Path(experiment.output)
+    begun, done = folder / "begun.json", folder / "done.json"
+    _refuse_others(folder, begun, settings)
+    if done.is_file():
+        print(f"{folder}: finished earlier")
+        return
+    write_json(begun, settings)
+    train(experiment)
+    write_json(done, settings)
+
+
+def _refuse_others(made: Path, record: Path, settings: dict[str, Any]) -> None:
+    """Refuse what is there, unless the record beside it says that it was made with the settings."""
+    known = json.loads(record.read_text("utf-8")) if record.is_file() else None
+    if made.exists() and known != settings:
+        raise InputError(f"{made}: made with other settings; remove it, or choose another output")
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import typer
 
 from fca import Separation, Separator, audio, plot
 from fca.methods import DEFAULT_METHOD
 from fca.metrics import evaluate
+from recipes import program
 
 DATA = Path(__file__).parent / "data"
 
@@ -82,15 +84,15 @@ def run(example: Example, separator: Separator, out: Path) -> None:
         print(f"  {path}")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m recipes.demo", description=__doc__)
-    parser.add_argument("--method", default=DEFAULT_METHOD, help="see: fca methods")
-    parser.add_argument("--out", type=Path, default=Path("demo-output"))
-    args = parser.parse_args()
-    separator = Separator(args.method, n_sources=2)
+def main(
+    method: Annotated[str, typer.Option(help="see: fca methods")] = DEFAULT_METHOD,
+    out: Annotated[Path, typer.Option(help="folder to write")] = Path("demo-output"),
+) -> None:
+    """Separate the shipped recordings."""
+    separator = Separator(method, n_sources=2)
     for example in EXAMPLES:
-        run(example, separator, args.out)
+        run(example, separator, out)
 
 
 if __name__ == "__main__":
-    main()
+    program.run(main)

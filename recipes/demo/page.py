@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import io
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from fca.errors import InputError
+from recipes import program
 from recipes.demo.__main__ import DATA
 
 RECORDING = DATA / "two_talkers" / "mixture.flac"
@@ -101,7 +103,7 @@ class Visitor:
         return int(self.browser.execute_script(script, f"{selector} img"))
 
 
-def main(path: Path) -> None:
+def main(path: Annotated[Path, typer.Argument(help="picture to write, .png")]) -> None:
     """Separate the shipped recording on the page, with the default method, and take its picture."""
     from PIL import Image
 
@@ -120,4 +122,4 @@ def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    program.run(main)

@@ -84,7 +84,7 @@ def noise_floor(stft: STFT) -> Enhance:
 def competitors(prior: str, seed: int) -> dict[str, Enhance]:
     """All that the table compares."""
     speech = SpeechPrior.from_pretrained(prior)
-    window = {"n_fft": speech.config.n_fft, "hop": speech.config.hop}
+    window: dict[str, Any] = {"n_fft": speech.config.n_fft, "hop": speech.config.hop}
     nmf = replace(VAE_NMF, name="nmf", source="nmf", options={"n_bases": NMF_BASES})
     found = {
         "unprocessed": unprocessed,

@@ -221,7 +221,7 @@ class Recordings:
             wave = self.waves[int(np.searchsorted(self._ends, place, side="right"))]
             start = int(rng.integers(max(1, wave.shape[-1] - samples + 1)))
             kept = rng.permutation(len(wave))[:n_channels]
-            piece = wave[kept, start : start + samples].astype(np.float32) / 2**15
+            piece = wave[kept, start : start + samples].astype(np.float32) / np.float32(2**15)
             if np.sqrt(np.mean(piece**2)) > SILENCE:
                 break
         return audio.fit_length(piece, samples)
@@ -244,7 +244,7 @@ def make_room(number: int, folder: Path, n_talkers: int, n_mics: int, seed: int)
     responses = room_responses(scene, SAMPLE_RATE)
     responses = (responses / np.abs(responses).max()).astype(np.float16)
     temporary = path.with_name(f".{path.name}.tmp.npz")
-    np.savez(temporary, responses=responses, mics=np.float32(scene.mics), rt60=scene.rt60)
+    np.savez(temporary, responses=responses, mics=np.array(scene.mics, np.float32), rt60=scene.rt60)
     temporary.replace(path)
 
 

@@ -18,7 +18,6 @@ from typing import Any
 
 import lightning
 import torch
-from torch import nn
 from torch.utils.data import DataLoader
 
 from fca.errors import InputError
@@ -28,13 +27,14 @@ from fca.methods import Method, get_method
 from fca.model import Model
 from fca.neural import NeuralConfig, NeuralFCA
 from fca.neural.denoiser import Denoiser
+from fca.pretrained import Pretrained
 from fca.prior import Elbo, SpeechPrior
 from fca.stft import STFT
 from recipes import config, training
 from recipes.neural.data import Bank, Conditions, Drawn, Mixtures, Recordings, Sample, Source
 from recipes.prior.data import Corpus
 
-NETWORKS: dict[str, Callable[[str], nn.Module]] = {
+NETWORKS: dict[str, Callable[[str], Pretrained]] = {
     "weights": NeuralFCA.from_pretrained,
     "prior": SpeechPrior.from_pretrained,
     "denoiser": Denoiser.from_pretrained,
@@ -130,7 +130,7 @@ class MixtureTask(training.Task):
 
     Parameters
     ----------
-    network : nn.Module
+    network : Pretrained
         What is trained.
     method : Method
         Row that holds the network among its options, and takes `stochastic`.
@@ -140,7 +140,7 @@ class MixtureTask(training.Task):
 
     validated = ("mixtures",)
 
-    def __init__(self, network: nn.Module, method: Method, options: Training) -> None:
+    def __init__(self, network: Pretrained, method: Method, options: Training) -> None:
         super().__init__(network, options)
         self.stft = STFT(method.n_fft, method.n_fft // 4)
         self._unroll = partial(unroll, tracked=options.tracked, lean=options.lean)
@@ -217,7 +217,7 @@ def simulated(options: Data, speech: str, rooms: str | None) -> Mixtures:
     return Mixtures(talkers, Bank(Path(rooms)), noise, options.conditions)
 
 
-def make_network(experiment: Experiment) -> nn.Module:
+def make_network(experiment: Experiment) -> Pretrained:
     """Network to train, at its start.
 
     Raises

@@ -78,7 +78,7 @@ class Corpus:
             place = int(rng.integers(self._ends[-1]))
             signal = self.signals[int(np.searchsorted(self._ends, place, side="right"))]
             start = int(rng.integers(max(1, len(signal) - samples + 1)))
-            piece = signal[start : start + samples].astype(np.float32) / 2**15
+            piece = signal[start : start + samples].astype(np.float32) / np.float32(2**15)
             if np.sqrt(np.mean(piece**2)) > SILENCE:
                 break
         return audio.fit_length(piece, samples)

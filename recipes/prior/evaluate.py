@@ -109,7 +109,7 @@ def ceilings(prior: SpeechPrior, items: list[Item]) -> dict[str, Any]:
     Full-rank filters, which take long, only with the first two and on the first `N_FULL_RANK`.
     """
     stft = STFT(prior.config.n_fft, prior.config.hop)
-    estimates = {"prior": prior.reconstruct, "true power": true_power}
+    estimates: dict[str, PsdEstimate] = {"prior": prior.reconstruct, "true power": true_power}
     estimates |= {f"NMF, {k} bases": nmf(k) for k in NMF_BASES}
     rows = {name: mean_ceiling(items, estimate, stft) for name, estimate in estimates.items()}
     for name in ("prior", "true power"):

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from recipes import program
 from recipes.benchmark.ceilings import N_ITER
 from recipes.prior.ablate import decibels, table
 from recipes.prior.evaluate import N_FULL_RANK
@@ -70,8 +71,9 @@ def report(folder: Path) -> str:
 
 
 def main() -> None:
+    """Write RESULTS.md from the figures in results/, which the other scripts measured."""
     (HERE / "RESULTS.md").write_text(report(HERE / "results"))
 
 
 if __name__ == "__main__":
-    main()
+    program.run(main)

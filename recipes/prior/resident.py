@@ -26,6 +26,7 @@ from recipes.prior.data import (
 )
 
 T = TypeVar("T")
+Drawn = TypeVar("Drawn", covariant=True)
 
 SPEEDS = 20
 """Changes of speed that are drawn from, either side of none; a batch shares one."""
@@ -122,12 +123,12 @@ class Resident:
         return torch.rand(count, device=self.device, generator=generator)
 
 
-class Drawing(Protocol[T]):
+class Drawing(Protocol[Drawn]):
     """What batches can be drawn from."""
 
     device: torch.device
 
-    def draw(self, count: int, length: int, generator: torch.Generator, /) -> T:
+    def draw(self, count: int, length: int, generator: torch.Generator, /) -> Drawn:
         """A batch of ``count`` excerpts of this length."""
 
 

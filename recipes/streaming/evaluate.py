@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -25,13 +25,13 @@ from fca.metrics import evaluate, summarise
 from fca.simulated import Item, load
 from recipes.benchmark.common import Log, Settings, describe, markdown, surroundings, write_text
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 Separate = Callable[[Array, int, int], Array]
 
 CHUNK_SECONDS = 0.1
 
 
-def online(mixture: Array, rate: int, n_sources: int, **options: int) -> Array:
+def online(mixture: Array, rate: int, n_sources: int, **options: Any) -> Array:
     """Sources of a stream in chunks of 0.1 s, without the delay."""
     separator = fca.OnlineSeparator(rate, len(mixture), n_sources, **options)
     chunks = torch.from_numpy(mixture).split(round(CHUNK_SECONDS * rate), dim=-1)
@@ -39,7 +39,7 @@ def online(mixture: Array, rate: int, n_sources: int, **options: int) -> Array:
     return sources[:, separator.latency :].numpy()
 
 
-def offline(method: str, **options: int) -> Separate:
+def offline(method: str, **options: Any) -> Separate:
     """A method that sees the whole recording."""
     return lambda mixture, rate, n_sources: fca.separate(
         mixture, rate, method=method, n_sources=n_sources, **options
