@@ -14,6 +14,9 @@ from command import RATE, fca, records, separate, write_all
 from fca import audio
 from fca.activity import Segment, read_rttm, write_rttm
 from fca.cli.options import chosen
+from fca.cli.results import Log
+from fca.cli.separate import separate as separate_command
+from fca.cli.values import separator_types
 from fca.methods import METHODS
 from fca.pieces import Writer
 from fca.simulate import Mixture
@@ -143,6 +146,74 @@ class TestResults:
         assert message in result.stderr
         assert not out.exists()
 
+    @pytest.mark.parametrize(
+        ("speakers", "options", "clash"),
+        [
+            (["residual", "b"], ["--residual"], "residual"),
+            (["b", "b.image"], ["--images"], "b.image"),
+            (["residual", "b"], [], None),
+            (["b", "residual"], ["--residual", "--target", "b"], None),
+        ],
+    )
+    def test_speakers_called_like_other_files(
+        self,
+        tmp_path: Path,
+        wav: Path,
+        out: Path,
+        speakers: list[str],
+        options: list[str],
+        clash: str | None,
+    ) -> None:
+        spoken = [Segment(speakers[0], 0, 0.6), Segment(speakers[1], 0.4, 0.6)]
+        write_rttm(tmp_path / "x.rttm", spoken, "talk")
+        guide = ["--rttm", tmp_path / "x.rttm", "-O", "n_fft=512"]
+        result = separate(wav, "-o", out, *guide, *options)
+        assert result.exit_code == (0 if clash is None else 1)
+        if clash:
+            assert f"the speaker '{clash}' is called like another file" in result.stderr
+            assert not out.exists()
+
+    def test_turns_after_the_end(self, tmp_path: Path, wav: Path, out: Path) -> None:
+        late = [Segment("ann", 60, 1), Segment("bob", 0.4, 0.6), Segment("cat", 0, 0.6)]
+        guide = ["--rttm", tmp_path / "x.rttm", "-O", "n_fft=512", "--json"]
+        write_rttm(tmp_path / "x.rttm", late[:1], "talk")
+        nobody = separate(wav, "-o", out, *guide)
+        assert nobody.exit_code == 1
+        assert "all turns are after the end, at 1.0 s" in nobody.stderr
+        assert not out.exists()
+        write_rttm(tmp_path / "x.rttm", late, "talk")
+        assert separate(wav, "-o", out, *guide, "--target", "ann").exit_code == 1
+        (record,) = records(separate(wav, "-o", out, *guide))
+        assert record["notes"] == ["ann speaks after the end only: silent"]
+
+    @pytest.mark.parametrize("options", [[], ["--shard", "1/2"]])
+    def test_a_guide_about_another_is_for_a_single_recording(
+        self, tmp_path: Path, wav: Path, out: Path, recording: np.ndarray, options: list[str]
+    ) -> None:
+        write_all(tmp_path, ["hall.wav"], recording)
+        spoken = [Segment("ann", 0, 0.6), Segment("bob", 0.4, 0.6)]
+        write_rttm(tmp_path / "x.rttm", spoken, "talk")
+        guide = ["--rttm", tmp_path / "x.rttm", "-O", "n_fft=512"]
+        both = separate(tmp_path / "hall.wav", wav, "-o", out, *guide, *options)
+        assert both.exit_code == 1
+        assert "nothing is said of a recording called hall" in both.stderr
+        assert separate(tmp_path / "hall.wav", "-o", out / "x", *guide).exit_code == 0
+
+    def test_names_with_spaces_in_activities(
+        self, tmp_path: Path, out: Path, two_talker_mixture: Mixture
+    ) -> None:
+        audio.write(tmp_path / "my talk.wav", two_talker_mixture.mixture.astype(np.float32), RATE)
+        assert separate(tmp_path / "my talk.wav", "-o", out, "-i", 10).exit_code == 0
+        path = out / "my talk" / "activity.rttm"
+        lines = path.read_text().splitlines()
+        assert lines
+        assert {len(line.split()) for line in lines} == {10}
+        assert len(read_rttm(path, "my talk", exact=True)) == len(lines)
+
+    def test_it_is_said_that_nobody_is_heard(self) -> None:
+        assert Log(None).notes(RATE) == ["nobody is heard"]
+        assert Log(None, names=["source1"]).notes(RATE) == []
+
     def test_an_interrupted_run_leaves_earlier_results(
         self, wav: Path, out: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -164,17 +235,14 @@ class TestResults:
         assert records(result)[0]["settings"]["start"] == "identity"
 
     def test_flags_left_out_are_no_options_but_null_is_a_value(self) -> None:
-        assert chosen({"seed": 1, "weights": None}, ["dof=null", "n_fft=512"]) == {
-            "seed": 1,
-            "dof": None,
-            "n_fft": 512,
-        }
-        assert chosen({"weights": None}, None) == {}
+        given = {"seed": 1, "weights": None}
+        found = chosen(given, ["dof=null", "n_fft=512"], separator_types, separate_command)
+        assert found == {"seed": 1, "dof": None, "n_fft": 512}
+        assert chosen({"weights": None}, None, separator_types, separate_command) == {}
 
     def test_null_reaches_the_separator(self, wav: Path, out: Path) -> None:
-        result = separate(wav, "-o", out, "-O", "reverberation=null")
-        assert result.exit_code == 2
-        assert "unknown reverberation None" in " ".join(result.stderr.split())
+        result = separate(wav, "-o", out, "-O", "hop=null", "--json")
+        assert records(result)[0]["settings"]["hop"] is None
 
     def test_reverberation_is_taken_out(self, wav: Path, out: Path) -> None:
         separate(wav, "-o", out / "reverberant", "-O", "n_fft=1024")
@@ -232,6 +300,27 @@ class TestFinished:
         assert other.exit_code == 1
         assert "results of other input" in other.stderr
         assert (out / "talk" / "separation.json").read_bytes() == before
+
+    def test_a_recording_that_was_replaced_is_no_finished_one(
+        self, wav: Path, out: Path, recording: np.ndarray
+    ) -> None:
+        separate(wav, "-o", out)
+        audio.write(wav, recording[:, : RATE // 2], RATE)
+        changed = separate(wav, "-o", out)
+        assert changed.exit_code == 1
+        assert "results of the input before it was changed" in changed.stderr
+        assert separate(wav, "-o", out, "--overwrite").exit_code == 0
+        assert "finished earlier" in separate(wav, "-o", out).stderr
+
+    def test_results_of_versions_that_kept_no_stamps_are_finished(
+        self, wav: Path, out: Path
+    ) -> None:
+        separate(wav, "-o", out)
+        path = out / "talk" / "separation.json"
+        record = json.loads(path.read_text())
+        del record["stamps"]
+        path.write_text(json.dumps(record))
+        assert "finished earlier" in separate(wav, "-o", out).stderr
 
 
 def test_methods_lists_every_row() -> None:

@@ -10,6 +10,7 @@ from command import RATE, fca, records, separate, write_all
 
 from fca import audio
 from fca.cli.inputs import collect
+from fca.cli.manifest import read_manifest
 from fca.errors import InputError
 
 
@@ -43,6 +44,40 @@ class TestInputs:
         write_all(tmp_path, names, recording)
         found, _ = collect([str(tmp_path / name) for name in names], tmp_path / "out")
         assert [r.name for r in found] == ["x/talk.wav", "y/talk.wav", "y/talk.flac", "other"]
+
+    def test_a_first_file_in_common_is_told_apart_by_the_others(
+        self, tmp_path: Path, recording: np.ndarray
+    ) -> None:
+        write_all(tmp_path, ["left.wav", "right.wav", "o.wav"], recording[:1])
+        left, right, other = (str(tmp_path / name) for name in ("left.wav", "right.wav", "o.wav"))
+        found, _ = collect([f"{left},{right}", f"{left},{other}"], tmp_path / "out")
+        assert [r.name for r in found] == ["left+right", "left+o"]
+
+    def test_names_that_cannot_be_told_apart_are_refused(self, tmp_path: Path) -> None:
+        pairs = [f"{tmp_path}/left.wav,{tmp_path}/{folder}/o.wav" for folder in "xy"]
+        with pytest.raises(InputError, match=r"are both called left\+o"):
+            collect(pairs, tmp_path / "out")
+
+    def test_two_ids_of_one_file_are_two_recordings(
+        self, tmp_path: Path, recording: np.ndarray
+    ) -> None:
+        write_all(tmp_path, ["x.wav"], recording)
+        path = tmp_path / "x.wav"
+        (tmp_path / "wav.scp").write_text(f"one {path}\nday/two {path}\n")
+        found, _ = collect(
+            [str(path)], tmp_path / "out", listed=read_manifest(tmp_path / "wav.scp")
+        )
+        assert [r.name for r in found] == ["one", "day/two"]
+
+    @pytest.mark.parametrize("name", ["../evil", "/tmp/x", "a/../../b", "."])
+    def test_ids_that_lead_elsewhere_are_refused(
+        self, tmp_path: Path, wav: Path, out: Path, name: str
+    ) -> None:
+        (tmp_path / "wav.scp").write_text(f"{name} {wav}\n")
+        result = separate("-o", out, "--manifest", tmp_path / "wav.scp")
+        assert result.exit_code == 2
+        assert "cannot name a folder" in " ".join(result.stderr.replace("│", " ").split())
+        assert not out.exists()
 
     @pytest.mark.parametrize(
         ("names", "expected"),

@@ -5,6 +5,8 @@ Nothing heavy is imported before a command runs, so that ``fca --help`` answers 
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Annotated
 
 import typer
@@ -54,5 +56,16 @@ def _fca(
 
 
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run the command line; a full disk, where standard output goes, is told in one line."""
+    try:
+        app()
+    except OSError as error:
+        _drop_output()
+        where = f"{error.filename}: " if error.filename else ""
+        typer.echo(f"error: {where}{error.strerror or error}", err=True)
+        sys.exit(1)
+
+
+def _drop_output() -> None:
+    """Send what standard output still holds nowhere, or Python would complain at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -8,7 +8,10 @@ import typer
 
 from fca.errors import InputError
 
-Port = Annotated[int | None, typer.Option(help="Port of the page.", show_default="a free one")]
+Port = Annotated[
+    int | None,
+    typer.Option(min=1, max=65535, help="Port of the page.", show_default="a free one"),
+]
 Open = Annotated[bool, typer.Option("--open/--no-open", help="Open it in a browser.")]
 
 

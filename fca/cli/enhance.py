@@ -26,6 +26,7 @@ from fca.cli.options import (
     chosen,
 )
 from fca.cli.run import Corpus, Course, Job
+from fca.cli.values import enhancer_types
 
 if TYPE_CHECKING:
     from fca.blocks import Block, Signals
@@ -95,7 +96,9 @@ def enhance(
 
     corpus = Corpus(inputs, out, file_per_channel, manifest, shard, ray)
     job = Job("enhancement", corpus, audio_format, plot, as_json, overwrite, Course(block))
-    job.run(_enhancer, chosen(flags, option), signals, {"noise": noise}, device)
+    job.run(
+        _enhancer, chosen(flags, option, enhancer_types, enhance), signals, {"noise": noise}, device
+    )
 
 
 def _enhancer(**options: Any) -> Enhancer:

@@ -65,20 +65,23 @@ def collect(
     Raises
     ------
     InputError
-        If the output folder is also to be searched.
+        If the output folder is also to be searched, or results would leave it or meet there.
     """
-    found = list(listed)
+    ids = list(listed)
+    found: list[Recording] = []
     problems: list[Problem] = []
     for text in inputs:
         recordings = _expand(text, out)
         if not recordings:
             problems.append((text, "no audio files there"))
         found += recordings
-    found = _without_repeats(found)
+    found = _without_repeats(ids, found)
     if file_per_channel:
         found, unnumbered = _join_channels(found)
         problems += unnumbered
-    return _unique_names(found), problems
+    named = _unique_names(found)
+    _check_names(named)
+    return named, problems
 
 
 def _expand(text: str, out: Path) -> list[Recording]:
@@ -113,12 +116,20 @@ def _search(folder: Path, out: Path) -> list[Recording]:
     ]
 
 
-def _without_repeats(recordings: list[Recording]) -> list[Recording]:
-    """Drop what was named twice, by a folder and by a pattern, say."""
-    first: dict[tuple[Path, ...], Recording] = {}
-    for recording in recordings:
-        first.setdefault(tuple(file.resolve() for file in recording.files), recording)
+def _without_repeats(listed: list[Recording], found: list[Recording]) -> list[Recording]:
+    """Drop what was named twice, by a folder and by a pattern, say; but not other ids of a list."""
+    first: dict[tuple[object, ...], Recording] = {}
+    for recording in listed:
+        first.setdefault((recording.name, *_resolved(recording)), recording)
+    known = {_resolved(recording) for recording in listed}
+    for recording in found:
+        if _resolved(recording) not in known:
+            first.setdefault(_resolved(recording), recording)
     return list(first.values())
+
+
+def _resolved(recording: Recording) -> tuple[Path, ...]:
+    return tuple(file.resolve() for file in recording.files)
 
 
 def _join_channels(recordings: list[Recording]) -> tuple[list[Recording], list[Problem]]:
@@ -151,15 +162,43 @@ def _joined_name(folder: Path, file: Path, prefix: str) -> str:
 
 
 def _unique_names(recordings: Sequence[Recording]) -> list[Recording]:
-    """Tell recordings of the same name apart by their folders and suffixes."""
+    """Tell recordings of the same name apart by their folders and suffixes, then by all files."""
+    placed = _renamed(recordings, _places(_clashing(recordings)))
+    return _renamed(placed, {r: _joint_name(r) for r in _clashing(placed)})
+
+
+def _clashing(recordings: Sequence[Recording]) -> list[Recording]:
     count = Counter(recording.name for recording in recordings)
-    clashing = [r for r in recordings if count[r.name] > 1]
-    if not clashing:
-        return list(recordings)
-    common = os.path.commonpath([r.files[0].resolve().parent for r in clashing])
-    return [
-        replace(r, name=r.files[0].resolve().relative_to(common).as_posix())
-        if count[r.name] > 1
-        else r
-        for r in recordings
-    ]
+    return [r for r in recordings if count[r.name] > 1]
+
+
+def _renamed(recordings: Sequence[Recording], names: dict[Recording, str]) -> list[Recording]:
+    return [replace(r, name=names.get(r, r.name)) for r in recordings]
+
+
+def _places(recordings: list[Recording]) -> dict[Recording, str]:
+    """Where the first files are, below the folder that all have in common."""
+    if not recordings:
+        return {}
+    common = os.path.commonpath([r.files[0].resolve().parent for r in recordings])
+    return {r: r.files[0].resolve().relative_to(common).as_posix() for r in recordings}
+
+
+def _joint_name(recording: Recording) -> str:
+    """Of one that has its first file in common with another."""
+    stems = "+".join(file.stem for file in recording.files)
+    return (Path(recording.name).parent / stems).as_posix()
+
+
+def _check_names(recordings: Sequence[Recording]) -> None:
+    """Refuse names that lead out of the output folder, and one for several recordings."""
+    first: dict[Path, Recording] = {}
+    for recording in recordings:
+        path = Path(recording.name)
+        if path.is_absolute() or ".." in path.parts or not path.name:
+            raise InputError(f"{recording.label}: {recording.name!r} cannot name a folder")
+        other = first.setdefault(path, recording)
+        if other is not recording:
+            raise InputError(
+                f"{other.label} and {recording.label} are both called {recording.name}"
+            )

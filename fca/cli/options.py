@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+
+from fca.cli.values import Types, check_models, read_value
+from fca.errors import InputError
 
 Inputs = Annotated[
     list[str] | None,
@@ -39,7 +42,7 @@ Iterations = Annotated[
     typer.Option("--iterations", "-i", help="Iterations.", show_default="the method's"),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
-Seed = Annotated[int, typer.Option(help="Seed of all random numbers.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of all random numbers.")]
 Dereverberate = Annotated[
     bool, typer.Option("--dereverberate", help="Take out late reverberation first (WPE).")
 ]
@@ -91,21 +94,45 @@ BlockSeconds = Annotated[
 ]
 
 
-def parse_options(texts: list[str]) -> dict[str, Any]:
-    """Options NAME=VALUE, with values as in JSON and otherwise as they stand."""
-    options = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name.isidentifier():
-            raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--option")
-        try:
-            options[name] = json.loads(value)
-        except json.JSONDecodeError:
-            options[name] = value
-    return options
+def chosen(
+    flags: Mapping[str, Any],
+    texts: list[str] | None,
+    types: Callable[[Mapping[str, Any]], Types],
+    command: Callable[..., None],
+) -> dict[str, Any]:
+    """Flags that were given, and options NAME=VALUE, each of its own type.
 
-
-def chosen(flags: Mapping[str, Any], texts: list[str] | None) -> dict[str, Any]:
-    """Flags that were given, and options NAME=VALUE, of which null is a value like others."""
+    Parameters
+    ----------
+    flags : mapping
+        Options of the command; None for those left out.
+    texts : list of str, optional
+        Options NAME=VALUE, which come before flags of the same name.
+    types : callable
+        Tells the types from all that was given. What it does not know stays as it stands, for
+        those who take the options to refuse.
+    command : callable
+        Which is run; its options that are not passed on are not of this kind.
+    """
     given = {name: value for name, value in flags.items() if value is not None}
-    return given | parse_options(texts or [])
+    pairs = dict(_pair(text) for text in texts or [])
+    try:
+        check_models(given)
+        known = types(given | pairs)
+        for name in pairs.keys() & _named(command) - known.keys() - flags.keys():
+            raise InputError(f"{name} is an option of its own: --{name.replace('_', '-')}")
+        values = {name: read_value(name, pairs[name], known.get(name, str)) for name in pairs}
+    except InputError as error:
+        raise typer.BadParameter(str(error)) from None
+    return given | values
+
+
+def _named(command: Callable[..., None]) -> set[str]:
+    return set(inspect.signature(command).parameters)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--option")
+    return name, value

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from fca.separator import Separator
 
 Record = dict[str, Any]
+Stamps = list[list[float]]
+"""Size and time of change of every file of a recording."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +81,13 @@ class Results:
         earlier = _load(folder / self._record)
         if earlier and not self.overwrite and self._answers(earlier, recording, folder):
             return {**earlier, "status": "skipped"}
+        stamps = _stamps(recording)
         reader = Reader(recording.files if recording.files[1:] else recording.files[0])
         name = Path(recording.name).name
         log = self._log(reader)
-        blocks = log.follow(self.course.build(separator, name)(reader, [callback]))
+        course = self.course.build(separator, name)
+        silent = self.course.silent(course, reader.n_samples / reader.sample_rate)
+        blocks = log.follow(course(reader, [callback]))
         files, notes = self._write(folder, blocks, reader, earlier)
         if log.levels is not None:
             files.append("activity.rttm")
@@ -97,9 +102,13 @@ class Results:
         record = {
             "status": "done",
             "input": _paths(recording),
+            "stamps": stamps,
             "output": str(folder),
             "files": files,
-            "notes": _resampling(reader.sample_rate) + notes + log.notes(reader.sample_rate),
+            "notes": _resampling(reader.sample_rate)
+            + notes
+            + [f"{speaker} speaks after the end only: silent" for speaker in silent]
+            + log.notes(reader.sample_rate),
             "settings": self._request(),
             **_description(separator, log, reader),
         }
@@ -136,6 +145,11 @@ class Results:
                 raise InputError(
                     f"{folder} holds results of other {key}; choose --overwrite or another --out"
                 )
+        if _changed(earlier.get("stamps"), _stamps(recording)):
+            raise InputError(
+                f"{folder} holds results of the input before it was changed; choose --overwrite or "
+                "another --out"
+            )
         return all((folder / name).is_file() for name in earlier["files"])
 
     def _write(
@@ -231,14 +245,18 @@ class Log:
         return {"azimuths": dict(zip(self.names, self.directions.found, strict=True))}
 
     def notes(self, rate: int) -> list[str]:
-        """What a user should know: blocks that could not be separated, directions in doubt."""
+        """What a user should know: no talkers, blocks not separated, directions in doubt."""
         mirrored = self.directions is not None and self.directions.in_line
-        return [IN_LINE] * mirrored + [
-            f"silent from {block['start'] / rate:.1f} to {block['stop'] / rate:.1f} s: "
-            f"{block['problem']}"
-            for block in self.blocks
-            if "problem" in block
-        ]
+        return (
+            ["nobody is heard"] * (not self.names)
+            + [IN_LINE] * mirrored
+            + [
+                f"silent from {block['start'] / rate:.1f} to {block['stop'] / rate:.1f} s: "
+                f"{block['problem']}"
+                for block in self.blocks
+                if "problem" in block
+            ]
+        )
 
 
 @contextlib.contextmanager
@@ -302,6 +320,20 @@ def _draw_directions(path: Path, directions: Directions, names: list[str]) -> No
 
 def _paths(recording: Recording) -> list[str]:
     return [str(file.resolve()) for file in recording.files]
+
+
+def _stamps(recording: Recording) -> Stamps | None:
+    """By which other files of the same names are told; None if one is lost."""
+    try:
+        found = [file.stat() for file in recording.files]
+    except OSError:
+        return None
+    return [[one.st_size, one.st_mtime] for one in found]
+
+
+def _changed(before: Stamps | None, now: Stamps | None) -> bool:
+    """Whether files were replaced, if that is known: earlier versions kept no stamps."""
+    return before is not None and now is not None and before != now
 
 
 def _load(path: Path) -> Record | None:

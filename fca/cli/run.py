@@ -43,6 +43,8 @@ class Course:
         The only speaker of it that is wanted.
     array : (M, 3) or None
         Positions of the microphones (m): the talkers' directions are wanted, too.
+    images, residual : bool
+        What is written beside the talkers.
     several : bool
         There are several recordings, each of which the RTTM file has to name.
     """
@@ -53,6 +55,8 @@ class Course:
     rttm: Path | None = None
     target: str | None = None
     array: NDArray[np.float64] | None = None
+    images: bool = False
+    residual: bool = False
     several: bool = False
 
     def build(self, separator: Separator, recording: str | None = None) -> BlockSeparator:
@@ -76,7 +80,34 @@ class Course:
         for name in guided.speakers:
             if Path(name).name != name or name.startswith("."):
                 raise InputError(f"{self.rttm}: the speaker {name!r} cannot name a file")
+        self._check_files(guided.speakers)
         return guided
+
+    def _wanted(self, speakers: Iterable[str]) -> list[str]:
+        return [name for name in speakers if self.target in (None, name)]
+
+    def _check_files(self, speakers: list[str]) -> None:
+        """Refuse speakers whose files would replace each other or the residual."""
+        names = self._wanted(speakers)
+        files = names + ["residual"] * self.residual
+        files += [f"{name}.image" for name in names] if self.images else []
+        twice = [name for name in names if files.count(name) > 1]
+        if twice:
+            raise InputError(f"{self.rttm}: the speaker {twice[0]!r} is called like another file")
+
+    def silent(self, guided: BlockSeparator, seconds: float) -> list[str]:
+        """Speakers that are wanted, but only after the end of a recording of so many seconds.
+
+        Raises
+        ------
+        InputError
+            If these are all.
+        """
+        present = {turn.speaker for turn in guided.guide or () if turn.start < seconds}
+        wanted = self._wanted(guided.speakers)
+        if wanted and not present.intersection(wanted):
+            raise InputError(f"{self.rttm}: all turns are after the end, at {seconds:.1f} s")
+        return [name for name in wanted if name not in present]
 
 
 @dataclass(frozen=True)
@@ -102,8 +133,8 @@ class Corpus:
     shard: str | None = None
     ray: str | None = None
 
-    def recordings(self) -> tuple[list[Recording], list[Problem]]:
-        """What is to be done, and what is wrong with the rest of the inputs.
+    def recordings(self) -> tuple[list[Recording], list[Problem], bool]:
+        """What is to be done, what is wrong with the rest, and whether several were named.
 
         Raises
         ------
@@ -117,9 +148,11 @@ class Corpus:
         if not self.inputs and not listed:
             raise InputError("name recordings, or a file that lists them: --manifest")
         found, problems = collect(self.inputs or [], self.out, self.file_per_channel, listed)
+        several = len(found) > 1
         if self.shard is None:
-            return found, problems
-        return shard(found, self.shard), problems if self.shard.startswith("1/") else []
+            return found, problems, several
+        first = self.shard.startswith("1/")
+        return shard(found, self.shard), problems if first else [], several
 
 
 @dataclass(frozen=True)
@@ -171,7 +204,7 @@ class Job:
         from fca.cli.results import Results
 
         try:
-            recordings, problems = self.corpus.recordings()
+            recordings, problems, several = self.corpus.recordings()
             separator = _build(build, device=device, **options)
             self.course.build(separator)
             if self.plot:
@@ -186,7 +219,7 @@ class Job:
             self.corpus.out,
             settings,
             signals,
-            replace(self.course, several=len(recordings) > 1),
+            replace(self.course, several=several),
             f".{self.audio_format}",
             self.plot,
             self.overwrite,

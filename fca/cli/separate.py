@@ -27,6 +27,7 @@ from fca.cli.options import (
     chosen,
 )
 from fca.cli.run import Corpus, Course, Job
+from fca.cli.values import separator_types
 from fca.errors import InputError
 
 if TYPE_CHECKING:
@@ -195,12 +196,12 @@ def separate(
     if target is not None and rttm is None:
         raise typer.BadParameter("a target needs --rttm", param_hint="--target")
     positions = None if array is None else _positions(array)
-    course = Course(block, sources == AUTO, rttm is None, rttm, target, positions)
+    course = Course(block, sources == AUTO, rttm is None, rttm, target, positions, images, residual)
     corpus = Corpus(inputs, out, file_per_channel, manifest, shard, ray)
     job = Job("separation", corpus, audio_format, plot, as_json, overwrite, course)
     written = {"images": images, "residual": residual, "rttm": rttm and str(rttm.resolve())}
     written |= {"target": target, "array": None if positions is None else positions.tolist()}
-    job.run(_separator, chosen(flags, option), signals, written, device)
+    job.run(_separator, chosen(flags, option, separator_types, separate), signals, written, device)
 
 
 def _positions(path: Path) -> NDArray[np.float64]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
 import typer
 
-from fca.cli.options import Seed, parse_options
+from fca.cli.options import Seed, chosen
+from fca.cli.values import online_types
 from fca.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,8 +26,12 @@ PCM = Annotated[
     typer.Option("--format", "-f", help="16-bit integers or 32-bit floats, in and out."),
 ]
 MethodName = Annotated[str, typer.Option("--method", "-m", help="fastmnmf1 or fastmnmf2.")]
-Window = Annotated[int | None, typer.Option(help="Window in samples.", show_default="128 ms")]
-Hop = Annotated[int | None, typer.Option(help="Shift in samples.", show_default="window / 4")]
+Window = Annotated[
+    int | None, typer.Option(min=1, help="Window in samples.", show_default="128 ms")
+]
+Hop = Annotated[
+    int | None, typer.Option(min=1, help="Shift in samples.", show_default="window / 4")
+]
 Block = Annotated[
     int,
     typer.Option(
@@ -64,13 +70,25 @@ def stream(
     """
     from fca.streaming import OnlineSeparator
 
-    options = parse_options(option or [])
-    sizes = {"n_fft": window, "hop": hop, "block": block, "seed": seed}
+    flags = {
+        "sample_rate": rate,
+        "n_channels": channels,
+        "n_sources": sources,
+        "method": method,
+        "n_fft": window,
+        "hop": hop,
+        "block": block,
+        "seed": seed,
+    }
+    options = chosen(flags, option, online_types, stream)
     try:
-        separator = OnlineSeparator(rate, channels, sources, method=method, **{**sizes, **options})
+        _check_choices(options)
+        separator = OnlineSeparator(**options)
     except (InputError, TypeError) as error:
         raise typer.BadParameter(str(error)) from None
-    delay = f"{separator.latency} samples, {1000 * separator.latency / rate:.0f} ms"
+    delay = (
+        f"{separator.latency} samples, {1000 * separator.latency / separator.sample_rate:.0f} ms"
+    )
     typer.echo(f"latency: {delay}", err=True)
     try:
         _run(separator, pcm, sys.stdin.buffer, sys.stdout.buffer)
@@ -81,18 +99,31 @@ def stream(
         sys.stderr.close()  # nobody listens any more; Python would complain at exit
 
 
+def _check_choices(options: Mapping[str, Any]) -> None:
+    """Refuse what would let every fit fail, after which a stream is passed on as it is."""
+    from fca.methods import STARTS
+    from fca.spatial.demixing import DEMIXING_UPDATES
+
+    for name, known in (("update", DEMIXING_UPDATES), ("start", (*STARTS, "rank-1"))):
+        if name in options and options[name] not in known:
+            raise InputError(f"unknown {name} {options[name]!r}; choose from {', '.join(known)}")
+    if options.get("n_fft") == 0:
+        raise InputError("n_fft: a window has at least one sample")
+
+
 def _run(separator: OnlineSeparator, pcm: str, source: BinaryIO, sink: BinaryIO) -> None:
     """Pass the stream on, block by block.
 
     Raises
     ------
     InputError
-        If a sample is not finite, or the input ends within one; what came before is written.
+        If a sample is not finite, or the input ends within one; what came before is written. If
+        the input is a WAV file, of which nothing is.
     """
     frame = separator.n_channels * (2 if pcm == "s16le" else 4)
     size = frame * separator.block * separator.stft.hop
     problem = None
-    while content := source.read(size):
+    for content in _contents(source, size):
         whole = len(content) - len(content) % frame
         try:
             sink.write(_encode(separator.push(_decode(content[:whole], pcm, frame)).numpy(), pcm))
@@ -106,6 +137,18 @@ def _run(separator: OnlineSeparator, pcm: str, source: BinaryIO, sink: BinaryIO)
     sink.flush()
     if problem:
         raise problem
+
+
+def _contents(source: BinaryIO, size: int) -> Iterator[bytes]:
+    """The stream, ``size`` bytes at a time."""
+    content = source.read(size)
+    if content.startswith(b"RIFF"):
+        raise InputError(
+            "the input is a WAV file, raw samples are expected: arecord -t raw, for example"
+        )
+    while content:
+        yield content
+        content = source.read(size)
 
 
 def _decode(content: bytes, pcm: str, frame: int) -> NDArray[np.float32]:

@@ -1,0 +1,159 @@
+"""Options NAME=VALUE: every value is read as the type that what takes it declares."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import NoneType
+from typing import Any
+
+from fca.errors import InputError
+
+Types = dict[str, Any]
+"""Annotations of the options that are taken, by their names."""
+
+_LARGEST = 2**32 - 1
+_MODELS = ("weights", "prior", "denoiser")
+
+
+def separator_types(given: Mapping[str, Any]) -> Types:
+    """Types of what :class:`fca.Separator` takes, given the method among the options."""
+    from fca.methods import DEFAULT_METHOD, get_method
+    from fca.separator import Separator
+
+    row = get_method(given.get("method", DEFAULT_METHOD))
+    return _types(given.get("source", row.source), Separator)
+
+
+def enhancer_types(given: Mapping[str, Any]) -> Types:
+    """Types of what :class:`fca.Enhancer` takes, whose prior decides on the window."""
+    from fca.enhancer import VAE_NMF, Enhancer
+    from fca.separator import Separator
+
+    known = _types(given.get("source", VAE_NMF.source), Separator, Enhancer)
+    return known | dict.fromkeys(("method", "n_sources", "n_fft", "hop"), object)
+
+
+def online_types(given: Mapping[str, Any]) -> Types:
+    """Types of what :class:`fca.streaming.OnlineSeparator` takes, whose sources are NMF."""
+    from fca.streaming import OnlineSeparator
+
+    return {**_types("sliding nmf", OnlineSeparator), "source": object}
+
+
+def read_value(name: str, text: str, kind: Any) -> Any:
+    """The value that a text stands for.
+
+    Parameters
+    ----------
+    name : str
+        Of the option.
+    text : str
+        What the user wrote.
+    kind : type
+        Annotation: int, float, bool or str, None among them or not. Whole numbers are counts and
+        seeds, so they are not negative.
+
+    Raises
+    ------
+    InputError
+        If the text is none of these, or the option is of another type.
+    """
+    kinds = typing.get_args(kind) or (kind,)
+    if NoneType in kinds and text.lower() in ("null", "none"):
+        return None
+    if str in kinds:
+        return _model(name, text) if name in _MODELS else text
+    for wanted, (read, expected) in _READERS.items():
+        if wanted in kinds:
+            return _read(name, text, read, expected)
+    raise InputError(f"{name}: cannot be chosen")
+
+
+def _read(name: str, text: str, read: Callable[[str], Any], expected: str) -> Any:
+    try:
+        return read(text)
+    except OverflowError:
+        raise InputError(
+            f"{name}: {expected} from 0 to {_LARGEST} is expected, got {text!r}"
+        ) from None
+    except ValueError:
+        raise InputError(f"{name}: {expected} is expected, got {text!r}") from None
+
+
+def _whole(text: str) -> int:
+    if not re.fullmatch("[+-]?[0-9]+", text):
+        raise ValueError(text)
+    if not re.fullmatch("[+]?0*[0-9]{1,10}", text) or int(text) > _LARGEST:
+        raise OverflowError(text)
+    return int(text)
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError(text)
+    return text.lower() == "true"
+
+
+_READERS: dict[type, tuple[Callable[[str], Any], str]] = {
+    bool: (_truth, "true or false"),
+    int: (_whole, "a whole number"),
+    float: (_number, "a number"),
+}
+
+
+def _model(name: str, text: str) -> str:
+    """The name of a model; a path is not looked up on the hub."""
+    if re.match(r"/|~|\.\.?/", text) and not Path(text).is_dir():
+        raise InputError(f"{name}: no such folder: {text}")
+    return text
+
+
+def check_models(flags: Mapping[str, Any]) -> None:
+    """Refuse folders of models that are not there.
+
+    Raises
+    ------
+    InputError
+        Which names the folder.
+    """
+    for name in _MODELS:
+        _model(name, flags.get(name) or "")
+
+
+def _types(source: str, *takers: Callable[..., Any]) -> Types:
+    """Types of a method's fields, of its source model's arguments, and of the takers' own."""
+    from fca.method import SOURCES, Method
+    from fca.mixing import Mixing
+
+    known = {**typing.get_type_hints(Mixing), **typing.get_type_hints(Method)}
+    models = [SOURCES[source]] if source in SOURCES else []
+    for taker in (*models, *takers):
+        known |= _arguments(taker)
+    known.pop("device", None)  # an option of the command, on which no result depends
+    return known
+
+
+def _arguments(taker: Callable[..., Any]) -> Types:
+    function = taker.__init__ if inspect.isclass(taker) else taker
+    hints = typing.get_type_hints(function)
+    return {name: hints[name] for name in _named(inspect.signature(taker)) if name in hints}
+
+
+def _named(signature: inspect.Signature) -> Iterable[str]:
+    return (
+        name
+        for name, p in signature.parameters.items()
+        if p.kind is not inspect.Parameter.VAR_KEYWORD
+    )

@@ -1,0 +1,172 @@
+"""Options NAME=VALUE of the command line: read as what they are, refused before any work."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command import fca, records, separate
+from typer.testing import Result
+
+from fca.cli.values import enhancer_types, online_types, read_value, separator_types
+from fca.errors import InputError
+from fca.method import SOURCES
+from fca.methods import METHODS
+
+WRONG = [
+    ("ilrma", "n_bases=abc", "n_bases: a whole number is expected, got 'abc'"),
+    ("ilrma", "n_bases=2.5", "n_bases: a whole number"),
+    ("ilrma", "n_starts=1.5", "n_starts: a whole number"),
+    ("ilrma", "n_sources=abc", "n_sources: a whole number"),
+    ("ilrma", "n_sources=2.7", "n_sources: a whole number"),
+    ("ilrma", "n_refine=true", "n_refine: a whole number"),
+    ("ilrma", "seed=abc", "seed: a whole number"),
+    ("ilrma", "seed=99999999999999999999999", "seed: a whole number from 0 to 4294967295"),
+    ("ilrma", "free_steps=-1", "free_steps: a whole number from 0"),
+    ("ilrma", "reference_channel=abc", "reference_channel: a whole number"),
+    ("ilrma", "n_fft=abc", "n_fft: a whole number"),
+    ("ilrma", "n_iter=2.5", "n_iter: a whole number"),
+    ("ilrma", "dof=abc", "dof: a number is expected"),
+    ("ilrma", "dof=nan", "dof: a number is expected"),
+    ("ilrma", "gate=maybe", "gate: true or false is expected"),
+    ("ilrma", "align=3", "align: true or false"),
+    ("ilrma", "dereverberate=no", "dereverberate: true or false"),
+    ("fdica", "tied=abc", "tied: true or false"),
+    ("deep-fca", "strength=abc", "strength: a number"),
+    ("deep-fca", "prior=3", "no model '3'"),
+    ("deep-fca", "denoiser=/nope", "denoiser: no such folder: /nope"),
+    ("ilrma", "method=3", "unknown method '3'"),
+    ("ilrma", "source=magic", "unknown source model 'magic'"),
+    ("ilrma", "device=cpu", "device is an option of its own: --device"),
+    ("ilrma", "out=x", "out is an option of its own: --out"),
+    ("ilrma", "dtype=float64", "dtype: cannot be chosen"),
+    ("ilrma", "colour=blue", "no option 'colour'"),
+]
+
+
+def said(result: Result) -> str:
+    """What an error of usage says, without the frame around it."""
+    assert result.exit_code == 2, result.output
+    return " ".join(result.stderr.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(("method", "option", "message"), WRONG)
+def test_values_of_other_types_are_refused(
+    tmp_path: Path, method: str, option: str, message: str
+) -> None:
+    result = fca("separate", tmp_path / "x.wav", "-o", tmp_path / "o", "-m", method, "-O", option)
+    assert message in said(result)
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("n_bases=abc", "n_bases: a whole number is expected"),
+        ("n_fft=512", "n_fft: cannot be chosen"),
+        ("method=auxiva", "method: cannot be chosen"),
+        ("device=cpu", "--device"),
+        ("rate=fast", "rate: a number is expected"),
+    ],
+)
+def test_of_enhance(tmp_path: Path, option: str, message: str) -> None:
+    result = fca("enhance", tmp_path / "x.wav", "-o", tmp_path / "o", "-O", option)
+    assert message in said(result)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["-O", "n_bases=abc"], "n_bases: a whole number is expected"),
+        (["-O", "seed=abc"], "seed: a whole number is expected"),
+        (["-O", "n_iter=1.5"], "n_iter: a whole number is expected"),
+        (["-O", "memory=long"], "memory: a number is expected"),
+        (["-O", "source=free"], "source: cannot be chosen"),
+        (["-O", "update=nope"], "unknown update 'nope'"),
+        (["--window", "0"], "--window"),
+        (["-O", "n_fft=0"], "n_fft"),
+    ],
+)
+def test_of_stream(option: list[str], message: str) -> None:
+    assert message in said(fca("stream", "-r", 16000, "-c", 2, *option))
+
+
+def test_flags_out_of_range(tmp_path: Path) -> None:
+    many = fca("separate", tmp_path / "x.wav", "-o", tmp_path, "--seed", "9" * 23)
+    assert "--seed" in said(many)
+    assert "--port" in said(fca("demo", "--port", 99999))
+
+
+def test_a_folder_of_weights_that_is_not_there(tmp_path: Path) -> None:
+    options = ["--weights", "/nope", "-m", "neural-fca"]
+    result = fca("separate", tmp_path / "x.wav", "-o", tmp_path, *options)
+    assert "weights: no such folder: /nope" in said(result)
+
+
+@pytest.mark.parametrize(("text", "value"), [("False", False), ("false", False), ("TRUE", True)])
+def test_truth_in_any_case(wav: Path, out: Path, text: str, value: bool) -> None:
+    result = separate(wav, "-o", out, "--json", "-O", f"align={text}")
+    assert records(result)[0]["settings"]["align"] is value
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "value"),
+    [
+        ("3", int, 3),
+        ("3", float, 3.0),
+        ("1e-3", float | None, 1e-3),
+        ("None", float | None, None),
+        ("null", str | None, None),
+        ("none", str, "none"),
+        ("3", str, "3"),
+    ],
+)
+def test_texts_are_read_by_type(text: str, kind: object, value: object) -> None:
+    found = read_value("x", text, kind)
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_every_method_and_source_model_tells_its_types() -> None:
+    for row in METHODS.values():
+        types = separator_types({"method": row.name})
+        assert set(row.options) <= set(types)
+    for source in SOURCES:
+        assert "n_iter" in separator_types({"source": source})
+    assert enhancer_types({})["n_bases"] is int
+    assert online_types({})["memory"] is float
+    with pytest.raises(InputError, match="unknown method"):
+        separator_types({"method": "magic"})
+
+
+class TestStreams:
+    def test_a_wav_file_is_no_raw_stream(self, wav: Path) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "fca", "stream", "-r", "16000", "-c", "2"],
+            input=wav.read_bytes(),
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert done.stdout == b""
+        assert b"the input is a WAV file, raw samples are expected" in done.stderr
+        assert b"Traceback" not in done.stderr
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+    @pytest.mark.parametrize("command", [["methods"], ["stream", "-r", "16000", "-c", "2"]])
+    def test_nowhere_to_write(self, command: list[str]) -> None:
+        samples = np.zeros(2 * 16000, "<i2").tobytes()
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "fca", *command],
+                input=samples,
+                stdout=full,
+                stderr=subprocess.PIPE,
+                check=False,
+            )
+        assert done.returncode == 1
+        assert done.stderr.decode().splitlines()[-1] == "error: No space left on device"
+        assert b"Traceback" not in done.stderr
