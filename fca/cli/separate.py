@@ -115,8 +115,8 @@ Options = Annotated[
         "--option",
         "-O",
         metavar="NAME=VALUE",
-        help="Further option of fca.Separator or of the method, such as n_fft=2048, n_bases=8 or "
-        "n_starts=3; repeatable.",
+        help="Further option of fca.Separator or of the method, such as n_starts=3, or for "
+        "fastmnmf2 n_fft=2048 and n_bases=8; repeatable.",
         show_default=False,
     ),
 ]
