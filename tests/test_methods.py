@@ -179,7 +179,7 @@ def test_the_prior_is_read_once_and_has_its_window(method: str, source: str) -> 
 def test_known_activities_go_with_talkers_who_rest() -> None:
     moving = get_method("mnmf").with_options(forgetting=0.9)
     with pytest.raises(InputError, match="mnmf: known activities do not go with talkers who move"):
-        moving.build(random_mixture(), 2, seeded(), torch.ones(1, 2, 30))
+        moving.build(random_mixture(), 2, seeded(), torch.eye(2).repeat_interleave(15, 1)[None])
 
 
 def test_sampling_does_not_go_with_moving_averages() -> None:
