@@ -291,7 +291,9 @@ class Method:
         """
         n_fitted = self.n_fitted(n_sources, mixture.shape[2], guided=activity is not None)
         gate = None
-        if activity is not None:
+        if activity is not None and n_sources == 1 and bool((activity > 0.5).all()):
+            n_fitted = 1  # nothing tells a talker who never pauses from a background
+        elif activity is not None:
             check_told_apart(activity)
             gate = with_background(activity, n_fitted)
         if self.spatial == "cACGMM":

@@ -102,7 +102,7 @@ class Gated(SourceModel):
 
 
 def check_told_apart(activity: Tensor) -> None:
-    """Raise :class:`InputError` unless activities (B, N, T) differ, from a background's too."""
+    """Raise :class:`InputError` where two activities of (B, N, T) are the same."""
     active = activity > 0.5
     same = (active[:, :, None] == active[:, None]).all(-1).any(0).triu(1)
     if bool(same.any()):
@@ -111,8 +111,6 @@ def check_told_apart(activity: Tensor) -> None:
             f"sources {first} and {second} are always active together: their activities do not "
             f"tell them apart"
         )
-    if active.shape[1] == 1 and bool(active.all(-1).any()):
-        raise InputError("the source is always active: that does not tell it from the background")
 
 
 def with_background(activity: Tensor, n_sources: int) -> Tensor:
