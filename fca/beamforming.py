@@ -36,8 +36,8 @@ def mvdr(target: Tensor, noise: Tensor, reference_channel: int) -> Tensor:
 def mvdr_images(mixture: Tensor, covariances: Tensor, channels: slice) -> Tensor:
     """Source images by one time-invariant MVDR filter each, from the covariances of a model.
 
-    The noise of a source is the sum of the covariances of the others. The
-    filter distorts the source less than a Wiener filter and leaves more of the others.
+    The noise of a source is the sum of the covariances of the others. The filter distorts the
+    source less than a Wiener filter and leaves more of the others.
 
     Parameters
     ----------

@@ -1,13 +1,32 @@
-"""Text files that appear under their names only when they are complete."""
+"""Folders for results, and text files that appear under their names when they are complete."""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
-__all__ = ["write_json", "write_text"]
+from fca.errors import InputError
+
+__all__ = ["make_folder", "write_json", "write_text"]
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and see that files can be written there, before there is work to lose.
+
+    Raises
+    ------
+    InputError
+        If they cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"{folder}: {error.strerror}") from None
 
 
 def write_text(path: Path, text: str) -> None:

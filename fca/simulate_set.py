@@ -13,7 +13,6 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from fca import __version__, audio
 from fca.errors import InputError
-from fca.files import write_text
+from fca.files import make_folder, write_text
 from fca.simulate import (
     Mixture,
     diffuse_noise,
@@ -138,7 +137,7 @@ def build(
     if corpora.measured is None and any(kind.measured for kind in kinds.values()):
         raise InputError("a condition asks for measured responses: give --measured FILE.npz")
     tasks = [(name, kind, k) for name, kind in kinds.items() for k in range(kind.count)]
-    _make_folder(folder)
+    make_folder(folder)
     make = partial(_build_one, corpora=corpora, folder=folder, seed=seed)
     rows = []
     with ProcessPoolExecutor(jobs) as pool:
@@ -149,16 +148,6 @@ def build(
     listed = _with_others(rows, folder) if others else rows
     write_text(folder / MANIFEST, "".join(json.dumps(row) + "\n" for row in listed))
     return load(folder)
-
-
-def _make_folder(folder: Path) -> None:
-    """Make a folder and see that files can be written there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InputError(f"{folder}: {error.strerror}") from None
 
 
 def _with_others(rows: list[Row], folder: Path) -> list[Row]:

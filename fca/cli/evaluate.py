@@ -101,6 +101,7 @@ def evaluate(
     no sense.
     """
     from fca.cli.report import Report
+    from fca.files import make_folder
     from fca.pairing import find_pairs
 
     names = tuple(metric or ("sdr", "sir", "sar", "si_sdr", "stoi", "estoi"))
@@ -109,7 +110,7 @@ def evaluate(
         pairs, problems = find_pairs(
             estimates, references, reference=reference, channel=channel, mixtures=mixture
         )
-        _make_folder(out)
+        make_folder(out)
     except InputError as error:
         raise typer.BadParameter(str(error)) from None
     pairs, notes = _without_diarization(pairs)
@@ -123,7 +124,11 @@ def evaluate(
         failures = report.failures
     if rows:
         facts = _facts(reference, references or estimates, protocol, len(rows)) | notes
-        _write_or_exit(out, facts, rows, failures, players)
+        try:
+            _write(out, facts, rows, failures, players)
+        except (InputError, OSError) as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(1) from None
         typer.echo(f"{out / 'evaluation.html'}", err=True)
     raise typer.Exit(1 if failures else 0)
 
@@ -160,20 +165,6 @@ def _facts(reference: str, source: Path, protocol: str, count: int) -> dict[str,
         "BSS eval by": protocol,
         "made": f"{datetime.date.today().isoformat()} by fca {__version__}",
     }
-
-
-def _write_or_exit(
-    out: Path,
-    facts: dict[str, str],
-    rows: list[tuple[Pair, Row]],
-    failures: list[tuple[str, str]],
-    players: int,
-) -> None:
-    try:
-        _write(out, facts, rows, failures, players)
-    except (InputError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
 
 
 def _write(
@@ -227,18 +218,6 @@ def _check(names: tuple[str, ...], protocol: str) -> None:
 
     check_metrics(names, protocol)
     require_page()
-
-
-def _make_folder(out: Path) -> None:
-    """Make a folder and see that files can be written there."""
-    from tempfile import TemporaryFile
-
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise InputError(f"{out}: {error.strerror}") from None
 
 
 def _without_diarization(pairs: list[Pair]) -> tuple[list[Pair], dict[str, str]]:
