@@ -173,7 +173,8 @@ def active_frames(signal: Tensor, stft: STFT) -> Tensor:
 
     Digital silence says nothing about the sources, and where it prevails it would let the scale
     of a demixing matrix grow without bound. What some recording has in a frame stays in all: one
-    that is shorter and padded with zeros separates worse than alone.
+    that is shorter and padded with zeros separates worse than alone, which the `lengths` of
+    :class:`~fca.module.SeparatorModule` avoid.
     """
     step = signal.detach().diff(dim=-1).abs().amax((0, 1))
     moving = (step > _DEAD * step.max()).to(signal.dtype)

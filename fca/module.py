@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
+from fca.errors import InputError
 from fca.frontend import SAMPLE_RATE
 from fca.methods import DEFAULT_METHOD, Method
 from fca.separator import Separator
@@ -58,18 +62,52 @@ class SeparatorModule(nn.Module):
         self.separator = Separator(method, n_sources, device="cpu", **options)
         self.sample_rate = sample_rate
 
-    def forward(self, waves: Tensor) -> Tensor:
-        """Sources (..., N, samples) of waveforms (..., channels, samples).
+    def forward(self, waves: Tensor, lengths: Tensor | Sequence[int] | None = None) -> Tensor:
+        """Separate waveforms.
+
+        Parameters
+        ----------
+        waves : Tensor
+            (..., channels, samples).
+        lengths : Tensor or sequence of int, optional
+            Samples of each recording of a batch (B, channels, samples) that others are longer
+            than. Each is then separated as if it were alone.
+
+        Returns
+        -------
+        Tensor
+            Sources, (..., N, samples); silent beyond the end of a recording.
 
         Raises
         ------
         InputError
-            For waveforms that cannot be separated; one line says why.
+            For waveforms that cannot be separated, or lengths that do not fit; one line says why.
         """
         separator = copy.copy(self.separator)
         separator.device = waves.device
-        return separator(waves, self.sample_rate).sources.to(waves.dtype)
+        if lengths is None:
+            return separator(waves, self.sample_rate).sources.to(waves.dtype)
+        samples = waves.shape[-1]
+        alone = [
+            separator(wave[:, :length], self.sample_rate).sources
+            for wave, length in zip(waves, _checked(lengths, waves), strict=True)
+        ]
+        padded = [pad(sources, (0, samples - sources.shape[-1])) for sources in alone]
+        return torch.stack(padded).to(waves.dtype)
 
     def extra_repr(self) -> str:
         separator = self.separator
         return f"{separator.method.name}, n_sources={separator.n_sources}"
+
+
+def _checked(lengths: Tensor | Sequence[int], waves: Tensor) -> list[int]:
+    """Lengths as integers, one for each recording of a batch (B, channels, samples)."""
+    counts = [int(length) for length in lengths]
+    if waves.ndim != 3 or len(counts) != len(waves):
+        raise InputError(
+            f"{len(counts)} lengths need waveforms ({len(counts)}, channels, samples), "
+            f"got {tuple(waves.shape)}"
+        )
+    if not all(1 <= count <= waves.shape[-1] for count in counts):
+        raise InputError(f"lengths must be between 1 and {waves.shape[-1]}, got {counts}")
+    return counts

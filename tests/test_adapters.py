@@ -49,6 +49,34 @@ class TestModule:
         assert "auxiva" in repr(layer)
         np.testing.assert_array_equal(layer(torch.from_numpy(recording)).numpy(), expected)
 
+    def test_recordings_of_other_lengths_are_separated_as_if_alone(
+        self, recording: np.ndarray, expected: np.ndarray
+    ) -> None:
+        short, long = torch.from_numpy(recording), torch.from_numpy(np.tile(recording, 2))
+        count = short.shape[1]
+        batch = torch.stack([torch.nn.functional.pad(short, (0, count)), long])
+        layer = fca.SeparatorModule(**FAST)
+        sources = layer(batch, torch.tensor([count, 2 * count]))
+        np.testing.assert_array_equal(sources[0, :, :count].numpy(), expected)
+        assert not sources[0, :, count:].any()
+        torch.testing.assert_close(sources[1], layer(long), rtol=0, atol=0)
+
+    @pytest.mark.parametrize(
+        ("lengths", "message"),
+        [
+            ([8000], "1 lengths need waveforms"),
+            ([8000, 0], "lengths must be between 1 and 8000, got"),
+            ([8000, 8001], "lengths must be between 1 and 8000, got"),
+            ([8000, 100], "the recording is too short"),
+        ],
+    )
+    def test_lengths_that_do_not_fit(
+        self, lengths: list[int], message: str, recording: np.ndarray
+    ) -> None:
+        batch = torch.from_numpy(np.stack([recording, recording]))
+        with pytest.raises(InputError, match=message):
+            fca.SeparatorModule(**FAST)(batch, lengths)
+
     def test_gradients_reach_what_comes_before(self, recording: np.ndarray) -> None:
         before = torch.nn.Conv1d(2, 2, 3, padding=1)
         pipeline = torch.nn.Sequential(before, fca.SeparatorModule(**FAST))
