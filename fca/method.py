@@ -1,63 +1,32 @@
-"""A method: a choice of spatial model, source model and inference, and what builds it."""
+"""A method: a choice of spatial model, source model and inference."""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fca.clustering import CACGMM
+from fca.building import SOURCES, Building
 from fca.errors import InputError
-from fca.inference.rank1 import rank1
-from fca.inference.start import STARTS, Start, guided
-from fca.inference.track import MovingStart, same_everywhere, track
+from fca.inference.start import STARTS
 from fca.likelihood import Gaussian, Likelihood, StudentT
 from fca.mixing import Mixing
-from fca.model import Fittable, Model
+from fca.model import Fittable
 from fca.neural.denoiser import Denoiser
 from fca.prior import SpeechPrior
-from fca.source import (
-    NMF,
-    VAE,
-    Free,
-    Gated,
-    Gauss,
-    Laplace,
-    SlidingNMF,
-    SourceModel,
-    Stationary,
-    Student,
-    noisy_speech,
-)
-from fca.source.gated import check_told_apart, with_background
-from fca.source.neural import Neural, load_weights
-from fca.spatial import FullRank, JointlyDiagonal, Rank1, SpatialModel
-from fca.spatial.diagonal import check_rank1
-from fca.spatial.expanded import MovingAverage
-from fca.spatial.inverse_wishart import InverseWishart
-from fca.spatial.motion import Moving
-from fca.spatial.observation import Observation
-from fca.spatial.subspace import Components
+from fca.source.neural import load_weights
+from fca.spatial.demixing import DEMIXING_UPDATES
+from fca.spatial.full_rank import FULL_RANK_UPDATES
 
-SOURCES: dict[str, Callable[..., SourceModel]] = {
-    "gauss": Gauss,
-    "laplace": Laplace,
-    "student": Student,
-    "nmf": NMF,
-    "sliding nmf": SlidingNMF,
-    "free": Free,
-    "stationary": Stationary,
-    "vae": VAE,
-    "vae, nmf": noisy_speech,
-    "neural": Neural,
-}
-_NETWORKS = ("vae", "vae, nmf", "neural")
 SPATIAL_MODELS = ("rank-1", "jointly diagonal", "jointly diagonal, shared gains", "full rank")
+_NETWORKS = ("vae", "vae, nmf", "neural")
+_STARTS = (*STARTS, "rank-1", "network")
+_UPDATES: dict[str, Collection[str]] = {"full rank": FULL_RANK_UPDATES, "cACGMM": ("em",)}
 FITS = ("sources", "sources + 1", "sources + noise", "channels")
 _CHOICES = (
     "spatial",
@@ -158,8 +127,32 @@ class Method:
     mixing: Mixing = field(default_factory=Mixing)
 
     def __post_init__(self) -> None:
+        self._check_names()
+        self._check_numbers()
+        self._check_combination()
+
+    def _check_names(self) -> None:
         if self.fits not in FITS:
             raise InputError(f"cannot fit {self.fits!r}; choose from {', '.join(FITS)}")
+        if self.start not in _STARTS:
+            raise InputError(f"unknown start {self.start!r}; choose from {', '.join(_STARTS)}")
+        if self.spatial not in (*SPATIAL_MODELS, "cACGMM"):
+            known = ", ".join(SPATIAL_MODELS)
+            raise InputError(f"unknown spatial model {self.spatial!r}; choose from {known}")
+        updates = _UPDATES.get(self.spatial, DEMIXING_UPDATES)
+        if self.update not in updates:
+            known = ", ".join(updates)
+            raise InputError(
+                f"unknown update {self.update!r} of {self.spatial} models; choose from {known}"
+            )
+
+    def _check_numbers(self) -> None:
+        for name in ("spare", "spatial_steps", "free_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise InputError(f"{name} cannot be negative, got {value}")
+
+    def _check_combination(self) -> None:
         if self.mixing.reverberation != "none" and self.spatial in ("full rank", "cACGMM"):
             raise InputError(f"{self.name}: reverberation goes with a demixing matrix only")
         if self.mixing.moves and self.spatial != "full rank":
@@ -170,8 +163,6 @@ class Method:
             raise InputError(f"{self.name} cannot be gated: its filter does not depend on PSDs")
         if self.surroundings and self.spatial in ("rank-1", "cACGMM"):
             raise InputError(f"{self.name} has no room for surroundings")
-        if self.spare is not None and self.spare < 0:
-            raise InputError(f"spare components cannot be negative, got {self.spare}")
         if self.free_steps and self.spatial == "cACGMM":
             raise InputError(f"{self.name} has no spatial model that could settle")
         if self.mixing.n_late and self.options.get("inference") == "sample":
@@ -289,114 +280,7 @@ class Method:
             For an unknown start or option, more sources than the spatial model allows, or
             activities that tell nothing.
         """
-        n_fitted = self.n_fitted(n_sources, mixture.shape[2], guided=activity is not None)
-        gate = None
-        if activity is not None and n_sources == 1 and bool((activity > 0.5).all()):
-            n_fitted = 1  # nothing tells a talker who never pauses from a background
-        elif activity is not None:
-            check_told_apart(activity)
-            gate = with_background(activity, n_fitted)
-        if self.spatial == "cACGMM":
-            return CACGMM(mixture, n_fitted, generator, gate)
-        if self.spatial == "rank-1":
-            check_rank1(n_fitted, mixture.shape[2])
-        if gate is not None and (self.mixing.moves or self.start == "network"):
-            why = "talkers who move" if self.mixing.moves else "a network that infers the start"
-            raise InputError(f"{self.name}: known activities do not go with {why}")
-        observation = self._observe(mixture, n_sources)
-        if isinstance(observation, Components):
-            attempt *= 2  # odd ones would see the microphones, which are not seen here
-        source = SOURCES[self.source](**self.options)
-        if gate is None:
-            start = self._start(source, observation.early(), n_fitted, generator, attempt)
-        else:
-            source, start = Gated(source, gate), guided(observation.early(), gate, generator)
-        if source.at_microphone:
-            start = start.at_microphones()
-        spatial = self._spatial(observation, start)
-        source.initialise(start.power, generator)
-        n_background = int(self.fits == "sources + noise")
-        return Model(spatial, source, self.spatial_steps, n_background)
-
-    def _observe(self, mixture: Tensor, n_sources: int) -> Observation:
-        n_components = self.n_components(n_sources, mixture.shape[2])
-        if n_components < mixture.shape[2]:
-            return Components(mixture, n_components)
-        return self.mixing.observe(mixture)
-
-    def _start(
-        self,
-        source: SourceModel,
-        mixture: Tensor,
-        n_fitted: int,
-        generator: torch.Generator,
-        attempt: int,
-    ) -> Start:
-        if self.mixing.moves:
-            return self._moving_start(source, mixture, n_fitted, generator, attempt)
-        return self._resting_start(source, mixture, n_fitted, generator, attempt)
-
-    def _moving_start(
-        self,
-        source: SourceModel,
-        mixture: Tensor,
-        n_fitted: int,
-        generator: torch.Generator,
-        attempt: int,
-    ) -> Start:
-        windows = self.mixing.windows(mixture)
-        if self.start == "iva":
-            return track(mixture, n_fitted, generator, windows)
-        start = self._resting_start(source, mixture, n_fitted, generator, attempt)
-        return same_everywhere(start, windows.expand(len(mixture), -1, -1), moving=True)
-
-    def _resting_start(
-        self,
-        source: SourceModel,
-        mixture: Tensor,
-        n_fitted: int,
-        generator: torch.Generator,
-        attempt: int,
-    ) -> Start:
-        if self.start == "network":
-            return source.start(mixture, n_fitted)
-        if self.start == "rank-1":
-            outputs = SOURCES[self.source](**self.options)
-            return rank1(mixture, n_fitted, generator, outputs, attempt=attempt)
-        if self.start not in STARTS:
-            known = ", ".join([*STARTS, "rank-1", "network"])
-            raise InputError(f"unknown start {self.start!r}; choose from {known}")
-        return STARTS[self.start](mixture, n_fitted, generator)
-
-    def _spatial(self, observation: Observation, start: Start) -> SpatialModel:
-        mixture, demixing = observation.mixture, start.demixing
-        if self.spatial == "full rank":
-            return self._full_rank(mixture, start)
-        inference = (self.update, self.likelihood, observation)
-        if self.spatial == "rank-1":
-            return Rank1(mixture, demixing, start.power.shape[2], *inference)
-        if self.spatial in SPATIAL_MODELS:
-            return self._jointly_diagonal(observation, start, inference)
-        known = ", ".join(SPATIAL_MODELS)
-        raise InputError(f"unknown spatial model {self.spatial!r}; choose from {known}")
-
-    def _jointly_diagonal(
-        self, observation: Observation, start: Start, inference: tuple[Any, ...]
-    ) -> SpatialModel:
-        gains = start.gains(shared="shared" in self.spatial)
-        early = JointlyDiagonal(observation.mixture, start.demixing, gains, *inference)
-        if self.mixing.n_late == 0:
-            return early
-        mixing = self.mixing
-        return MovingAverage.around(early, mixing.n_late, mixing.delay, mixing.reverberant)
-
-    def _full_rank(self, mixture: Tensor, start: Start) -> SpatialModel:
-        if not isinstance(start, MovingStart):
-            return FullRank(mixture, start.scm(), self.update, self.likelihood)
-        strength = self.mixing.inertia * start.moving.to(start.windows)
-        prior = InverseWishart(strength, start.windows.shape[1])
-        inner = FullRank(mixture, start.scm(), self.update, self.likelihood, prior=prior)
-        return Moving(inner, start.power.shape[2], start.windows)
+        return Building(self, mixture, n_sources, generator, activity, attempt).model()
 
 
 def _read_networks(source: str, options: dict[str, Any]) -> int | None:

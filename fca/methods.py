@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from fca.building import SOURCES
 from fca.errors import InputError
 from fca.inference.rank1 import SPARE
 from fca.inference.start import STARTS
-from fca.method import FITS, SOURCES, SPATIAL_MODELS, Method
+from fca.method import FITS, SPATIAL_MODELS, Method
 
 __all__ = [
     "DEFAULT_METHOD",

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fca.errors import InputError
-from fca.metrics import summarise
+from fca.evaluation.metrics import summarise
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

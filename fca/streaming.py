@@ -101,7 +101,7 @@ class OnlineSeparator:
         _check(sample_rate, n_channels, n_sources, reference_channel, block)
         if not 0 < first <= window or not memory > 0 or n_iter < 1:
             raise InputError("0 < first <= window, memory > 0 and n_iter >= 1 are needed")
-        size = n_fft or 2 ** round(math.log2(WINDOW_SECONDS * sample_rate))
+        size = 2 ** round(math.log2(WINDOW_SECONDS * sample_rate)) if n_fft is None else n_fft
         self.stft = STFT(size, size // 4 if hop is None else hop)
         if self.stft.n_fft % self.stft.hop:
             raise InputError(f"the hop must divide the window, got {self.stft}")
@@ -219,6 +219,8 @@ def _online(method: str | Method, options: dict[str, Any]) -> Method:
     online = row.with_options(**{"n_bases": 8, **options, "source": "sliding nmf"})
     if online.mixing.reverberation != "none":
         raise InputError("a stream is separated without a model of the reverberation")
+    if online.start == "network":
+        raise InputError("a stream is separated without a network that infers the start")
     return online
 
 

@@ -20,7 +20,7 @@ class Together(Optimizer):
         super().__init__([group for part in parts for group in part.param_groups], {})
         self._link()
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
         if closure is not None:
             with torch.enable_grad():

@@ -9,7 +9,6 @@ import math
 import os
 import sys
 from abc import abstractmethod
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -125,7 +125,7 @@ class OnSpeech(Experiment, Protocol):
 
 
 class Task(lightning.LightningModule):
-    """The loss of a variational model and what is logged of it.
+    """A network and its optimisation; recipes add the loss.
 
     Parameters
     ----------
@@ -133,44 +133,15 @@ class Task(lightning.LightningModule):
         What is trained.
     options : Training
         Optimisation.
-
-    Attributes
-    ----------
-    validated : tuple of str
-        What the validation sets are called.
     """
-
-    validated: tuple[str, ...] = ("dry", "reverberant")
 
     def __init__(self, model: Pretrained, options: Training) -> None:
         super().__init__()
         self.model, self.options = model, options
 
-    @abstractmethod
-    def elbo(self, batch: Any) -> Elbo:
-        """Evidence lower bound of a batch, such as clean speech (B, samples)."""
-
-    def training_step(self, batch: Any, _: int) -> Tensor:
-        elbo = self.elbo(batch)
-        beta = self.options.beta_at(self.global_step)
-        loss = elbo.loss(beta).mean()
-        values = {"loss": loss, "nll": elbo.nll.mean(), "kl": elbo.kl.mean(), "beta": beta}
-        self.log_dict({f"train/{name}": value for name, value in values.items()})
-        return loss
-
-    def validation_step(self, batch: Any, _: int, dataloader_idx: int = 0) -> None:
-        elbo = self.elbo(batch)
-        name = self.validated[dataloader_idx]
-        options = {"sync_dist": True, "add_dataloader_idx": False, "batch_size": len(elbo.nll)}
-        self.log(f"valid/{name}_nll", elbo.nll.mean(), **options)
-        self.log(f"valid/{name}_kl", elbo.kl.mean(), **options)
-        self.log(f"valid/{name}_elbo", elbo.per_bin.mean(), **options)
-        self.log(f"valid/{name}_loss", elbo.loss(self.options.beta).mean(), **options)
-
-    def configure_optimizers(self) -> dict[str, Any]:
-        options = self.options
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = self._optimizer()
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, options.rate_at)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.options.rate_at)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
@@ -182,6 +153,47 @@ class Task(lightning.LightningModule):
         if options.hidden_rate is None:
             return torch.optim.AdamW(self.model.parameters(), rate, weight_decay=decay)
         return muon(self.model, ContextBlock, options.hidden_rate, rate, decay)
+
+
+class VariationalTask(Task):
+    """The loss of a variational model and what is logged of it.
+
+    Attributes
+    ----------
+    validated : tuple of str
+        What the validation sets are called.
+    """
+
+    validated: tuple[str, ...] = ("dry", "reverberant")
+
+    @abstractmethod
+    def elbo(self, batch: Any) -> Elbo:
+        """Evidence lower bound of a batch, such as clean speech (B, samples)."""
+
+    def training_step(self, batch: Any, _: int) -> Tensor:
+        elbo = self.elbo(batch)
+        beta = self.options.beta_at(self.global_step)
+        loss = elbo.loss(beta).mean()
+        values: dict[str, Tensor | float] = {
+            "train/loss": loss,
+            "train/nll": elbo.nll.mean(),
+            "train/kl": elbo.kl.mean(),
+            "train/beta": beta,
+        }
+        self.log_dict(values)
+        return loss
+
+    def validation_step(self, batch: Any, _: int, dataloader_idx: int = 0) -> None:
+        elbo = self.elbo(batch)
+        name = self.validated[dataloader_idx]
+        values = {
+            f"valid/{name}_nll": elbo.nll.mean(),
+            f"valid/{name}_kl": elbo.kl.mean(),
+            f"valid/{name}_elbo": elbo.per_bin.mean(),
+            f"valid/{name}_loss": elbo.loss(self.options.beta).mean(),
+        }
+        size = len(elbo.nll)
+        self.log_dict(values, sync_dist=True, add_dataloader_idx=False, batch_size=size)
 
 
 class Speech(lightning.LightningDataModule):
@@ -211,7 +223,7 @@ class Speech(lightning.LightningDataModule):
         """That trains."""
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
-    def train_dataloader(self) -> Iterable[Any]:
+    def train_dataloader(self) -> Batches[Tensor] | DataLoader[Tensor]:
         trainer = self.trainer
         epoch, processes = (trainer.current_epoch, trainer.world_size) if trainer else (0, 1)
         options, steps = self.options, self.experiment.training.steps_per_epoch
@@ -261,9 +273,9 @@ def fit(
     output.mkdir(parents=True, exist_ok=True)
     settings = json_like(asdict(experiment))  # type: ignore[call-overload]
     (output / "config.yaml").write_text(yaml.safe_dump(settings))
-    overwrite = {"enable_version_counter": False}
-    best = ModelCheckpoint(output, "best", monitor=f"valid/{watched}_loss", **overwrite)
-    latest = ModelCheckpoint(output, "last", **overwrite)
+    loss = f"valid/{watched}_loss"
+    best = ModelCheckpoint(output, "best", monitor=loss, enable_version_counter=False)
+    latest = ModelCheckpoint(output, "last", enable_version_counter=False)
     last = output / "last.ckpt"
     trainer = _trainer(experiment, [best, latest, _Keep(output, experiment.training.keep_every)])
     trainer.fit(task, data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)

@@ -11,9 +11,9 @@ import pytest
 from command import fca, records, separate
 from typer.testing import Result
 
+from fca.building import SOURCES
 from fca.cli.values import enhancer_types, online_types, read_value, separator_types
 from fca.errors import InputError
-from fca.method import SOURCES
 from fca.methods import METHODS
 
 WRONG = [

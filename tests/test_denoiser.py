@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import typer
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -329,7 +328,7 @@ def test_a_set_is_refined_once(denoiser: Denoiser, tmp_path: Path) -> None:
     refine(*command, jobs=2)
     assert find(tmp_path / "views") == [path]
     assert Views([path], count=1, n_frames=20)[0][2].isfinite().all()
-    with pytest.raises(typer.Exit):
+    with pytest.raises(InputError):
         refine(tmp_path, *command[1:])
 
 

@@ -18,8 +18,8 @@ from fca.cli import app
 from fca.cli.enhance import enhance
 from fca.enhancer import DEFAULT_INFERENCE, DEFAULT_PRIOR, INFERENCES, Enhancer
 from fca.errors import InputError
+from fca.evaluation.metrics import si_sdr
 from fca.inference.start import STARTS
-from fca.metrics import si_sdr
 from fca.prior import PriorConfig, SpeechPrior
 from fca.simulate import diffuse_noise
 

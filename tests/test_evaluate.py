@@ -12,10 +12,10 @@ from typer.testing import CliRunner, Result
 
 from fca import audio
 from fca.cli import app
-from fca.diarization import diarization_errors
 from fca.errors import InputError
-from fca.metrics import evaluate as evaluate_arrays
-from fca.pairing import find_pairs
+from fca.evaluation.diarization import diarization_errors
+from fca.evaluation.metrics import evaluate as evaluate_arrays
+from fca.evaluation.pairing import find_pairs
 
 RATE = 16000
 

@@ -127,11 +127,13 @@ def test_wrong_options_are_named(name: str, options: dict[str, int], message: st
     [
         ({"start": "magic"}, "unknown start 'magic'; choose from identity"),
         ({"fits": "some"}, "cannot fit 'some'; choose from sources, "),
-        ({"update": "em"}, "unknown update 'em' of a demixing matrix"),
+        ({"update": "em"}, "unknown update 'em' of rank-1 models; choose from ip, ip2, iss"),
+        ({"free_steps": -1}, "free_steps cannot be negative, got -1"),
+        ({"spatial_steps": -1}, "spatial_steps cannot be negative, got -1"),
         ({"dof": -1.0}, "degrees of freedom must be positive"),
     ],
 )
-def test_wrong_choices_are_named_when_built(changes: dict[str, str], message: str) -> None:
+def test_wrong_choices_are_named(changes: dict[str, str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         get_method("ilrma").with_options(**changes).build(random_mixture(), 2, seeded())
 
@@ -144,9 +146,8 @@ def test_unknown_names_are_answered_by_the_known_ones() -> None:
 def test_a_row_of_ones_own() -> None:
     row = Method("mine", "full rank", "laplace", "mu", "nobody 2026", start="identity")
     assert isinstance(row.build(random_mixture(), 2, seeded()), Model)
-    wrong = Method("wrong", "full", "laplace", "mu", "nobody 2026")
     with pytest.raises(InputError, match="unknown spatial model 'full'; choose from rank-1"):
-        wrong.build(random_mixture(), 2, seeded())
+        Method("wrong", "full", "laplace", "mu", "nobody 2026")
 
 
 def test_clustering_has_a_class_for_the_noise() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fca.errors import InputError
-from fca.metrics import evaluate, si_sdr, summarise
+from fca.evaluation.metrics import evaluate, si_sdr, summarise
 
 RATE = 16000
 

@@ -13,7 +13,7 @@ from conftest import DATA, RATE, MixtureMaker
 
 from fca import audio
 from fca.activity import Segment, write_rttm
-from fca.simulated import MANIFEST, load
+from fca.simulate.stored import MANIFEST, load
 from recipes import config
 from recipes.corpora.__main__ import main
 from recipes.corpora.recipe import STAGES

@@ -19,7 +19,7 @@ from fca.errors import InputError
 from fca.prior import SpeechPrior
 from fca.prior.networks import ContextBlock, FrameNetwork
 from fca.simulate import Mixture
-from fca.simulated import Item
+from fca.simulate.stored import Item
 from fca.stft import STFT
 from recipes import config, optim, training
 from recipes.benchmark import ceilings

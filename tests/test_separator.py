@@ -13,10 +13,10 @@ from conftest import MixtureMaker
 from toy import CLASSICAL
 
 import fca
+from fca.evaluation.metrics import evaluate
 from fca.frontend import change_rate, prepare
 from fca.inference import EarlyStop, Progress
 from fca.methods import METHODS
-from fca.metrics import evaluate
 from fca.simulate import Mixture
 from fca.stft import STFT
 

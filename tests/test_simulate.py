@@ -11,7 +11,6 @@ import pytest
 
 from fca.errors import InputError
 from fca.simulate import (
-    SPEED_OF_SOUND,
     Scene,
     diffuse_coherence,
     diffuse_noise,
@@ -20,6 +19,7 @@ from fca.simulate import (
     reverberation_time,
     room_responses,
 )
+from fca.simulate.rooms import SPEED_OF_SOUND
 
 RATE = 16000
 
@@ -64,7 +64,7 @@ def test_scene_refuses_positions_outside() -> None:
 def test_no_room_is_large_enough(
     distance: tuple[float, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fca.simulate.ROOMS", 100)
+    monkeypatch.setattr("fca.simulate.rooms.ROOMS", 100)
     with pytest.raises(InputError, match="no room holds 2 talkers"):
         random_scene(np.random.default_rng(0), distance=distance)
 

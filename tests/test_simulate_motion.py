@@ -7,7 +7,7 @@ import pytest
 
 from fca.errors import InputError
 from fca.simulate import Scene, mix, random_scene
-from fca.simulate_motion import circular_paths, mix_moving, path_responses, walk
+from fca.simulate.motion import circular_paths, mix_moving, path_responses, walk
 
 
 def walkers(rng: np.random.Generator) -> list[np.ndarray]:
@@ -39,7 +39,7 @@ def test_paths_stay_in_the_room() -> None:
 
 
 def test_nobody_walks_around_a_corner(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fca.simulate_motion.SCENES", 10)
+    monkeypatch.setattr("fca.simulate.motion.SCENES", 10)
     rng = np.random.default_rng(1)
     with pytest.raises(InputError, match="no room holds talkers who walk 360 degrees"):
         walk(lambda: random_scene(rng, distance=(4, 5)), 360.0)

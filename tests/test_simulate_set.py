@@ -12,9 +12,9 @@ from typer.testing import CliRunner, Result
 
 from fca.cli import app
 from fca.errors import InputError
-from fca.simulate_corpora import measured_responses
-from fca.simulate_set import Condition, Corpora, build
-from fca.simulated import Item, load
+from fca.simulate.corpora import measured_responses
+from fca.simulate.sets import Condition, Corpora, build
+from fca.simulate.stored import Item, load
 
 SPEECH = Path(__file__).parent / "data"
 SHORT = ["--seconds", 1, 1.2, "--rt60", 0.15, 0.2, "--sample-rate", 16000]
@@ -109,7 +109,7 @@ def test_a_manifest_lists_what_other_calls_made(tmp_path: Path) -> None:
         (["--seconds", 1e-6, 1e-6], 1, "error: seconds: shorter than a sample"),
         (["--distance", 10, 12], 1, "error: no room holds 2 talkers"),
         (["--seed", -1], 2, "--seed"),
-        (["--sample-rate", 0], 2, "--sample-rate"),
+        (["--sample-rate", 0], 1, "error: the sample rate must be 1000 Hz or more: 0"),
         (["-o", "file"], 2, "is a file"),
         (["-o", "file/set"], 1, "error: file/set: Not a directory"),
     ],

@@ -11,9 +11,9 @@ from typer.testing import CliRunner, Result
 
 from fca.cli import app
 from fca.errors import InputError
+from fca.evaluation.metrics import evaluate
 from fca.inference.online import OnlineFit, Schedule
 from fca.methods import get_method
-from fca.metrics import evaluate
 from fca.spatial.online import OnlineJointlyDiagonal
 from fca.streaming import OnlineSeparator
 
@@ -160,6 +160,10 @@ class TestFaults:
             ({"method": "mnmf"}, "cannot be fitted to a stream"),
             ({"method": "magic"}, "unknown method"),
             ({"colour": 1}, "no option 'colour'"),
+            ({"update": "em"}, "unknown update 'em'"),
+            ({"start": "magic"}, "unknown start 'magic'"),
+            ({"start": "network"}, "without a network"),
+            ({"n_fft": 0}, "n_fft must be even"),
             ({"reverberation": "ar"}, "without a model of the reverberation"),
         ],
     )

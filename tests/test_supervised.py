@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from fca.errors import InputError
-from fca.simulate_set import Condition, Corpora, build
-from fca.simulated import load
+from fca.simulate.sets import Condition, Corpora, build
+from fca.simulate.stored import load
 from recipes import config
 from recipes.benchmark import common, quality, scoring
 

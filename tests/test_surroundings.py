@@ -12,9 +12,9 @@ from toy import assert_never_rises, costs, make_model, random_mixture
 
 from fca import fitting
 from fca.errors import InputError
+from fca.evaluation.metrics import evaluate
 from fca.inference.surroundings import LEVEL_DB, with_late_sound, with_noise
 from fca.methods import get_method
-from fca.metrics import evaluate
 from fca.model import Model
 from fca.separator import Separator
 from fca.spatial.expanded import LATE, MovingAverage

@@ -12,8 +12,8 @@ from fca.cli.options import Json
 from fca.errors import InputError
 
 if TYPE_CHECKING:
-    from fca.pairing import Pair
-    from fca.report import Evaluation
+    from fca.evaluation.pairing import Pair
+    from fca.evaluation.report import Evaluation
 
 Row = dict[str, Any]
 
@@ -101,8 +101,8 @@ def evaluate(
     no sense.
     """
     from fca.cli.report import Report
+    from fca.evaluation.pairing import find_pairs
     from fca.files import make_folder
-    from fca.pairing import find_pairs
 
     names = tuple(metric or ("sdr", "sir", "sar", "si_sdr", "stoi", "estoi"))
     try:
@@ -136,7 +136,7 @@ def evaluate(
 def _score(
     pair: Pair, metrics: tuple[str, ...], protocol: str, rows: list[tuple[Pair, Row]]
 ) -> Row:
-    from fca.evaluation import finite_json, score
+    from fca.evaluation.scores import finite_json, score
 
     row = score(pair, pair.read(), metrics, protocol)
     rows.append((pair, row))
@@ -157,7 +157,7 @@ def _facts(reference: str, source: Path, protocol: str, count: int) -> dict[str,
     import datetime
 
     from fca import __version__
-    from fca.pairing import REFERENCES
+    from fca.evaluation.pairing import REFERENCES
 
     return {
         "recordings": str(count),
@@ -175,9 +175,9 @@ def _write(
     players: int,
 ) -> None:
     """The three files."""
-    from fca.evaluation import finite_json
+    from fca.evaluation.report import Evaluation, html, markdown, shown
+    from fca.evaluation.scores import finite_json
     from fca.files import write_json, write_text
-    from fca.report import Evaluation, html, markdown, shown
 
     evaluation = Evaluation(facts, [row for _, row in rows], failures)
     write_text(out / "evaluation.md", markdown(evaluation))
@@ -213,8 +213,8 @@ def _merit(scores: dict[str, list[float]]) -> float:
 
 def _check(names: tuple[str, ...], protocol: str) -> None:
     """Refuse what would otherwise fail for every recording, or after all of them."""
-    from fca.metrics import check_metrics
-    from fca.report import require_page
+    from fca.evaluation.metrics import check_metrics
+    from fca.evaluation.report import require_page
 
     check_metrics(names, protocol)
     require_page()
@@ -224,7 +224,7 @@ def _without_diarization(pairs: list[Pair]) -> tuple[list[Pair], dict[str, str]]
     """Pairs without their activities where these cannot be scored, and a note on it."""
     from dataclasses import replace
 
-    from fca.diarization import require_pyannote
+    from fca.evaluation.diarization import require_pyannote
 
     if not any(pair.activities for pair in pairs):
         return pairs, {}

@@ -70,7 +70,7 @@ Measured = Annotated[
     ),
 ]
 Name = Annotated[str, typer.Option(help="What the mixtures are called.")]
-Rate = Annotated[int, typer.Option(min=1000, help="Sample rate (Hz).")]
+Rate = Annotated[int, typer.Option(help="Sample rate (Hz), 1000 or more.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes.")]
 
@@ -108,7 +108,7 @@ def simulate(
     `fca separate 'OUT/*/mixture.wav' -o EST` separates the set and `fca evaluate EST OUT -o SCORES`
     scores it.
     """
-    from fca.simulate_set import Condition, Corpora, build
+    from fca.simulate.sets import Condition, Corpora, build
 
     told = (lambda row: typer.echo(json.dumps(row))) if as_json else None
     try:

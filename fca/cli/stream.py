@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
 
 import typer
 
@@ -82,7 +82,6 @@ def stream(
     }
     options = chosen(flags, option, online_types, stream)
     try:
-        _check_choices(options)
         separator = OnlineSeparator(**options)
     except (InputError, TypeError) as error:
         raise typer.BadParameter(str(error)) from None
@@ -97,18 +96,6 @@ def stream(
         raise typer.Exit(1) from None
     except BrokenPipeError:
         sys.stderr.close()  # nobody listens any more; Python would complain at exit
-
-
-def _check_choices(options: Mapping[str, Any]) -> None:
-    """Refuse what would let every fit fail, after which a stream is passed on as it is."""
-    from fca.methods import STARTS
-    from fca.spatial.demixing import DEMIXING_UPDATES
-
-    for name, known in (("update", DEMIXING_UPDATES), ("start", (*STARTS, "rank-1"))):
-        if name in options and options[name] not in known:
-            raise InputError(f"unknown {name} {options[name]!r}; choose from {', '.join(known)}")
-    if options.get("n_fft") == 0:
-        raise InputError("n_fft: a window has at least one sample")
 
 
 def _run(separator: OnlineSeparator, pcm: str, source: BinaryIO, sink: BinaryIO) -> None:

@@ -134,7 +134,8 @@ def check_models(flags: Mapping[str, Any]) -> None:
 
 def _types(source: str, *takers: Callable[..., Any]) -> Types:
     """Types of a method's fields, of its source model's arguments, and of the takers' own."""
-    from fca.method import SOURCES, Method
+    from fca.building import SOURCES
+    from fca.method import Method
     from fca.mixing import Mixing
 
     known = {**typing.get_type_hints(Mixing), **typing.get_type_hints(Method)}

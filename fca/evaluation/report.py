@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from fca import audio
 from fca.errors import InputError
-from fca.evaluation import summarise_rows
-from fca.metrics import Summary
-from fca.pairing import Pair, Signals
+from fca.evaluation.metrics import Summary
+from fca.evaluation.pairing import Pair, Signals
+from fca.evaluation.scores import summarise_rows
 from fca.plot import require_matplotlib
 
 __all__ = ["LABELS", "Evaluation", "html", "markdown", "require_page", "table"]
@@ -45,7 +45,7 @@ class Evaluation:
     Attributes
     ----------
     facts : what the reader must know: reference, protocol, versions, date
-    rows : scores of each recording, of :func:`fca.evaluation.score`
+    rows : scores of each recording, of :func:`fca.evaluation.scores.score`
     failures : what could not be evaluated, and why
     """
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fca.diarization import diarization_errors
-from fca.metrics import Summary, evaluate, summarise
-from fca.pairing import Pair, Signals
+from fca.evaluation.diarization import diarization_errors
+from fca.evaluation.metrics import Summary, evaluate, summarise
+from fca.evaluation.pairing import Pair, Signals
 
 __all__ = ["finite_json", "score", "summarise_rows"]
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from fca import audio
 from fca.errors import InputError
+from fca.simulate.images import Array
 
 __all__ = ["Corpora", "draw_noise", "draw_responses", "draw_talkers", "measured_responses"]
 
-Array = NDArray[np.float64]
 EARS = ((0.0, 0.09, 0.0), (0.0, -0.09, 0.0))
 """Where the two microphones of measured responses are unless they say so: 18 cm apart (m)."""
 

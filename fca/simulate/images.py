@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -71,7 +72,9 @@ def delayed(dry: Array, responses: Array) -> Array:
     return out
 
 
-def convolve(signals: Array, responses: Array, samples: int) -> Array:
+def convolve(
+    signals: NDArray[np.floating[Any]], responses: NDArray[np.floating[Any]], samples: int
+) -> Array:
     """Convolution along the last axis, cut to `samples`."""
     size = 1 << (signals.shape[-1] + responses.shape[-1] - 2).bit_length()
     spectra = np.fft.rfft(signals, size) * np.fft.rfft(responses, size)

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fca.errors import InputError
-from fca.simulate import WALL_MARGIN, Mixture, Scene, room_responses
-from fca.simulate_images import (
+from fca.simulate.images import (
     Array,
     Range,
     convolve,
@@ -22,6 +21,8 @@ from fca.simulate_images import (
     scaled_noise,
     stack,
 )
+from fca.simulate.mixtures import Mixture
+from fca.simulate.rooms import WALL_MARGIN, Scene, room_responses
 
 __all__ = ["circular_paths", "mix_moving", "path_responses", "walk"]
 

@@ -1,8 +1,4 @@
-"""Simulated rooms: scenes, room responses, diffuse noise and mixtures with their references.
-
-Waveforms are ``(..., channels, samples)`` NumPy arrays, lengths in metres, times in seconds.
-Everything random is drawn from the generator that the caller passes.
-"""
+"""Shoebox rooms: where arrays and talkers stand in them, and their room responses."""
 
 from __future__ import annotations
 
@@ -15,23 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fca.errors import InputError
-from fca.simulate_images import (
-    Array,
-    Range,
-    convolve,
-    delayed,
-    early_part,
-    level_gains,
-    scaled_noise,
-    stack,
-)
+from fca.simulate.images import Array, Range
 
 __all__ = [
-    "Mixture",
+    "SPEED_OF_SOUND",
+    "WALL_MARGIN",
     "Scene",
-    "diffuse_coherence",
-    "diffuse_noise",
-    "mix",
     "random_scene",
     "reverberation_time",
     "room_responses",
@@ -78,31 +63,6 @@ class Scene:
         for point in self.mics + self.talkers:
             if not all(0 < x < side for x, side in zip(point, self.room, strict=True)):
                 raise InputError(f"position {point} lies outside the room {self.room}")
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """What the microphones record and what it is made of.
-
-    Attributes
-    ----------
-    images : (talkers, channels, samples), each talker with its full reverberation
-    early : (talkers, channels, samples), direct sound and first reflections only
-    dry : (talkers, samples), the utterances at the level of their direct sound at channel 0 and
-        delayed with it
-    noise : (channels, samples)
-    """
-
-    images: Array
-    early: Array
-    dry: Array
-    noise: Array
-
-    @property
-    def mixture(self) -> Array:
-        """The recording (channels, samples): images and noise sum to it exactly."""
-        total: Array = self.images.sum(axis=0) + self.noise
-        return total
 
 
 def random_scene(
@@ -193,96 +153,6 @@ def reverberation_time(response: ArrayLike, sample_rate: int = 16000, decay: flo
         raise InputError(f"the response does not decay by {5 + decay} dB in steps")
     slope = np.polyfit(fit / sample_rate, level[fit], 1)[0]
     return float(-60 / slope)
-
-
-def diffuse_coherence(mics: ArrayLike, frequencies: ArrayLike) -> NDArray[np.float64]:
-    """Coherence (frequencies, M, M) of a spherically isotropic field: sinc(2 f d / c)."""
-    mics = np.asarray(mics, dtype=float)
-    spacing = np.linalg.norm(mics[:, None] - mics[None], axis=-1)
-    frequencies = np.asarray(frequencies, dtype=float)
-    coherence: Array = np.sinc(2 * frequencies[:, None, None] * spacing / SPEED_OF_SOUND)
-    return coherence
-
-
-def diffuse_noise(
-    sources: ArrayLike, mics: ArrayLike, sample_rate: int = 16000
-) -> NDArray[np.float64]:
-    """Spherically isotropic noise (M, samples) from independent noises (M, samples).
-
-    The noises are mixed by the principal root of the coherence matrix at each frequency, as in
-    Habets et al. (2008, J. Acoust. Soc. Am. 124), over the whole signal at once: the filters are
-    as short as sound takes across the array, so that the circular wrap is inaudible.
-
-    Parameters
-    ----------
-    sources : uncorrelated signals of equal spectrum, e.g. M excerpts of one recording; they are
-        brought to equal power
-    mics : positions (M, 3) (m)
-    """
-    sources, mics = np.asarray(sources, dtype=float), np.asarray(mics, dtype=float)
-    if sources.ndim != 2 or sources.shape[0] != len(mics):
-        raise InputError(
-            f"{len(mics)} microphones need noises ({len(mics)}, samples), not {sources.shape}"
-        )
-    rms = np.sqrt(np.mean(sources**2, axis=-1, keepdims=True))
-    if not rms.all():
-        raise InputError("a noise excerpt is silent")
-    samples = sources.shape[-1]
-    spectra = np.fft.rfft(sources / rms)
-    eigenvalues, vectors = np.linalg.eigh(
-        diffuse_coherence(mics, np.fft.rfftfreq(samples, 1 / sample_rate))
-    )
-    roots = (vectors * np.sqrt(np.maximum(eigenvalues, 0))[:, None]) @ vectors.swapaxes(-1, -2)
-    noise: Array = np.fft.irfft(np.einsum("fij,jf->if", roots, spectra), samples)
-    return noise
-
-
-def mix(
-    utterances: Sequence[ArrayLike],
-    responses: ArrayLike,
-    rng: np.random.Generator,
-    *,
-    level_db: Range = (-5, 5),
-    snr_db: float | None = None,
-    noise: ArrayLike | None = None,
-    early_seconds: float = 0.05,
-    sample_rate: int = 16000,
-) -> Mixture:
-    """Convolve talkers with their responses, set their levels and add noise.
-
-    Parameters
-    ----------
-    utterances : one (samples,) each; the longest sets the mixture's length, the others are
-        followed by silence, reverberation beyond the end is cut
-    responses : (talkers, channels, taps)
-    level_db : range of each talker's level relative to the first one's, in the images
-    snr_db : all images together to the noise; None for no noise
-    noise : (channels, at least samples), scaled to `snr_db`; white if not given
-    early_seconds : how much of the response after the direct sound counts as early
-
-    Raises
-    ------
-    InputError
-        For shapes that do not fit, a silent talker, or noise without `snr_db`.
-    """
-    dry = stack(utterances)
-    responses = np.asarray(responses, dtype=float)
-    if responses.ndim != 3 or len(responses) != len(dry):
-        raise InputError(
-            f"{len(dry)} utterances need responses ({len(dry)}, channels, taps), "
-            f"not {responses.shape}"
-        )
-    samples = dry.shape[-1]
-    images = convolve(dry[:, None], responses, samples)
-    early = convolve(dry[:, None], early_part(responses, early_seconds, sample_rate), samples)
-    gain = level_gains(images, rng, level_db)
-    images *= gain[:, None, None]
-    return Mixture(
-        images=images,
-        early=gain[:, None, None] * early,
-        dry=delayed(gain[:, None] * dry, responses[:, 0]),
-        noise=scaled_noise(images, snr_db, noise, rng),
-    )
 
 
 def _furnished_room(

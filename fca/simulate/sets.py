@@ -16,27 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fca import __version__, audio
 from fca.errors import InputError
 from fca.files import make_folder, write_text
-from fca.simulate import (
-    Mixture,
-    diffuse_noise,
-    mix,
-    random_scene,
-    reverberation_time,
-    room_responses,
-)
-from fca.simulate_corpora import Corpora, draw_noise, draw_responses, draw_talkers
-from fca.simulate_motion import mix_moving, path_responses, walk
-from fca.simulated import MANIFEST, PARTS, Item, load
+from fca.simulate.corpora import Corpora, draw_noise, draw_responses, draw_talkers
+from fca.simulate.diffuse import diffuse_noise
+from fca.simulate.images import Array, Range
+from fca.simulate.mixtures import Mixture, mix
+from fca.simulate.motion import mix_moving, path_responses, walk
+from fca.simulate.rooms import random_scene, reverberation_time, room_responses
+from fca.simulate.stored import MANIFEST, PARTS, Item, load
 
 __all__ = ["Condition", "Corpora", "build"]
 
-Array = NDArray[np.float64]
-Range = tuple[float, float]
 Row = dict[str, Any]
 
 MAX_RT60 = 1.5

@@ -1,4 +1,4 @@
-"""Sets of simulated mixtures on disk, as :mod:`fca.simulate_set` writes them.
+"""Sets of simulated mixtures on disk, as :mod:`fca.simulate.sets` writes them.
 
 A set is a folder with one sub-folder per mixture (float WAV) and `manifest.jsonl`, one JSON object
 a line, holding all that was drawn.

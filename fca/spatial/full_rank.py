@@ -59,14 +59,14 @@ class FullRank(SpatialModel):
         noise: float = NOISE,
         prior: InverseWishart | None = None,
     ) -> None:
-        if update not in ("em", "mu"):
+        if update not in FULL_RANK_UPDATES:
             raise InputError(f"unknown update {update!r} of full-rank covariances: choose em or mu")
         self.mixture = mixture
         self.n_sources = scm.shape[2]
         self.likelihood: Likelihood = likelihood or Gaussian()
         self.noise = noise
         self.prior = prior
-        self._step = _em if update == "em" else _mu
+        self._step = FULL_RANK_UPDATES[update]
         self._h = scm
         self._outer = pack_outer(mixture)
 
@@ -156,3 +156,6 @@ def _em(h: Tensor, a: Tensor, b: Tensor, pull: Tensor | float, strength: Tensor 
 def _mu(h: Tensor, a: Tensor, b: Tensor, pull: Tensor | float, strength: Tensor | float) -> Tensor:
     """Solve ``H B H + ν H = H_old A H_old + ν H̄`` (Sawada et al. 2013, eq. 36, for ν = 0)."""
     return riccati(regularise(b), hermitise(h @ a @ h) + pull, strength)
+
+
+FULL_RANK_UPDATES = {"em": _em, "mu": _mu}

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from fca.errors import InputError
+from recipes import program
 from recipes.benchmark import figure, quality
 from recipes.benchmark.common import ROOT, Only, Override, Quick, UserConfig, settings
 from recipes.benchmark.data import Corpora, build, conditions
@@ -39,19 +39,15 @@ def main(
     """Make the set, score every entry on it, draw the figure."""
     if speech is None and not quick:
         raise typer.BadParameter("give a folder with --speech, or --quick")
-    try:
-        chosen = settings("quality", config, quick, override or [])
-        corpora = Corpora(speech or EXCERPTS, noise, measured)
-        kinds = conditions(name or ("quick" if speech is None else "full"))
-        folder = output / (name or "set")
-        build(kinds, corpora, folder, seed=seed, jobs=jobs)
-        quality.measure(folder, output, chosen, only or [], seed=seed, jobs=jobs, threads=threads)
-        pictures = [output / "figure.svg", output / "figure.png"]
-        figure.make(output / "quality.json", pictures, next(iter(kinds)))
-    except InputError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+    chosen = settings("quality", config, quick, override or [])
+    corpora = Corpora(speech or EXCERPTS, noise, measured)
+    kinds = conditions(name or ("quick" if speech is None else "full"))
+    folder = output / (name or "set")
+    build(kinds, corpora, folder, seed=seed, jobs=jobs)
+    quality.measure(folder, output, chosen, only or [], seed=seed, jobs=jobs, threads=threads)
+    pictures = [output / "figure.svg", output / "figure.png"]
+    figure.make(output / "quality.json", pictures, next(iter(kinds)))
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    program.run(main)

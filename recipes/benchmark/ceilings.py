@@ -19,7 +19,7 @@ from fca.errors import InputError
 from fca.inference.iterate import iterate
 from fca.model import Model
 from fca.prior import SpeechPrior
-from fca.simulated import Item
+from fca.simulate.stored import Item
 from fca.source import Fixed, Stack, Stationary
 from fca.spatial import FullRank, JointlyDiagonal, SpatialModel
 from fca.stft import STFT

@@ -18,10 +18,10 @@ import typer
 from numpy.typing import NDArray
 
 from fca.errors import InputError
-from fca.evaluation import finite_json
+from fca.evaluation.report import table as markdown
+from fca.evaluation.scores import finite_json
 from fca.files import write_json, write_text
-from fca.report import table as markdown
-from fca.simulated import Item
+from fca.simulate.stored import Item
 from recipes.config import load
 
 __all__ = [

@@ -2,7 +2,7 @@
 
     python -m recipes.benchmark.data test --speech DIR --noise DIR --measured FILE.npz -o OUT
 
-The set is made as by `fca simulate`; see :mod:`fca.simulate_set`.
+The set is made as by `fca simulate`; see :mod:`fca.simulate.sets`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Annotated
 import typer
 
 from fca.errors import InputError
-from fca.simulate_set import Condition, Corpora, build
-from fca.simulated import Item, load
-from recipes import config
+from fca.simulate.sets import Condition, Corpora, build
+from fca.simulate.stored import Item, load
+from recipes import config, program
 
 __all__ = ["SETS", "Condition", "Corpora", "Item", "build", "conditions", "load"]
 
@@ -46,14 +46,10 @@ def main(
     sample_rate: int = 16000,
 ) -> None:
     """Build an evaluation set."""
-    try:
-        corpora = Corpora(speech, noise, measured, sample_rate)
-        items = build(conditions(name, sets), corpora, output, seed=seed, jobs=jobs)
-    except InputError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+    corpora = Corpora(speech, noise, measured, sample_rate)
+    items = build(conditions(name, sets), corpora, output, seed=seed, jobs=jobs)
     typer.echo(f"{len(items)} mixtures in {output}")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    program.run(main)

@@ -17,8 +17,9 @@ import numpy as np
 import typer
 
 from fca.errors import InputError
-from fca.metrics import Summary, summarise
+from fca.evaluation.metrics import Summary, summarise
 from fca.plot import require_matplotlib
+from recipes import program
 from recipes.benchmark.tables import read, real_time_factor
 
 if TYPE_CHECKING:
@@ -192,12 +193,8 @@ def main(
     condition: Annotated[str, typer.Option(help="which mixtures")] = "two_talkers",
 ) -> None:
     """Draw SDR improvement against real-time factor."""
-    try:
-        make(results, output, condition)
-    except InputError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+    make(results, output, condition)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    program.run(main)

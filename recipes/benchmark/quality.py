@@ -23,7 +23,8 @@ import typer
 
 from fca.errors import InputError
 from fca.files import write_text
-from fca.simulated import Item, load
+from fca.simulate.stored import Item, load
+from recipes import program
 from recipes.benchmark.common import (
     Entry,
     Log,
@@ -178,13 +179,9 @@ def main(
     threads: int = 1,
 ) -> None:
     """Score every method, peer and ceiling on an evaluation set."""
-    try:
-        chosen = settings("quality", config, quick, override or [])
-        measure(folder, output, chosen, only or [], seed=seed, jobs=jobs, threads=threads)
-    except InputError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+    chosen = settings("quality", config, quick, override or [])
+    measure(folder, output, chosen, only or [], seed=seed, jobs=jobs, threads=threads)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    program.run(main)

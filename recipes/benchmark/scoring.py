@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from fca.errors import InputError
-from fca.metrics import evaluate
-from fca.simulated import Item
+from fca.evaluation.metrics import evaluate
+from fca.simulate.stored import Item
 from recipes.benchmark.common import Entry, Settings
 
 METRICS = {"sdr": "SDRi", "sir": "SIRi", "si_sdr": "SI-SDRi"}

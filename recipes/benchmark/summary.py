@@ -16,8 +16,9 @@ import numpy as np
 import typer
 
 from fca.errors import InputError
+from fca.evaluation.metrics import summarise
 from fca.files import write_text
-from fca.metrics import summarise
+from recipes import program
 from recipes.benchmark.common import markdown
 from recipes.benchmark.tables import read
 
@@ -113,12 +114,8 @@ def main(
     ceiling: Annotated[str, typer.Option(help="entry that it is compared with")] = CEILING,
 ) -> None:
     """All conditions of a run in one table."""
-    try:
-        write_text(output, page(results, method, ceiling))
-    except InputError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+    write_text(output, page(results, method, ceiling))
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    program.run(main)

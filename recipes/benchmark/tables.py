@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fca.errors import InputError
-from fca.metrics import Summary, summarise
+from fca.evaluation.metrics import Summary, summarise
 from recipes.benchmark.common import Entry, Settings, markdown
 from recipes.benchmark.scoring import METRICS
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fca.errors import InputError
 from fca.files import write_text
-from fca.simulated import MANIFEST
+from fca.simulate.stored import MANIFEST
 from recipes.corpora.layout import Row, folder_of, named_speech
 
 WHAT = "the folder amicorpus, with MEETING/audio/MEETING.Array1-01.wav"

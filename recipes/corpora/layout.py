@@ -1,4 +1,4 @@
-"""What the stages want of a corpus, and mixtures of a corpus as a set of :mod:`fca.simulated`."""
+"""What the stages want of a corpus, and mixtures of a corpus in the form of `fca simulate`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fca import audio
 from fca.errors import InputError
 from fca.files import write_text
-from fca.simulated import MANIFEST
+from fca.simulate.stored import MANIFEST
 
 Array = NDArray[np.float32]
 Row = dict[str, Any]

@@ -1,4 +1,4 @@
-"""LibriSpeech (Panayotov et al. 2015), put into simulated rooms by :mod:`fca.simulate_set`.
+"""LibriSpeech (Panayotov et al. 2015), put into simulated rooms by :mod:`fca.simulate.sets`.
 
 LibriSpeech/{train-clean-100,dev-clean,test-clean,...}/SPEAKER/CHAPTER/*.flac
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fca.errors import InputError
-from fca.simulate_set import Condition, Corpora, build
+from fca.simulate.sets import Condition, Corpora, build
 from recipes import config
 from recipes.corpora.layout import folder_of
 
@@ -27,7 +27,7 @@ class LibriSpeech:
     corpus : folder with the parts
     train, valid, test : parts to train, to validate and to test on
     noise : folder of recordings of noise; white without
-    conditions : name of a condition -> fields of :class:`fca.simulate_set.Condition`
+    conditions : name of a condition -> fields of :class:`fca.simulate.sets.Condition`
     """
 
     corpus: str

@@ -44,7 +44,7 @@ class Recipe:
     yardstick : method that the others are compared with, mixture by mixture
     block : longest block in seconds; None for the default
     reference, channel, metrics, protocol : what the talkers are scored against, and how; see
-        :func:`fca.metrics.evaluate` and :data:`fca.pairing.REFERENCES`
+        :func:`fca.evaluation.metrics.evaluate` and :data:`fca.evaluation.pairing.REFERENCES`
     prior, encoder : `config`, a file below `recipes`, and what is changed in it
     rooms : rooms of the bank of responses for training
     shard : separate share i/n only

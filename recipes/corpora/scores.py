@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from fca.diarization import diarization_errors
 from fca.errors import InputError
-from fca.evaluation import score
+from fca.evaluation.diarization import diarization_errors
+from fca.evaluation.metrics import check_metrics, summarise
+from fca.evaluation.pairing import REFERENCES, find_pairs
+from fca.evaluation.report import LABELS, summary_cell
+from fca.evaluation.scores import score
 from fca.files import write_json, write_text
-from fca.metrics import check_metrics, summarise
-from fca.pairing import REFERENCES, find_pairs
-from fca.report import LABELS, summary_cell
-from fca.simulated import Item, load
+from fca.simulate.stored import Item, load
 from recipes.benchmark.common import Log, describe, markdown, surroundings
 from recipes.corpora.recipe import Recipe
 

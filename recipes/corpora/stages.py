@@ -20,7 +20,7 @@ from fca.cli.run import Course
 from fca.errors import InputError
 from fca.files import write_json, write_text
 from fca.separator import Separator
-from fca.simulated import Item, load
+from fca.simulate.stored import Item, load
 from recipes import config
 from recipes.corpora import scores
 from recipes.corpora.recipe import STAGES, Recipe

@@ -10,8 +10,8 @@ import numpy as np
 import typer
 
 from fca import Separation, Separator, audio, plot
+from fca.evaluation.metrics import evaluate
 from fca.methods import DEFAULT_METHOD
-from fca.metrics import evaluate
 from recipes import program
 
 DATA = Path(__file__).parent / "data"

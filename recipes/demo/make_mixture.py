@@ -30,7 +30,8 @@ def responses_at(path: Path, azimuths: list[float], rate: int) -> np.ndarray:
     for azimuth in azimuths:
         if azimuth not in measured:
             raise SystemExit(f"{path}: azimuth {azimuth} was not measured; there are {measured}")
-    return archive["rir"][[measured.index(azimuth) for azimuth in azimuths]]
+    chosen: np.ndarray = archive["rir"][[measured.index(azimuth) for azimuth in azimuths]]
+    return chosen
 
 
 def utterance(path: Path, seconds: float) -> tuple[np.ndarray, int]:

@@ -15,6 +15,7 @@ import typer
 
 from fca.errors import InputError
 from fca.neural.denoiser import Denoiser
+from recipes import program
 
 
 def average(first: Denoiser, second: Denoiser, share: float = 0.5) -> Denoiser:
@@ -39,13 +40,9 @@ def main(
     share: Annotated[float, typer.Option(help="of the second")] = 0.5,
 ) -> None:
     """Average two denoisers."""
-    try:
-        networks = Denoiser.from_pretrained(first), Denoiser.from_pretrained(second)
-        average(*networks, share).save_pretrained(output)
-    except InputError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+    networks = Denoiser.from_pretrained(first), Denoiser.from_pretrained(second)
+    average(*networks, share).save_pretrained(output)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    program.run(main)

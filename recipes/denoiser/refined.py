@@ -24,12 +24,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from fca import Separator, simulated
+from fca import Separator
 from fca.errors import InputError
 from fca.inference.iterate import iterate
 from fca.inference.refine import Refinement
+from fca.model import Model
 from fca.neural.denoiser import Denoiser
 from fca.prior.model import Code
+from fca.simulate import stored
+from recipes import program
 
 METHOD = "deep-fca"
 ROUNDS = 2
@@ -54,7 +57,9 @@ def refined(mixture: Tensor, n_talkers: int, witness: Witness, n_steps: int) -> 
     separator = Separator(
         METHOD, n_talkers, n_iter=ROUNDS, n_starts=1, n_refine=0, gate=False, denoiser=witness
     )
-    refinement = Refinement(separator(mixture).model)
+    fitted = separator(mixture).model
+    assert isinstance(fitted, Model)
+    refinement = Refinement(fitted)
     iterate(refinement, n_steps, monitor_every=None)
     model = refinement.best.copy()
     model.normalise()
@@ -73,7 +78,7 @@ def refine_set(
 ) -> None:
     """Write a file for every mixture of a set, or of share `i` of `n`, that has none yet."""
     number, count = share
-    items = simulated.load(mixtures)[number::count]
+    items = stored.load(mixtures)[number::count]
     witness = Witness.from_pretrained(denoiser)
     output.mkdir(parents=True, exist_ok=True)
     for item in items:
@@ -107,7 +112,7 @@ class Views(Dataset[tuple[Tensor, Tensor, Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         rng = np.random.default_rng([*self.seed, index])
-        views = load_file(self.files[rng.integers(len(self.files))])
+        views = load_file(self.files[int(rng.integers(len(self.files)))])
         n_rounds, n_talkers, _, n_frames = views["own"].shape
         turn, talker = rng.integers(n_rounds), rng.integers(n_talkers)
         begin = int(rng.integers(max(1, n_frames - self.n_frames + 1)))
@@ -176,15 +181,11 @@ def main(
 ) -> None:
     """Separate and refine mixtures, and keep what the encoder saw and should have inferred."""
     work = partial(refine_set, mixtures, output, denoiser, steps)
-    try:
-        if jobs == 1:
-            return work()
-        with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-            list(pool.map(work, [(k, jobs) for k in range(jobs)]))
-    except InputError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+    if jobs == 1:
+        return work()
+    with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        list(pool.map(work, [(k, jobs) for k in range(jobs)]))
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    program.run(main)

@@ -30,7 +30,7 @@ from recipes import config
 from recipes.denoiser.degrade import Leakage, degrade
 from recipes.denoiser.refined import ResidentViews, Views, find
 from recipes.prior.resident import Batches
-from recipes.training import Data, Speech, Task, Training, fit
+from recipes.training import Data, Speech, Training, VariationalTask, fit
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Experiment:
     seed: int = 0
 
 
-class DenoiserTask(Task):
+class DenoiserTask(VariationalTask):
     """The evidence lower bound of clean speech under the posterior from degraded speech."""
 
     model: Denoiser
@@ -100,9 +100,10 @@ class SpeechAndViews(Speech):
         if isinstance(speech, Batches):
             sizes = speech.count, speech.batch_size, self.n_frames
             return {"speech": speech, "views": Batches(self.views, *sizes, speech.seed)}
-        count = len(speech.dataset)
+        batch_size = self.options.batch_size
+        count = len(speech) * batch_size
         views = Views(self.files, count, self.n_frames, (self.experiment.seed, epoch))
-        return {"speech": speech, "views": DataLoader(views, self.options.batch_size)}
+        return {"speech": speech, "views": DataLoader(views, batch_size)}
 
     @cached_property
     def views(self) -> ResidentViews:

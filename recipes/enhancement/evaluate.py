@@ -20,14 +20,14 @@ import typer
 from numpy.typing import NDArray
 
 from fca.enhancer import DEFAULT_INFERENCE, DEFAULT_PRIOR, INFERENCES, VAE_NMF, Enhancer
-from fca.errors import InputError
+from fca.evaluation.metrics import evaluate, si_sdr, summarise
 from fca.frontend import prepare
 from fca.inference.start import STARTS
-from fca.metrics import evaluate, si_sdr, summarise
 from fca.prior import SpeechPrior
 from fca.separator import Separator
 from fca.spatial import JointlyDiagonal
 from fca.stft import STFT
+from recipes import program
 from recipes.benchmark.common import describe, markdown, surroundings, write_json, write_text
 from recipes.enhancement.data import HELD_OUT, SAMPLE_RATE, SNRS_DB, Noisy, Recipe
 
@@ -41,7 +41,8 @@ NMF_BASES = 16
 
 def unprocessed(noisy: Array) -> Array:
     """The first microphone."""
-    return noisy[0]
+    first: Array = noisy[0]
+    return first
 
 
 def spectral_gating(stationary: bool) -> Enhance:
@@ -165,11 +166,7 @@ def main(
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     recipe = Recipe(speech, noise, channels, part, seconds, rounds, held_out_rounds, seed, held_out)
-    try:
-        rows = run(recipe, competitors(prior, seed))
-    except InputError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+    rows = run(recipe, competitors(prior, seed))
     facts = surroundings()
     facts["versions"] |= {name: version(name) for name in ("noisereduce", "pesq", "pystoi")}
     facts |= {
@@ -194,4 +191,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    program.run(main)

@@ -14,10 +14,10 @@ import torch
 import typer
 
 from fca.blocks import MOST_TALKERS, BlockSeparator
-from fca.errors import InputError
 from fca.files import write_json, write_text
 from fca.separator import Separator
-from fca.simulated import load
+from fca.simulate.stored import load
+from recipes import program
 from recipes.benchmark.common import describe, markdown, surroundings
 
 
@@ -44,12 +44,8 @@ def main(
 ) -> None:
     """Count the talkers of every mixture of a set."""
     torch.set_num_threads(1)
-    try:
-        separator = Separator(method, MOST_TALKERS, n_iter=iterations, seed=seed)
-        items = load(folder)
-    except InputError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+    separator = Separator(method, MOST_TALKERS, n_iter=iterations, seed=seed)
+    items = load(folder)
     rows = []
     for item in items:
         found = count(item.folder / "mixture.wav", BlockSeparator(separator, count=True))
@@ -66,4 +62,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    program.run(main)

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from fca import audio
 from fca.activity import Segment, read_rttm
-from fca.diarization import diarization_errors
 from fca.errors import InputError
+from fca.evaluation.diarization import diarization_errors
 from fca.files import write_json, write_text
+from recipes import program
 from recipes.benchmark.common import describe, markdown, surroundings
 
 SDR_SECONDS = 60
@@ -42,7 +43,7 @@ def separate(recording: Path, out: Path, options: list[str]) -> tuple[Path, dict
 
     result = CliRunner().invoke(app, ["separate", str(recording), "-o", str(out), *options])
     if result.exit_code:
-        raise InputError(result.output)
+        raise InputError(result.output.strip())
     folder = out / recording.stem
     return folder, json.loads((folder / "separation.json").read_text())
 
@@ -187,4 +188,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    program.run(main)

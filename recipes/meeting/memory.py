@@ -22,6 +22,7 @@ import typer
 
 from fca.errors import InputError
 from fca.pieces import Writer
+from recipes import program
 from recipes.benchmark.common import (
     describe,
     markdown,
@@ -138,4 +139,4 @@ def write_report(output: Path, content: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    program.run(main)

@@ -21,7 +21,8 @@ from fca.activity import Segment, write_rttm
 from fca.errors import InputError
 from fca.files import write_json
 from fca.simulate import Scene, diffuse_noise, random_scene, room_responses
-from fca.simulate_images import TALKER_RMS
+from fca.simulate.images import TALKER_RMS
+from recipes import program
 
 SAMPLE_RATE = 16000
 TOPIC_SECONDS = (60.0, 150.0)
@@ -182,16 +183,12 @@ def main(
 ) -> None:
     """Simulate a meeting."""
     rng = np.random.default_rng(seed)
-    try:
-        speakers = find_speakers(speech, talkers, rng)
-        samples = round(minutes * 60 * SAMPLE_RATE)
-        meeting = simulate(list(speakers.values()), mics, samples, rng)
-    except InputError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+    speakers = find_speakers(speech, talkers, rng)
+    samples = round(minutes * 60 * SAMPLE_RATE)
+    meeting = simulate(list(speakers.values()), mics, samples, rng)
     write(meeting, output, {"speakers": list(speakers), "minutes": minutes, "seed": seed})
     typer.echo(f"{minutes:g} minutes, {len(meeting.turns)} turns in {output}")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    program.run(main)

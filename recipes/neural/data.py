@@ -28,7 +28,8 @@ from fca import audio
 from fca.errors import InputError
 from fca.frontend import SAMPLE_RATE
 from fca.simulate import diffuse_noise, random_scene, room_responses
-from fca.simulate_images import convolve, level_gains, scaled_noise
+from fca.simulate.images import convolve, level_gains, scaled_noise
+from recipes import program
 from recipes.prior.data import SILENCE, Corpus, find_speech
 
 Array = NDArray[np.float32]
@@ -269,4 +270,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    program.run(main)

@@ -125,7 +125,7 @@ class Experiment:
     seed: int = 0
 
 
-class MixtureTask(training.Task):
+class MixtureTask(training.VariationalTask):
     """The evidence lower bound of mixtures under a method, after its iterations.
 
     Parameters

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fca.errors import InputError
+from recipes import program
 from recipes.prior.evaluate import evaluate_all
 
 CONFIGS = Path(__file__).with_name("configs") / "ablation"
@@ -66,16 +66,10 @@ def main(
             command = [sys.executable, "-m", "recipes.prior.train", str(path), *settings]
             subprocess.run(command, check=True)
     priors = {path.stem: str(output / path.stem / "prior") for path in paths}
-    try:
-        results = evaluate_all(
-            priors, speech / "valid", valid_rooms, mixtures, output / "results.json"
-        )
-    except InputError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+    results = evaluate_all(priors, speech / "valid", valid_rooms, mixtures, output / "results.json")
     (output / "table.md").write_text(table(results))
     typer.echo(json.dumps({name: row["ceiling"]["mean"] for name, row in results.items()}))
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    program.run(main)

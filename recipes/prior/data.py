@@ -24,6 +24,7 @@ from torch.utils.data import Dataset
 from fca import audio
 from fca.errors import InputError
 from fca.simulate import random_scene, room_responses
+from recipes import program
 
 Array = NDArray[np.float32]
 
@@ -198,7 +199,7 @@ def _from_direct_sound(response: NDArray[np.float64]) -> Array:
 
 def _read_int16(path: Path, sample_rate: int) -> NDArray[np.int16]:
     wave, rate = audio.read(path)
-    wave = audio.resample(wave[:1], rate, sample_rate)[0]
+    wave = audio.resample(wave[0], rate, sample_rate)
     return (np.clip(wave, -1, 1) * (2**15 - 1)).round().astype(np.int16)
 
 
@@ -221,4 +222,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    program.run(main)

@@ -18,14 +18,14 @@ import torch
 import typer
 from torch import Tensor
 
-from fca.errors import InputError
-from fca.metrics import evaluate, summarise
+from fca.evaluation.metrics import evaluate, summarise
 from fca.prior import SpeechPrior
 from fca.prior.model import itakura_saito
-from fca.simulated import Item
-from fca.simulated import load as load_set
+from fca.simulate.stored import Item
+from fca.simulate.stored import load as load_set
 from fca.source import NMF
 from fca.stft import STFT
+from recipes import program
 from recipes.benchmark.ceilings import (
     PsdEstimate,
     SpatialChoice,
@@ -148,16 +148,12 @@ def main(
 ) -> None:
     """Measure one prior with both spatial models, beside the oracles."""
     torch.set_flush_denormal(True)
-    try:
-        model = SpeechPrior.from_pretrained(prior)
-        results = measure(model, Corpus(speech, 16000), load_responses(rooms), [])
-        results["conditions"] = {}
-        for condition, items in by_condition(load_set(mixtures)).items():
-            results["conditions"][condition] = ceilings(model, items[:count])
-            output.write_text(json.dumps(results, indent=1))
-    except InputError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+    model = SpeechPrior.from_pretrained(prior)
+    results = measure(model, Corpus(speech, 16000), load_responses(rooms), [])
+    results["conditions"] = {}
+    for condition, items in by_condition(load_set(mixtures)).items():
+        results["conditions"][condition] = ceilings(model, items[:count])
+        output.write_text(json.dumps(results, indent=1))
 
 
 def by_condition(items: list[Item]) -> dict[str, list[Item]]:
@@ -169,4 +165,4 @@ def by_condition(items: list[Item]) -> dict[str, list[Item]]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    program.run(main)

@@ -14,9 +14,9 @@ import typer
 from torch import Tensor
 
 from fca import audio
-from fca.errors import InputError
 from fca.prior import SpeechPrior
 from fca.stft import STFT
+from recipes import program
 
 
 def panels(prior: SpeechPrior, wave: Tensor) -> dict[str, Tensor]:
@@ -48,13 +48,9 @@ def main(
     import matplotlib.pyplot as plt
 
     torch.manual_seed(0)
-    try:
-        model = SpeechPrior.from_pretrained(prior)
-        rate = model.config.sample_rate
-        wave = audio.resample(*audio.read(speech), rate)[0]
-    except InputError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+    model = SpeechPrior.from_pretrained(prior)
+    rate = model.config.sample_rate
+    wave = audio.resample(*audio.read(speech), rate)[0]
     shown = panels(model, torch.from_numpy(np.ascontiguousarray(wave)))
     figure, axes = plt.subplots(3, 2, figsize=(12, 9), sharex=True, sharey=True)
     for axis, (title, psd) in zip(axes.flat, shown.items(), strict=True):
@@ -71,4 +67,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    program.run(main)

@@ -93,7 +93,8 @@ class Resident:
         waves = self._loud(count, needed, generator)
         if needed == samples:
             return waves
-        return torch.fft.irfft(torch.fft.rfft(waves), samples) * (samples / needed)
+        resampled: Tensor = torch.fft.irfft(torch.fft.rfft(waves), samples)
+        return resampled * (samples / needed)
 
     def _filtered(self, waves: Tensor, generator: torch.Generator) -> Tensor:
         """Through random equalisers and, some of them, room responses."""
@@ -107,7 +108,8 @@ class Resident:
         spectra = torch.fft.rfft(waves, n_fft) * torch.pow(10.0, gains_db[:, 0] / 20)
         if self._responses is not None:
             spectra = spectra * torch.fft.rfft(self._rooms(count, generator), n_fft)
-        return torch.fft.irfft(spectra, n_fft)[:, :samples]
+        filtered: Tensor = torch.fft.irfft(spectra, n_fft)
+        return filtered[:, :samples]
 
     def _rooms(self, count: int, generator: torch.Generator) -> Tensor:
         """A response (taps,) for each; an impulse for those that stay dry."""

@@ -22,7 +22,7 @@ from fca.prior import PriorConfig, SpeechPrior
 from fca.prior.model import Elbo, mean_power
 from fca.stft import STFT
 from recipes import config
-from recipes.training import Data, Speech, Task, Training, fit
+from recipes.training import Data, Speech, Training, VariationalTask, fit
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Experiment:
     seed: int = 0
 
 
-class PriorTask(Task):
+class PriorTask(VariationalTask):
     """The evidence lower bound of speech at a level that is a little off."""
 
     model: SpeechPrior

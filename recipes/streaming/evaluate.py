@@ -20,9 +20,9 @@ import typer
 from numpy.typing import NDArray
 
 import fca
-from fca.errors import InputError
-from fca.metrics import evaluate, summarise
-from fca.simulated import Item, load
+from fca.evaluation.metrics import evaluate, summarise
+from fca.simulate.stored import Item, load
+from recipes import program
 from recipes.benchmark.common import Log, Settings, describe, markdown, surroundings, write_text
 
 Array = NDArray[np.floating[Any]]
@@ -34,7 +34,7 @@ CHUNK_SECONDS = 0.1
 def online(mixture: Array, rate: int, n_sources: int, **options: Any) -> Array:
     """Sources of a stream in chunks of 0.1 s, without the delay."""
     separator = fca.OnlineSeparator(rate, len(mixture), n_sources, **options)
-    chunks = torch.from_numpy(mixture).split(round(CHUNK_SECONDS * rate), dim=-1)
+    chunks = torch.split(torch.from_numpy(mixture), round(CHUNK_SECONDS * rate), dim=-1)
     sources = torch.cat([*map(separator.push, chunks), separator.flush()], dim=-1)
     return sources[:, separator.latency :].numpy()
 
@@ -104,11 +104,7 @@ def main(
 ) -> None:
     """Score the streaming separator and offline methods."""
     torch.set_num_threads(1)
-    try:
-        chosen = load(folder)[:items]
-    except InputError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+    chosen = load(folder)[:items]
     log = Log(output / "scores.jsonl")
     rows = []
     for name, separate in ENTRIES.items():
@@ -124,4 +120,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    program.run(main)

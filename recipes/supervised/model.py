@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from fca.errors import InputError
 from fca.pretrained import Pretrained
-from fca.simulated import Item
+from fca.simulate.stored import Item
 from fca.stft import STFT
 
 
@@ -103,7 +103,7 @@ class Spectral(nn.Module):
         return self._stft.synthesise(talkers, samples)
 
 
-FILTERBANKS = {"free": Free, "stft": Spectral}
+FILTERBANKS: dict[str, type[Free | Spectral]] = {"free": Free, "stft": Spectral}
 
 
 class ConvTasNet(Pretrained):

@@ -69,8 +69,6 @@ class Pairs(Dataset[Pair]):
 class Supervised(training.Task):
     """SI-SDR of the best permutation (Kolbæk et al. 2017), against reverberant images."""
 
-    validated = ("mixtures",)
-
     def loss(self, batch: Any) -> Tensor:
         """Negative SI-SDR in dB of a batch, at most 30 dB of it rewarded."""
         mixtures, references = batch

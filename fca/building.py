@@ -1,0 +1,168 @@
+"""From what a method says and a mixture to a model at its start, ready to be iterated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from fca.clustering import CACGMM
+from fca.errors import InputError
+from fca.inference.rank1 import rank1
+from fca.inference.start import STARTS, Start, guided
+from fca.inference.track import MovingStart, same_everywhere, track
+from fca.model import Fittable, Model
+from fca.source import (
+    NMF,
+    VAE,
+    Free,
+    Gated,
+    Gauss,
+    Laplace,
+    SlidingNMF,
+    SourceModel,
+    Stationary,
+    Student,
+    noisy_speech,
+)
+from fca.source.gated import check_told_apart, with_background
+from fca.source.neural import Neural
+from fca.spatial import FullRank, JointlyDiagonal, Rank1, SpatialModel
+from fca.spatial.diagonal import check_rank1
+from fca.spatial.expanded import MovingAverage
+from fca.spatial.inverse_wishart import InverseWishart
+from fca.spatial.motion import Moving
+from fca.spatial.observation import Observation
+from fca.spatial.subspace import Components
+
+if TYPE_CHECKING:
+    from fca.method import Method
+
+__all__ = ["SOURCES", "Building"]
+
+SOURCES: dict[str, Callable[..., SourceModel]] = {
+    "gauss": Gauss,
+    "laplace": Laplace,
+    "student": Student,
+    "nmf": NMF,
+    "sliding nmf": SlidingNMF,
+    "free": Free,
+    "stationary": Stationary,
+    "vae": VAE,
+    "vae, nmf": noisy_speech,
+    "neural": Neural,
+}
+
+
+@dataclass(frozen=True)
+class Building:
+    """What a model is built from: the arguments of :meth:`fca.method.Method.build`."""
+
+    method: Method
+    mixture: Tensor
+    n_sources: int
+    generator: torch.Generator
+    activity: Tensor | None = None
+    attempt: int = 0
+
+    def model(self) -> Fittable:
+        """The model of the mixture at its start."""
+        method = self.method
+        if method.spatial == "cACGMM":
+            return CACGMM(self.mixture, self.n_fitted, self.generator, self.gate)
+        if method.spatial == "rank-1":
+            check_rank1(self.n_fitted, self.mixture.shape[2])
+        observation = self._observation()
+        source, start = self._started(observation)
+        if source.at_microphone:
+            start = start.at_microphones()
+        spatial = self._spatial(observation, start)
+        source.initialise(start.power, self.generator)
+        n_background = int(method.fits == "sources + noise")
+        return Model(spatial, source, method.spatial_steps, n_background)
+
+    @cached_property
+    def n_fitted(self) -> int:
+        """Number of sources that the model has."""
+        if self._never_pauses:
+            return 1  # nothing tells a talker who never pauses from a background
+        guided = self.activity is not None
+        return self.method.n_fitted(self.n_sources, self.mixture.shape[2], guided)
+
+    @cached_property
+    def gate(self) -> Tensor | None:
+        """When each source of the model is active (B, N, T), if that is known."""
+        if self.activity is None or self._never_pauses:
+            return None
+        check_told_apart(self.activity)
+        moves = self.method.mixing.moves
+        if moves or self.method.start == "network":
+            why = "talkers who move" if moves else "a network that infers the start"
+            raise InputError(f"{self.method.name}: known activities do not go with {why}")
+        return with_background(self.activity, self.n_fitted)
+
+    @property
+    def _never_pauses(self) -> bool:
+        known = self.activity
+        return known is not None and self.n_sources == 1 and bool((known > 0.5).all())
+
+    def _observation(self) -> Observation:
+        n_components = self.method.n_components(self.n_sources, self.mixture.shape[2])
+        if n_components < self.mixture.shape[2]:
+            return Components(self.mixture, n_components)
+        return self.method.mixing.observe(self.mixture)
+
+    def _started(self, observation: Observation) -> tuple[SourceModel, Start]:
+        """The source model, not yet initialised, and what it starts from."""
+        source = SOURCES[self.method.source](**self.method.options)
+        early = observation.early()
+        if self.gate is not None:
+            return Gated(source, self.gate), guided(early, self.gate, self.generator)
+        # With odd numbers attempts would see the microphones, which components do not show.
+        attempt = 2 * self.attempt if isinstance(observation, Components) else self.attempt
+        if self.method.mixing.moves:
+            return source, self._moving_start(source, early, attempt)
+        return source, self._resting_start(source, early, attempt)
+
+    def _moving_start(self, source: SourceModel, mixture: Tensor, attempt: int) -> Start:
+        windows = self.method.mixing.windows(mixture)
+        if self.method.start == "iva":
+            return track(mixture, self.n_fitted, self.generator, windows)
+        start = self._resting_start(source, mixture, attempt)
+        return same_everywhere(start, windows.expand(len(mixture), -1, -1), moving=True)
+
+    def _resting_start(self, source: SourceModel, mixture: Tensor, attempt: int) -> Start:
+        method = self.method
+        if method.start == "network":
+            return source.start(mixture, self.n_fitted)
+        if method.start == "rank-1":
+            outputs = SOURCES[method.source](**method.options)
+            return rank1(mixture, self.n_fitted, self.generator, outputs, attempt=attempt)
+        return STARTS[method.start](mixture, self.n_fitted, self.generator)
+
+    def _spatial(self, observation: Observation, start: Start) -> SpatialModel:
+        method, mixture = self.method, observation.mixture
+        if method.spatial == "full rank":
+            return self._full_rank(mixture, start)
+        inference = (method.update, method.likelihood, observation)
+        if method.spatial == "rank-1":
+            return Rank1(mixture, start.demixing, start.power.shape[2], *inference)
+        gains = start.gains(shared="shared" in method.spatial)
+        early = JointlyDiagonal(mixture, start.demixing, gains, *inference)
+        mixing = method.mixing
+        if mixing.n_late == 0:
+            return early
+        return MovingAverage.around(early, mixing.n_late, mixing.delay, mixing.reverberant)
+
+    def _full_rank(self, mixture: Tensor, start: Start) -> SpatialModel:
+        method = self.method
+        if not isinstance(start, MovingStart):
+            return FullRank(mixture, start.scm(), method.update, method.likelihood)
+        strength = method.mixing.inertia * start.moving.to(start.windows)
+        prior = InverseWishart(strength, start.windows.shape[1])
+        inner = FullRank(mixture, start.scm(), method.update, method.likelihood, prior=prior)
+        return Moving(inner, start.power.shape[2], start.windows)

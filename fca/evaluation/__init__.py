@@ -1,0 +1,1 @@
+"""How well talkers were separated: scores, which files belong together, and reports of both."""
