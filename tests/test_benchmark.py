@@ -122,7 +122,8 @@ def test_quality_table_of_a_method_and_a_peer(built: Path, tmp_path: Path) -> No
         for i in items
         for e in competitors
     ]
-    assert all(np.isfinite(row["improvement"]["sdr"]).all() for row in rows)
+    for metric in (*scoring.METRICS, scoring.LOW_CUT):
+        assert all(np.isfinite(row["improvement"][metric]).all() for row in rows)
     assert all(row["seconds"] > 0 for row in rows)
     resumed = quality.run(competitors, items, common.Log(log.path), terms)
     assert resumed == rows
@@ -256,19 +257,40 @@ def test_summary_has_the_largest_gap_first(tmp_path: Path) -> None:
         for (entry, condition), values in gains.items()
         for gain in values
     ]
-    facts = {"set": "x", "date": "today", "seed": 0, "code": "abc"}
-    content = {"surroundings": facts, "entries": {"deep": {}, "top": {}}, "rows": rows}
-    results = tmp_path / "quality.json"
-    results.write_text(json.dumps(content))
-    summary.main(results, tmp_path / "summary.md", "deep", "top")
-    lines = (tmp_path / "summary.md").read_text().splitlines()
-    assert "| deep | 4 | 6.00 | -1.00 | 1 |" in lines
-    first = lines.index("| far | 2 | 2.00 | 10.00 | 8.00 |")
-    assert lines[first + 1] == "| near | 2 | 10.00 | 12.00 | 2.00 |"
+    assert summarised(rows, tmp_path) == [
+        "| deep | 4 | 6.00 | -1.00 | 1 |",
+        "| top | 4 | 11.00 | 10.00 | 0 |",
+        "| far | 2 | 2.00 | 10.00 | 8.00 |",
+        "| near | 2 | 10.00 | 12.00 | 2.00 |",
+    ]
+    for row in rows:
+        row["improvement"][scoring.LOW_CUT] = [9.0 if row["entry"] == "deep" else 9.5]
+    far, near = summarised(rows, tmp_path)[2:]
+    assert (far, near) == (
+        "| far | 2 | 2.00 | 10.00 | 8.00 | 0.50 |",
+        "| near | 2 | 10.00 | 12.00 | 2.00 | 0.50 |",
+    )
     with pytest.raises(InputError, match="no entry 'other'"):
-        summary.page(results, "deep", "other")
+        summary.page(tmp_path / "quality.json", "deep", "other")
     with pytest.raises(InputError, match="no results"):
         summary.page(tmp_path / "nowhere.json", "deep", "top")
+
+
+def summarised(rows: list[dict], folder: Path) -> list[str]:
+    """The rows of the summary's two tables."""
+    facts = {"set": "x", "date": "today", "seed": 0, "code": "abc"}
+    content = {"surroundings": facts, "entries": {"deep": {}, "top": {}}, "rows": rows}
+    (folder / "quality.json").write_text(json.dumps(content))
+    summary.main(folder / "quality.json", folder / "summary.md", "deep", "top")
+    lines = (folder / "summary.md").read_text().splitlines()
+    return [line for line in lines if line.startswith("| ") and line[2] not in " -"]
+
+
+def test_the_low_cut_takes_rumble_and_leaves_speech() -> None:
+    time = np.arange(RATE) / RATE
+    rumble, voice = np.sin(2 * np.pi * 40 * time), np.sin(2 * np.pi * 120 * time)
+    filtered = scoring.low_cut(np.stack([rumble, voice + rumble]), RATE)
+    np.testing.assert_allclose(filtered, [np.zeros(RATE), voice], atol=1e-9)
 
 
 def test_one_command_makes_mixtures_table_and_figure(tmp_path: Path) -> None:

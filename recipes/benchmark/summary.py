@@ -3,7 +3,8 @@
     python -m recipes.benchmark.summary RESULTS/quality.json -o RESULTS/summary.md
 
 For every entry: mean SDR improvement over all mixtures, the least, and how many came out worse than
-they went in; then the means of each condition, and how far one entry stays below the ceiling.
+they went in; then the means of each condition, and how far one entry stays below the ceiling, of
+the whole band and above the low cut.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from fca.evaluation.metrics import summarise
 from fca.files import write_text
 from recipes import program
 from recipes.benchmark.common import markdown
+from recipes.benchmark.scoring import LOW_CUT, LOW_CUT_HZ
 from recipes.benchmark.tables import read
 
 CEILING = "JD, prior's PSD, 4096"
@@ -41,14 +43,16 @@ class Gains:
     of: dict[tuple[str, str], list[float]]
 
     @classmethod
-    def read(cls, results: dict[str, Any]) -> Gains:
-        """From what `quality.json` holds."""
+    def read(cls, results: dict[str, Any], metric: str = "sdr") -> Gains:
+        """From what `quality.json` holds; of mixtures with such a metric."""
         rows = results["rows"]
         present = {row["entry"] for row in rows}
         entries = [name for name in results["entries"] if name in present]
         of: dict[tuple[str, str], list[float]] = {}
         for row in rows:
-            gain = float(np.mean([float(value) for value in row["improvement"]["sdr"]]))
+            if metric not in row["improvement"]:
+                continue
+            gain = float(np.mean([float(value) for value in row["improvement"][metric]]))
             of.setdefault((row["entry"], row["condition"]), []).append(gain)
         return cls(entries, list(dict.fromkeys(row["condition"] for row in rows)), of)
 
@@ -72,8 +76,8 @@ def overall(gains: Gains) -> str:
     return markdown(["", "mixtures", "mean", "least", "worse than the mixture"], lines)
 
 
-def by_condition(gains: Gains, method: str, ceiling: str) -> str:
-    """One line per condition: means of all entries, and the gap."""
+def by_condition(gains: Gains, above: Gains, method: str, ceiling: str) -> str:
+    """One line per condition: means of all entries, and the gap, then that above the low cut."""
     ordered = sorted(gains.conditions, key=lambda c: -gains.gap(c, method, ceiling))
     lines = [
         [
@@ -81,10 +85,12 @@ def by_condition(gains: Gains, method: str, ceiling: str) -> str:
             str(len(gains.of.get((method, condition), []))),
             *(f"{gains.mean(entry, condition):.2f}" for entry in gains.entries),
             f"{gains.gap(condition, method, ceiling):.2f}",
+            *([f"{above.gap(condition, method, ceiling):.2f}"] if above.of else []),
         ]
         for condition in ordered
     ]
-    return markdown(["", "mixtures", *gains.entries, f"{method} below {ceiling}"], lines)
+    header = ["", "mixtures", *gains.entries, f"{method} below {ceiling}"]
+    return markdown([*header, *[f"above {LOW_CUT_HZ:g} Hz"] * bool(above.of)], lines)
 
 
 def page(results: Path, method: str, ceiling: str) -> str:
@@ -103,7 +109,7 @@ def page(results: Path, method: str, ceiling: str) -> str:
     return (
         f"# SDR improvement on `{facts['set']}`\n\nIn dB, mean over talkers and mixtures; "
         f"seed {facts['seed']}, {facts['date']}, code {facts['code']}.\n\n{overall(gains)}\n"
-        f"{by_condition(gains, method, ceiling)}"
+        f"{by_condition(gains, Gains.read(content, LOW_CUT), method, ceiling)}"
     )
 
 
