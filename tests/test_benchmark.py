@@ -265,11 +265,12 @@ def test_summary_has_the_largest_gap_first(tmp_path: Path) -> None:
     ]
     for row in rows:
         row["improvement"][scoring.LOW_CUT] = [9.0 if row["entry"] == "deep" else 9.5]
-    far, near = summarised(rows, tmp_path)[2:]
-    assert (far, near) == (
+    assert summarised(rows, tmp_path) == [
+        "| deep | 4 | 6.00 | -1.00 | 1 | 9.00 |",
+        "| top | 4 | 11.00 | 10.00 | 0 | 9.50 |",
         "| far | 2 | 2.00 | 10.00 | 8.00 | 0.50 |",
         "| near | 2 | 10.00 | 12.00 | 2.00 | 0.50 |",
-    )
+    ]
     with pytest.raises(InputError, match="no entry 'other'"):
         summary.page(tmp_path / "quality.json", "deep", "other")
     with pytest.raises(InputError, match="no results"):

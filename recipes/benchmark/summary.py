@@ -2,9 +2,9 @@
 
     python -m recipes.benchmark.summary RESULTS/quality.json -o RESULTS/summary.md
 
-For every entry: mean SDR improvement over all mixtures, the least, and how many came out worse than
-they went in; then the means of each condition, and how far one entry stays below the ceiling, of
-the whole band and above the low cut.
+For every entry: mean SDR improvement over all mixtures, the least, how many came out worse than
+they went in, and the mean above the low cut; then the means of each condition, and how far one
+entry stays below the ceiling, of the whole band and above the low cut.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 
 from fca.errors import InputError
 from fca.evaluation.metrics import summarise
@@ -26,6 +27,7 @@ from recipes.benchmark.tables import read
 
 CEILING = "JD, prior's PSD, 4096"
 METHOD = "deep-fca"
+ABOVE = f"above {LOW_CUT_HZ:g} Hz"
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,10 @@ class Gains:
             of.setdefault((row["entry"], row["condition"]), []).append(gain)
         return cls(entries, list(dict.fromkeys(row["condition"] for row in rows)), of)
 
+    def all(self, entry: str) -> NDArray[np.float64]:
+        """Of the mixtures of all conditions."""
+        return np.concatenate([self.of.get((entry, c), []) for c in self.conditions])
+
     def mean(self, entry: str, condition: str) -> float:
         """Mean over the mixtures of a condition; NaN for entries that were not there."""
         return summarise(self.of.get((entry, condition), [])).mean
@@ -65,15 +71,17 @@ class Gains:
         return self.mean(ceiling, condition) - self.mean(method, condition)
 
 
-def overall(gains: Gains) -> str:
+def overall(gains: Gains, above: Gains) -> str:
     """One line per entry, over the mixtures of all conditions."""
     lines = []
     for entry in gains.entries:
-        values = np.concatenate([gains.of.get((entry, c), []) for c in gains.conditions])
+        values = gains.all(entry)
         worse = int((values < 0).sum())
         numbers = [f"{summarise([*values]).mean:.2f}", f"{values.min():.2f}", str(worse)]
+        numbers += [f"{summarise([*above.all(entry)]).mean:.2f}"] if above.of else []
         lines.append([entry, str(len(values)), *numbers])
-    return markdown(["", "mixtures", "mean", "least", "worse than the mixture"], lines)
+    header = ["", "mixtures", "mean", "least", "worse than the mixture"]
+    return markdown([*header, *[ABOVE] * bool(above.of)], lines)
 
 
 def by_condition(gains: Gains, above: Gains, method: str, ceiling: str) -> str:
@@ -90,7 +98,7 @@ def by_condition(gains: Gains, above: Gains, method: str, ceiling: str) -> str:
         for condition in ordered
     ]
     header = ["", "mixtures", *gains.entries, f"{method} below {ceiling}"]
-    return markdown([*header, *[f"above {LOW_CUT_HZ:g} Hz"] * bool(above.of)], lines)
+    return markdown([*header, *[ABOVE] * bool(above.of)], lines)
 
 
 def page(results: Path, method: str, ceiling: str) -> str:
@@ -102,14 +110,15 @@ def page(results: Path, method: str, ceiling: str) -> str:
         If it cannot be read or has no such entries.
     """
     content = read(results)
-    gains, facts = Gains.read(content), content["surroundings"]
+    gains, above = Gains.read(content), Gains.read(content, LOW_CUT)
+    facts = content["surroundings"]
     for name in (method, ceiling):
         if name not in gains.entries:
             raise InputError(f"{results}: no entry {name!r}; there are {gains.entries}")
     return (
         f"# SDR improvement on `{facts['set']}`\n\nIn dB, mean over talkers and mixtures; "
-        f"seed {facts['seed']}, {facts['date']}, code {facts['code']}.\n\n{overall(gains)}\n"
-        f"{by_condition(gains, Gains.read(content, LOW_CUT), method, ceiling)}"
+        f"seed {facts['seed']}, {facts['date']}, code {facts['code']}.\n\n{overall(gains, above)}\n"
+        f"{by_condition(gains, above, method, ceiling)}"
     )
 
 
