@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fca.errors import InputError
+from fca.errors import InputError, check_choice
 from fca.frontend import SAMPLE_RATE
 from fca.inference.iterate import Callback
 from fca.methods import Method
@@ -101,9 +101,7 @@ class Enhancer(Separator):
         dtype: torch.dtype = torch.float32,
         **options: Any,
     ) -> None:
-        if inference not in INFERENCES:
-            known = ", ".join(INFERENCES)
-            raise InputError(f"unknown inference {inference!r}; choose from {known}")
+        check_choice("inference", inference, INFERENCES)
         speech = prior if isinstance(prior, SpeechPrior) else SpeechPrior.from_pretrained(prior)
         if speech.config.sample_rate != SAMPLE_RATE:
             raise InputError(f"the prior is for {speech.config.sample_rate} Hz, not {SAMPLE_RATE}")

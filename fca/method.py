@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fca.building import SOURCES, Building
-from fca.errors import InputError
+from fca.errors import InputError, check_choice
 from fca.inference.start import STARTS
 from fca.likelihood import Gaussian, Likelihood, StudentT
 from fca.mixing import Mixing
@@ -134,17 +134,11 @@ class Method:
     def _check_names(self) -> None:
         if self.fits not in FITS:
             raise InputError(f"cannot fit {self.fits!r}; choose from {', '.join(FITS)}")
-        if self.start not in _STARTS:
-            raise InputError(f"unknown start {self.start!r}; choose from {', '.join(_STARTS)}")
-        if self.spatial not in (*SPATIAL_MODELS, "cACGMM"):
-            known = ", ".join(SPATIAL_MODELS)
-            raise InputError(f"unknown spatial model {self.spatial!r}; choose from {known}")
+        check_choice("start", self.start, _STARTS)
+        if self.spatial != "cACGMM":
+            check_choice("spatial model", self.spatial, SPATIAL_MODELS)
         updates = _UPDATES.get(self.spatial, DEMIXING_UPDATES)
-        if self.update not in updates:
-            known = ", ".join(updates)
-            raise InputError(
-                f"unknown update {self.update!r} of {self.spatial} models; choose from {known}"
-            )
+        check_choice("update", self.update, updates, f" of {self.spatial} models")
 
     def _check_numbers(self) -> None:
         for name in ("spare", "spatial_steps", "free_steps"):
@@ -213,8 +207,7 @@ class Method:
             For an option that neither has.
         """
         source = options.get("source", self.source)
-        if source not in SOURCES:
-            raise InputError(f"unknown source model {source!r}; choose from {', '.join(SOURCES)}")
+        check_choice("source model", source, SOURCES)
         known = inspect.signature(SOURCES[source]).parameters
         ours = [key for key in _CHOICES if key not in known]  # Student's t sources have a dof, too
         choices = {key: options.pop(key) for key in ours if key in options}
@@ -277,8 +270,7 @@ class Method:
         Raises
         ------
         InputError
-            For an unknown start or option, more sources than the spatial model allows, or
-            activities that tell nothing.
+            For more sources than the spatial model allows, or activities that tell nothing.
         """
         return Building(self, mixture, n_sources, generator, activity, attempt).model()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fca.building import SOURCES
-from fca.errors import InputError
+from fca.errors import check_choice
 from fca.inference.rank1 import SPARE
 from fca.inference.start import STARTS
 from fca.method import FITS, SPATIAL_MODELS, Method
@@ -161,6 +161,5 @@ DEFAULT_METHOD = "deep-fca"
 
 def get_method(name: str) -> Method:
     """Row called ``name``; an unknown name is an :class:`InputError` that lists the known ones."""
-    if name not in METHODS:
-        raise InputError(f"unknown method {name!r}; choose from {', '.join(METHODS)}")
+    check_choice("method", name, METHODS)
     return METHODS[name]

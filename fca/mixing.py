@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fca.errors import InputError
+from fca.errors import InputError, check_choice
 from fca.spatial.motion import exponential_windows
 from fca.spatial.observation import Observation
 from fca.spatial.reverberation import Prediction, wpe
@@ -57,13 +57,10 @@ class Mixing:
     inertia: float = 10.0
 
     def __post_init__(self) -> None:
-        if self.reverberation not in REVERBERATION:
-            known = ", ".join(REVERBERATION)
-            raise InputError(f"unknown reverberation {self.reverberation!r}; choose from {known}")
+        check_choice("reverberation", self.reverberation, REVERBERATION)
+        check_choice("motion", self.motion, MOTION)
         if self.taps < 0 or self.ma_taps < 0 or self.delay < 1:
             raise InputError("taps are counts, and the delay is at least one frame")
-        if self.motion not in MOTION:
-            raise InputError(f"unknown motion {self.motion!r}; choose from {', '.join(MOTION)}")
         if not 0 < self.forgetfulness <= 1:
             raise InputError(f"a forgetting factor is above 0 and at most 1, not {self.forgetting}")
         if not self.inertia > 0:

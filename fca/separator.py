@@ -16,7 +16,7 @@ from torch import Tensor
 from fca import audio
 from fca.allocator import keep_freed_memory
 from fca.dereverberation import require_nara_wpe
-from fca.errors import InputError
+from fca.errors import InputError, check_choice
 from fca.fitting import Fitting
 from fca.frontend import SAMPLE_RATE, Frontend, prepare
 from fca.inference.iterate import Callback
@@ -380,8 +380,7 @@ def _on_frames(activity: Tensor, frontend: Frontend, spectrum: Tensor) -> Tensor
 
 
 def _output_filter(name: str, method: Method) -> str:
-    if name not in OUTPUT_FILTERS:
-        raise InputError(f"unknown output filter {name!r}; choose from {', '.join(OUTPUT_FILTERS)}")
+    check_choice("output filter", name, OUTPUT_FILTERS)
     if name == "mvdr" and method.mixing.reverberation != "none":
         raise InputError("a beamformer goes with dereverberation, not with modelled reverberation")
     return name

@@ -129,7 +129,7 @@ def test_bad_input_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     references, estimates = separated(np.random.default_rng(0), 2)
     with pytest.raises(InputError, match="alike"):
         evaluate(references, estimates[:1])
-    with pytest.raises(InputError, match="unknown metrics"):
+    with pytest.raises(InputError, match="unknown metric 'snr'; choose from sdr"):
         evaluate(references, estimates, metrics=["snr"])
     with pytest.raises(InputError, match="unknown protocol"):
         evaluate(references, estimates, protocol="bss")

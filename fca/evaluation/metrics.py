@@ -15,7 +15,7 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fca.errors import InputError
+from fca.errors import InputError, check_choice
 
 __all__ = [
     "METRICS",
@@ -119,12 +119,9 @@ def evaluate(
 
 def check_metrics(metrics: Sequence[str], protocol: str = "fast_bss_eval") -> None:
     """Raise :class:`InputError` for unknown names and metrics whose package is not installed."""
-    unknown = set(metrics) - set(METRICS)
-    if unknown:
-        raise InputError(f"unknown metrics {sorted(unknown)}; there are {list(METRICS)}")
-    if protocol not in PROTOCOLS:
-        raise InputError(f"unknown protocol {protocol!r}; there are {list(PROTOCOLS)}")
+    check_choice("protocol", protocol, PROTOCOLS)
     for name in metrics:
+        check_choice("metric", name, METRICS)
         if name in PACKAGES:
             _require(*PACKAGES[name])
     if protocol == "mir_eval" and set(metrics) & set(BSS_EVAL):

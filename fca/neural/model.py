@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from fca.errors import InputError
+from fca.errors import InputError, check_choice
 from fca.neural.blocks import BLOCKS
 from fca.neural.encoder import Encoder, Encoding
 from fca.pretrained import Pretrained
@@ -59,8 +59,7 @@ class NeuralConfig:
             raise InputError("sizes of a neural FCA must be positive, microphones at least two")
         if self.n_fft < 4 or self.n_fft % 4:
             raise InputError(f"n_fft must be a multiple of four, got {self.n_fft}")
-        if self.block not in BLOCKS:
-            raise InputError(f"unknown block {self.block!r}; choose from {', '.join(BLOCKS)}")
+        check_choice("block", self.block, BLOCKS)
 
     @property
     def n_freq(self) -> int:

@@ -15,7 +15,7 @@ from torch.distributions import Dirichlet as DirichletDistribution
 from torch.distributions import kl_divergence
 from torch.nn import functional
 
-from fca.errors import InputError
+from fca.errors import InputError, check_choice
 
 _LOG_VARIANCE_RANGE = (-12.0, 6.0)
 _SMALLEST_ALPHA = 0.02
@@ -250,8 +250,7 @@ def make_latent(name: str, dim: int, concentration: float | None = None) -> Late
     InputError
         For an unknown name, too few dimensions, or a concentration that is not positive.
     """
-    if name not in LATENTS:
-        raise InputError(f"unknown latent {name!r}; choose from {', '.join(LATENTS)}")
+    check_choice("latent", name, LATENTS)
     if dim < 1:
         raise InputError(f"the latent needs at least one dimension, got {dim}")
     return LATENTS[name](dim, concentration)

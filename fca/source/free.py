@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fca.errors import InputError
+from fca.errors import InputError, check_choice
 from fca.source.base import Evaluate, SourceModel, floored
 from fca.source.departure import check_strength, departed, departure_penalty
 
@@ -20,8 +20,7 @@ class Free(SourceModel):
     """
 
     def __init__(self, inference: str = "em") -> None:
-        if inference not in ("em", "mu"):
-            raise InputError(f"unknown update {inference!r} of a free PSD: choose em or mu")
+        check_choice("update", inference, ("em", "mu"), " of a free PSD")
         self._em = inference == "em"
 
     def initialise(self, power: Tensor, generator: torch.Generator) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fca.errors import InputError
+from fca.errors import InputError, check_choice
 from fca.neural.denoiser import Denoiser
 from fca.prior import SpeechPrior
 from fca.source.base import Evaluate
@@ -70,11 +70,8 @@ class VAE(Latent):
         strength: float = 1.0,
         stochastic: bool = False,
     ) -> None:
-        if inference not in UPDATES:
-            raise InputError(f"unknown update {inference!r} of a VAE: choose {', '.join(UPDATES)}")
-        if refinement not in REFINEMENTS:
-            known = ", ".join(REFINEMENTS)
-            raise InputError(f"unknown refinement {refinement!r} of a VAE: choose {known}")
+        check_choice("update", inference, UPDATES, " of a VAE")
+        check_choice("refinement", refinement, REFINEMENTS, " of a VAE")
         if n_steps < 1:
             raise InputError(f"at least one step is needed, got n_steps={n_steps}")
         check_strength(strength)

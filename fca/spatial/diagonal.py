@@ -14,7 +14,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from fca.errors import InputError
+from fca.errors import InputError, check_choice
 from fca.likelihood import Gaussian, Likelihood
 from fca.linalg import real_form
 from fca.memo import Latest
@@ -59,9 +59,7 @@ class Diagonal(SpatialModel):
         likelihood: Likelihood | None = None,
         observation: Observation | None = None,
     ) -> None:
-        if update not in DEMIXING_UPDATES:
-            known = ", ".join(DEMIXING_UPDATES)
-            raise InputError(f"unknown update {update!r} of a demixing matrix; choose from {known}")
+        check_choice("update", update, DEMIXING_UPDATES, " of a demixing matrix")
         self.mixture = mixture
         self.observation = observation or Observation(mixture)
         self.n_sources = n_sources

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor
 
-from fca.errors import InputError
+from fca.errors import check_choice
 from fca.likelihood import Gaussian, Likelihood
 from fca.linalg import (
     apply_packed,
@@ -59,8 +59,7 @@ class FullRank(SpatialModel):
         noise: float = NOISE,
         prior: InverseWishart | None = None,
     ) -> None:
-        if update not in FULL_RANK_UPDATES:
-            raise InputError(f"unknown update {update!r} of full-rank covariances: choose em or mu")
+        check_choice("update", update, FULL_RANK_UPDATES, " of full-rank covariances")
         self.mixture = mixture
         self.n_sources = scm.shape[2]
         self.likelihood: Likelihood = likelihood or Gaussian()

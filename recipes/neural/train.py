@@ -20,7 +20,7 @@ import lightning
 import torch
 from torch.utils.data import DataLoader
 
-from fca.errors import InputError
+from fca.errors import InputError, check_choice
 from fca.frontend import SAMPLE_RATE, prepare
 from fca.inference.unroll import elbo, rounds, unroll
 from fca.methods import Method, get_method
@@ -225,10 +225,7 @@ def make_network(experiment: Experiment) -> Pretrained:
     InputError
         For an unknown kind of network or part, or one that there is nothing to begin with.
     """
-    if experiment.network not in NETWORKS:
-        raise InputError(
-            f"unknown network {experiment.network!r}; choose from {', '.join(NETWORKS)}"
-        )
+    check_choice("network", experiment.network, NETWORKS)
     if experiment.begin is not None:
         network = NETWORKS[experiment.network](experiment.begin)
     elif experiment.network == "weights":

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fca.errors import InputError
+from fca.errors import InputError, check_choice
 from fca.pretrained import Pretrained
 from fca.simulate.stored import Item
 from fca.stft import STFT
@@ -122,9 +122,7 @@ class ConvTasNet(Pretrained):
 
     def __init__(self, config: ConvTasNetConfig) -> None:
         super().__init__(config)
-        if config.filterbank not in FILTERBANKS:
-            known = ", ".join(FILTERBANKS)
-            raise InputError(f"unknown filterbank {config.filterbank!r}; choose from {known}")
+        check_choice("filterbank", config.filterbank, FILTERBANKS)
         self.filters = FILTERBANKS[config.filterbank](config)
         self.masker = _asteroid().TDConvNet(
             self.filters.n_features,
