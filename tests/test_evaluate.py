@@ -210,7 +210,7 @@ def test_what_does_not_fit_is_said_in_a_line_and_the_rest_is_done(
     ("arguments", "message"),
     [
         (["est", "nowhere"], "no such file or folder"),
-        (["est", "ref", "-m", "snr"], "unknown metrics"),
+        (["est", "ref", "-m", "snr"], "unknown metric 'snr'; choose from sdr"),
         (["est"], "give references, too"),
         (["est", "ref", "--protocol", "bss"], "'bss' is not one of"),
         (["est", "ref", "-o", "file"], "is a file"),
