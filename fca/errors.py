@@ -1,4 +1,4 @@
-"""The one exception that users meet."""
+"""The one exception that users meet, and the check that raises it for names."""
 
 from __future__ import annotations
 

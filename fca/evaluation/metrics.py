@@ -119,9 +119,10 @@ def evaluate(
 
 def check_metrics(metrics: Sequence[str], protocol: str = "fast_bss_eval") -> None:
     """Raise :class:`InputError` for unknown names and metrics whose package is not installed."""
-    check_choice("protocol", protocol, PROTOCOLS)
     for name in metrics:
         check_choice("metric", name, METRICS)
+    check_choice("protocol", protocol, PROTOCOLS)
+    for name in metrics:
         if name in PACKAGES:
             _require(*PACKAGES[name])
     if protocol == "mir_eval" and set(metrics) & set(BSS_EVAL):
