@@ -83,7 +83,7 @@ class Building:
         spatial = self._spatial(observation, start)
         source.initialise(start.power, self.generator)
         n_background = int(method.fits == "sources + noise")
-        return Model(spatial, source, method.spatial_steps, n_background)
+        return Model(spatial, source, method.spatial_steps, n_background, start.doubt)
 
     @cached_property
     def n_fitted(self) -> int:

@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from fca.inference.choice import choose, likelier, worth_fitting
 from fca.inference.gate import gated
 from fca.inference.iterate import Callback, iterate
-from fca.inference.refine import Refinement, check_refinable, choose, likelier
+from fca.inference.refine import Refinement, check_refinable
 from fca.inference.settle import ARRAY_STEPS, Settling
 from fca.inference.surroundings import with_late_sound, with_noise
 from fca.method import Method
@@ -32,7 +33,8 @@ class Fitting:
     method : Method
         What is fitted.
     n_starts : int
-        Starts and random seeds, of which every recording keeps the one of lowest cost.
+        Starts and random seeds, of which every recording keeps the one of lowest cost of those that
+        are :func:`worth a fit <fca.inference.choice.worth_fitting>`.
     n_refine : int
         Steps of :class:`~fca.inference.refine.Refinement` afterwards.
     seed : int
@@ -94,7 +96,14 @@ class Fitting:
         activity: Tensor | None,
     ) -> tuple[Fittable, Trace]:
         """The fit of lowest final cost over all starts, and the trace of the best on the whole."""
-        fits = []
+        begun = self._begun(mixture, n_sources, activity)
+        fits = [(model, self._iterate(model, callbacks)) for model in begun]
+        likeliest = functools.reduce(likelier, [model for model, _ in fits])
+        return likeliest, min((trace for _, trace in fits), key=lambda trace: trace[-1][1])
+
+    def _begun(self, mixture: Tensor, n_sources: int, activity: Tensor | None) -> list[Fittable]:
+        """Models at every start that is worth a fit."""
+        models = []
         for start in range(self.n_starts):
             generator = torch.Generator().manual_seed(self.seed + start)
             model = self.method.build(mixture, n_sources, generator, activity, start)
@@ -102,9 +111,8 @@ class Fitting:
                 check_refinable(model)
             if self._surrounded and isinstance(model, Model):
                 model = with_noise(model)
-            fits.append((model, self._iterate(model, callbacks)))
-        likeliest = functools.reduce(likelier, [model for model, _ in fits])
-        return likeliest, min((trace for _, trace in fits), key=lambda trace: trace[-1][1])
+            models.append(model)
+        return worth_fitting(models)
 
     def _iterate(self, model: Fittable, callbacks: Sequence[Callback]) -> Trace:
         """Fit in place: the method's iterations, then its free steps."""

@@ -68,7 +68,8 @@ class Method:
         Default start, a key of :data:`STARTS`, "rank-1" for the rank-1 model of the method's own
         sources, or "network" for source models that infer it from the mixture.
     n_starts : int
-        Default number of starts, of which the one is kept that ends likeliest.
+        Default number of starts, of which the one is kept that ends likeliest, if the source model
+        itself does not clearly like its start less (:func:`~fca.inference.choice.worth_fitting`).
     n_fft : int
         Default window in samples at 16 kHz; the shift is a quarter of it.
     fits : str

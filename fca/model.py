@@ -39,12 +39,15 @@ class Model:
         Updates of the spatial model after each of the source model.
     n_background : int
         Sources, the last ones, that are nobody's and not asked for.
+    doubt : Tensor, optional
+        That of its :class:`~fca.inference.start.Start`, (B,).
     """
 
     spatial: SpatialModel
     source: SourceModel
     spatial_steps: int = 1
     n_background: int = 0
+    doubt: Tensor | None = None
 
     def cost(self) -> Tensor:
         """Negative log-likelihood plus the source prior's penalty, per bin, (B,)."""

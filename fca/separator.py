@@ -100,7 +100,8 @@ class Separator:
         Iterations; the method's default if not given.
     n_starts : int, optional
         Fits from as many starts and random seeds, of which every recording keeps the one of lowest
-        cost; the method's default if not given.
+        cost, but for starts that the source model itself clearly likes less; the method's default
+        if not given.
     n_refine : int, optional
         Steps of :class:`~fca.inference.refine.Refinement` afterwards, for methods with latent
         vectors; the method's default if not given.

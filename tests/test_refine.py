@@ -16,7 +16,8 @@ from toy import random_mixture, random_psd, random_scm, seeded, source_model
 from fca.errors import InputError
 from fca.fitting import Fitting
 from fca.inference import iterate
-from fca.inference.refine import Refinement, choose
+from fca.inference.choice import choose
+from fca.inference.refine import Refinement
 from fca.inference.settle import Settling
 from fca.methods import Method, get_method
 from fca.model import Model

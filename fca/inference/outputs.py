@@ -57,14 +57,16 @@ def by_likelihood(spatial: Rank1, psd: Tensor, n_sources: int) -> Tensor:
     outputs = spatial.outputs[:, ::THINNING, :n_outputs, ::THINNING]
     some = psd[:, ::THINNING, :, ::THINNING]
     choices = list(combinations(range(n_outputs), n_sources))
-    costs = torch.stack([_cost(outputs, take_rows(some, order[:, choice])) for choice in choices])
+    costs = torch.stack(
+        [choice_cost(outputs, take_rows(some, order[:, choice])) for choice in choices]
+    )
     costs[0] -= MARGIN
     best = costs.argmin(0)
     first = torch.tensor([_chosen_first(choice, order.shape[1]) for choice in choices])
     return order.gather(1, first.to(order.device)[best])
 
 
-def _cost(outputs: Tensor, psd: Tensor) -> Tensor:
+def choice_cost(outputs: Tensor, psd: Tensor) -> Tensor:
     """Cost (B,) of complex outputs (B, F, K, T) when sources with PSDs λ (B, F, N, T) make them."""
     batch, n_freq, n_outputs, n_frames = outputs.shape
     noise = 10 ** (NOISE_DB / 10) * abs2(outputs).mean((2, 3), keepdim=True)

@@ -12,6 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from fca.inference.grouping import grouped
 from fca.inference.outputs import by_likelihood, by_loudness
 from fca.inference.start import Start, fit_outputs, identity, taken, underdetermined
 from fca.linalg import abs2
@@ -49,9 +50,9 @@ def rank1(
 
     A source model that knows the frequencies of a talker to belong together mends what IVA has
     permuted, and shows the seams that are left; then the outputs are taken that explain all of them
-    (:func:`by_likelihood`). IVA sees as many principal components as there are outputs: of more it
-    would make parts of talkers. More sources than microphones have no rank-1 model; their start is
-    :func:`underdetermined`.
+    (:func:`by_likelihood`), alone or in groups (:func:`grouped`). IVA sees as many principal
+    components as there are outputs: of more it would make parts of talkers. More sources than
+    microphones have no rank-1 model; their start is :func:`underdetermined`.
 
     Parameters
     ----------
@@ -72,7 +73,8 @@ def rank1(
     demixing = torch.cat([begin.demixing @ seen, others], dim=2)
     fit = partial(_fit, n_outputs, source, generator, n_iter, spatial_steps)
     spatial, psd = fit_and_mend(fit, mixture, demixing, MENDINGS)
-    return taken(spatial, by_likelihood(spatial, psd, n_sources), n_sources)
+    order = by_likelihood(spatial, psd, n_sources)
+    return grouped(spatial, order, psd, n_sources, source)
 
 
 def thinned_iva(

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-from dataclasses import replace
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from fca.clustering import CACGMM
 from fca.errors import InputError
+from fca.inference.choice import choose
 from fca.model import Fittable, Model
-from fca.source.base import SourceModel
-from fca.spatial.base import SpatialModel
-from fca.spatial.inverse_wishart import InverseWishart
-from fca.spatial.observation import Observation
 
 
 class Refinement:
@@ -68,29 +60,3 @@ def check_refinable(model: Fittable) -> None:
     """Raise :class:`InputError` unless gradients can move latent vectors of the model."""
     if not (isinstance(model, Model) and model.source.refinable):
         raise InputError("nothing to refine: the method has no Gaussian latent vectors")
-
-
-def likelier(first: Fittable, second: Fittable) -> Fittable:
-    """For every recording the state of the model of lower cost; of two models of one kind."""
-    chosen: Fittable = choose(second.cost() < first.cost(), second, first)
-    return chosen
-
-
-def choose(better: Tensor, new: Any, old: Any) -> Any:
-    """``new`` with the state of ``old`` in those recordings that are not ``better``, (B,)."""
-    if new is old or not better.any():
-        return old
-    if better.all():
-        return new
-    if isinstance(new, Tensor) and isinstance(old, Tensor):
-        return torch.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
-    if isinstance(new, list | tuple) and isinstance(old, list | tuple):
-        return type(new)(choose(better, a, b) for a, b in zip(new, old, strict=True))
-    if isinstance(new, InverseWishart):
-        return replace(new, strength=choose(better, new.strength, old.strength))
-    if isinstance(new, Model | CACGMM | SpatialModel | SourceModel | Observation):
-        chosen = copy.copy(new)
-        for name, value in vars(new).items():
-            setattr(chosen, name, choose(better, value, getattr(old, name, value)))
-        return chosen
-    return new

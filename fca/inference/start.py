@@ -54,11 +54,15 @@ class Start:
     known_gains : Tensor, optional
         Gains of the sources on the components, (B, F or 1, N, M), where there is an estimate; the
         powers are then those at a microphone.
+    doubt : Tensor, optional
+        How little it looks like the sources that were asked for, (B,), where the source model says
+        (:mod:`fca.inference.grouping`); comparable between starts of one mixture.
     """
 
     demixing: Tensor
     power: Tensor
     known_gains: Tensor | None = None
+    doubt: Tensor | None = None
 
     def at_microphones(self) -> Start:
         """The same start with the rows of Q scaled so that powers are those at a microphone."""

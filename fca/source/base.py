@@ -29,6 +29,8 @@ class SourceModel(ABC):
     at_microphone: ClassVar[bool] = False
     """Whether PSDs must be powers at a microphone: the spatial covariances are then normalised
     before every update, instead of sharing their scale with the PSDs as they like."""
+    judges: ClassVar[bool] = False
+    """Whether :meth:`surprise` tells sources from other sounds."""
 
     @property
     def refinable(self) -> bool:
@@ -64,6 +66,13 @@ class SourceModel(ABC):
     def refine(self, evaluate: Evaluate) -> None:
         """One step towards a lower cost that, unlike :meth:`update`, may overshoot."""
         self.update(evaluate)
+
+    def surprise(self, power: Tensor) -> Tensor:
+        """How unlike a source each of the powers (B, F, K, T) is, in nats per bin, (B, K).
+
+        Zero from models that know nothing of sources before they see a mixture.
+        """
+        return power.new_zeros(power.shape[0], power.shape[2])
 
     def divergence(self) -> Tensor | float:
         """``KL(q(Z | X) ‖ p(Z))`` of latent variables, summed over sources and frames, (B,)."""

@@ -13,6 +13,7 @@ from torch.nn import functional
 from fca.errors import InputError, check_choice
 from fca.neural.denoiser import Denoiser
 from fca.prior import SpeechPrior
+from fca.prior.model import gaussian_nll
 from fca.source.base import Evaluate
 from fca.source.departure import check_strength
 from fca.source.latent import Latent, energy
@@ -58,6 +59,7 @@ class VAE(Latent):
     """
 
     at_microphone = True
+    judges = True
 
     def __init__(
         self,
@@ -117,6 +119,12 @@ class VAE(Latent):
             self._relax(evaluate(self.psd()))
         else:
             super().refine(evaluate)
+
+    def surprise(self, power: Tensor) -> Tensor:
+        """Negative log-likelihood of the speech prior, by its own encoder, at a level of one."""
+        own = power.transpose(1, 2)
+        code = self.prior.encode(own)
+        return gaussian_nll(own / code.gain, self.prior.decode(code.z)).mean((-2, -1))
 
     def _encode_again(self, evaluate: Evaluate) -> None:
         """The next round; the first has encoded the start."""

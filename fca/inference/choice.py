@@ -1,0 +1,70 @@
+"""Of several models of one kind, which one every recording of a batch keeps."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fca.clustering import CACGMM
+from fca.model import Fittable, Model
+from fca.source.base import SourceModel
+from fca.spatial.base import SpatialModel
+from fca.spatial.inverse_wishart import InverseWishart
+from fca.spatial.observation import Observation
+
+CLEAR = 0.05
+"""Difference of doubt, in nats per bin, from which on the cost after a fit has no say."""
+
+
+def likelier(first: Fittable, second: Fittable) -> Fittable:
+    """For every recording the state of the model of lower cost; of two models of one kind."""
+    chosen: Fittable = choose(second.cost() < first.cost(), second, first)
+    return chosen
+
+
+def worth_fitting(models: Sequence[Fittable]) -> list[Fittable]:
+    """Models at their starts, of one kind, but for those whose start is clearly in doubt.
+
+    A recording of which only some starts are begins from the surest in their place. Starts that
+    nobody has judged are all worth it.
+    """
+    judged = [model for model in models if isinstance(model, Model)]
+    doubts = [model.doubt for model in judged if model.doubt is not None]
+    if len(doubts) < len(models):
+        return list(models)
+    surest = functools.reduce(_surer, judged)
+    least = torch.stack(doubts).amin(0)
+    in_doubt = [doubt > least + CLEAR for doubt in doubts]
+    return [choose(d, surest, m) for d, m in zip(in_doubt, judged, strict=True) if not d.all()]
+
+
+def _surer(first: Model, second: Model) -> Model:
+    assert first.doubt is not None and second.doubt is not None
+    chosen: Model = choose(second.doubt < first.doubt, second, first)
+    return chosen
+
+
+def choose(better: Tensor, new: Any, old: Any) -> Any:
+    """``new`` with the state of ``old`` in those recordings that are not ``better``, (B,)."""
+    if new is old or not better.any():
+        return old
+    if better.all():
+        return new
+    if isinstance(new, Tensor) and isinstance(old, Tensor):
+        return torch.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+    if isinstance(new, list | tuple) and isinstance(old, list | tuple):
+        return type(new)(choose(better, a, b) for a, b in zip(new, old, strict=True))
+    if isinstance(new, InverseWishart):
+        return replace(new, strength=choose(better, new.strength, old.strength))
+    if isinstance(new, Model | CACGMM | SpatialModel | SourceModel | Observation):
+        chosen = copy.copy(new)
+        for name, value in vars(new).items():
+            setattr(chosen, name, choose(better, value, getattr(old, name, value)))
+        return chosen
+    return new
