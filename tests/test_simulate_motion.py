@@ -7,7 +7,13 @@ import pytest
 
 from fca.errors import InputError
 from fca.simulate import Scene, mix, random_scene
-from fca.simulate.motion import circular_paths, mix_moving, path_responses, walk
+from fca.simulate.motion import (
+    circular_paths,
+    mix_moving,
+    path_responses,
+    swaying_paths,
+    walk,
+)
 
 
 def walkers(rng: np.random.Generator) -> list[np.ndarray]:
@@ -43,6 +49,29 @@ def test_nobody_walks_around_a_corner(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)
     with pytest.raises(InputError, match="no room holds talkers who walk 360 degrees"):
         walk(lambda: random_scene(rng, distance=(4, 5)), 360.0)
+
+
+def test_talkers_sway_about_their_places_in_small_steps() -> None:
+    scene = random_scene(np.random.default_rng(0), n_talkers=3)
+    paths = swaying_paths(scene, 0.04, 10.0, np.random.default_rng(1), step=0.005)
+    assert paths.shape[0] == 3 and paths.shape[2] == 3
+    away = paths - np.asarray(scene.talkers)[:, None]
+    distance = np.linalg.norm(away, axis=-1)
+    assert (distance <= 0.04 + 1e-12).all() and (distance.max(1) > 0.039).all()
+    assert np.linalg.norm(np.diff(paths, axis=1), axis=-1).max() <= 0.005
+    _, spread, _ = np.linalg.svd(away)
+    np.testing.assert_allclose(spread[:, 1:], 0, atol=1e-12)  # on a line
+    crossings = np.diff(np.sign((away @ away.mT)[:, 0]), axis=1) != 0
+    assert (crossings.sum(1) >= 2).all() and (crossings.sum(1) <= 8).all()
+
+
+def test_a_seed_decides_how_talkers_sway() -> None:
+    scene = random_scene(np.random.default_rng(0))
+    first, again, other = (
+        swaying_paths(scene, 0.02, 5.0, np.random.default_rng(seed)) for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert first.shape != other.shape or np.abs(first - other).max() > 1e-3
 
 
 def test_one_place_is_a_talker_who_stands() -> None:

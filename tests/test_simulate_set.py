@@ -74,6 +74,17 @@ def test_talkers_walk(tmp_path: Path) -> None:
         Condition(count=1, speed=10, measured=True)
 
 
+def test_talkers_sway(tmp_path: Path) -> None:
+    options = ["-c", 1, "--seed", 1, "--seconds", 2, 2, "--distance", 0.7, 1.0]
+    still, swaying = (
+        simulate(tmp_path / str(sway), "--sway", sway, *options)[0] for sway in (0, 0.02)
+    )
+    assert swaying.row["recipe"]["asked"]["sway"] == 0.02
+    assert swaying.row["room"] == still.row["room"]
+    changed = apart(still.read("early"), swaying.read("early"))
+    assert changed.min() > 0.01 and changed.max() < 0.6
+
+
 def test_processes_do_not_change_a_set_and_it_can_grow(made: Path, tmp_path: Path) -> None:
     options = ["--snr", 10, 20, "--level", 3, 6, "--seed", 5]
     first = simulate(tmp_path, "-c", 1, *options)
@@ -195,6 +206,10 @@ def test_measured_responses_of_any_array(tmp_path: Path) -> None:
         ({"seconds": (1, float("nan"))}, "no range to draw from"),
         ({"rt60": (1, 2)}, r"up to 1\.5 s"),
         ({"speed": float("inf")}, "degrees per second"),
+        ({"sway": 0.2}, r"sway is from 0 to 0\.1 m"),
+        ({"sway": float("nan")}, r"sway is from 0 to 0\.1 m"),
+        ({"sway": 0.01, "speed": 5.0}, "where they do not walk"),
+        ({"sway": 0.01, "measured": True}, "talkers sway in simulated rooms"),
         ({"array": ((0, 0, 0),)}, "the array has 1 microphones"),
     ],
 )

@@ -48,6 +48,9 @@ Distance = Annotated[
 Speed = Annotated[
     float, typer.Option(help="Degrees per second that the talkers walk around the array.")
 ]
+Sway = Annotated[
+    float, typer.Option(help="How far the talkers sway on the spot, to either side (m).")
+]
 ArrayFile = Annotated[
     Path | None,
     typer.Option(
@@ -90,6 +93,7 @@ def simulate(
     aperture: Aperture = (0.05, 0.3),
     distance: Distance = (0.7, 2.5),
     speed: Speed = 0.0,
+    sway: Sway = 0.0,
     array: ArrayFile = None,
     noise: Noise = None,
     measured: Measured = None,
@@ -126,6 +130,7 @@ def simulate(
             array=positions,
             measured=measured is not None,
             speed=speed,
+            sway=sway,
         )
         corpora = Corpora(speech, noise, measured, sample_rate)
         items = build({name: kind}, corpora, out, seed=seed, jobs=jobs, told=told, others=True)

@@ -1,4 +1,4 @@
-"""Talkers who walk: room responses along a path, crossfaded while the talker passes.
+"""Talkers who walk or sway: room responses along a path, crossfaded while the talker passes.
 
 Waveforms, lengths and times are as in :mod:`fca.simulate`.
 """
@@ -24,8 +24,10 @@ from fca.simulate.images import (
 from fca.simulate.mixtures import Mixture
 from fca.simulate.rooms import WALL_MARGIN, Scene, room_responses
 
-__all__ = ["circular_paths", "mix_moving", "path_responses", "walk"]
+__all__ = ["circular_paths", "mix_moving", "path_responses", "swaying_paths", "walk"]
 
+SWAY_SECONDS = (3.0, 7.0)
+"""Shortest and longest time in which a talker who sways goes to and fro."""
 SCENES = 50_000
 """Scenes that are drawn before it is said that nobody can walk that far."""
 
@@ -46,6 +48,33 @@ def circular_paths(scene: Scene, degrees: float, step: float = 3.0) -> Array:
     x, y = away[:, :1] * cos - away[:, 1:2] * sin, away[:, :1] * sin + away[:, 1:2] * cos
     height = np.broadcast_to(away[:, 2:], x.shape)
     paths: Array = np.stack([x, y, height], axis=-1) + centre
+    return paths
+
+
+def swaying_paths(
+    scene: Scene, reach: float, seconds: float, rng: np.random.Generator, step: float = 0.01
+) -> Array:
+    """Positions (talkers, P, 3), evenly in time, of talkers who sway on the spot.
+
+    Each moves to and fro about where the scene has him, once in 3 to 7 s, along a line of his own
+    that is closer to the horizontal than not.
+
+    Parameters
+    ----------
+    scene : where the talkers stand
+    reach : how far they go to either side (m)
+    seconds : how long
+    rng : draws the lines, periods and phases
+    step : largest distance between two positions (m)
+    """
+    shape = (len(scene.talkers), 1)
+    along = rng.standard_normal((len(scene.talkers), 3)) * (1, 1, 0.3)
+    along /= np.linalg.norm(along, axis=1, keepdims=True)
+    turns = seconds / rng.uniform(*SWAY_SECONDS, shape)
+    fastest = 2 * np.pi * reach * turns.max()
+    time = np.linspace(0, 1, 1 + int(np.ceil(fastest / step)))
+    offset = reach * np.sin(2 * np.pi * (turns * time + rng.random(shape)))
+    paths: Array = np.asarray(scene.talkers)[:, None] + offset[..., None] * along[:, None]
     return paths
 
 

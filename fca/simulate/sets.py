@@ -24,7 +24,7 @@ from fca.simulate.corpora import Corpora, draw_noise, draw_responses, draw_talke
 from fca.simulate.diffuse import diffuse_noise
 from fca.simulate.images import Array, Range
 from fca.simulate.mixtures import Mixture, mix
-from fca.simulate.motion import mix_moving, path_responses, walk
+from fca.simulate.motion import mix_moving, path_responses, swaying_paths, walk
 from fca.simulate.rooms import random_scene, reverberation_time, room_responses
 from fca.simulate.stored import MANIFEST, PARTS, Item, load
 
@@ -35,6 +35,8 @@ Row = dict[str, Any]
 MAX_RT60 = 1.5
 """Longest reverberation (s) that is simulated: memory and time grow with its third power, to some
 4 GB and 40 s for a mixture."""
+MAX_SWAY = 0.1
+"""As far as talkers sway (m): responses from every centimetre of the way take time and memory."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Condition:
     speech : folders below the corpus that hold one folder per speaker
     measured : use the measured responses instead of simulated rooms
     speed : how fast the talkers walk around the array (degrees per second)
+    sway : how far the talkers sway on the spot, to either side (m); at most 0.1
     """
 
     count: int
@@ -69,6 +72,7 @@ class Condition:
     speech: tuple[str, ...] = (".",)
     measured: bool = False
     speed: float = 0.0
+    sway: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("count", "talkers", "mics"):
@@ -84,6 +88,10 @@ class Condition:
             raise InputError(f"speed must be a number of degrees per second, not {self.speed}")
         if self.speed and (self.measured or self.array is not None):
             raise InputError("talkers walk in simulated rooms around random arrays only")
+        if not 0 <= self.sway <= MAX_SWAY:
+            raise InputError(f"sway is from 0 to {MAX_SWAY} m, not {self.sway}")
+        if self.sway and (self.measured or self.speed):
+            raise InputError("talkers sway in simulated rooms and where they do not walk only")
         if self.array is not None and len(self.array) != self.mics:
             raise InputError(f"the array has {len(self.array)} microphones, not {self.mics}")
 
@@ -212,7 +220,7 @@ def _draw(kind: Condition, corpora: Corpora, rng: np.random.Generator) -> tuple[
     if snr_db is not None:
         sources, noise_name = draw_noise(corpora, len(mics), samples, rng)
         noise = diffuse_noise(sources, mics, rate)
-    mixer = mix_moving if kind.speed else mix
+    mixer = mix_moving if kind.speed or kind.sway else mix
     mixture = mixer(
         speech,
         responses,
@@ -233,7 +241,7 @@ def _draw_room(
 ) -> tuple[Array, Array, Row]:
     """Responses (talkers, channels, taps), microphone positions, and what was drawn.
 
-    Of talkers who walk there is one response for each of several places, on the second axis.
+    Of talkers who move there is one response for each of several places, on the second axis.
     """
     if kind.measured:
         return draw_responses(corpora, kind.talkers, kind.mics, rng)
@@ -247,12 +255,17 @@ def _draw_room(
         distance=kind.distance,
         array=kind.array,
     )
+    seconds = samples / corpora.sample_rate
     if kind.speed:
-        scene, paths = walk(draw, kind.speed * samples / corpora.sample_rate)
+        scene, paths = walk(draw, kind.speed * seconds)
         responses = path_responses(scene, paths, corpora.sample_rate)
-        return responses, np.array(scene.mics), asdict(scene)
-    scene = draw()
-    responses = room_responses(scene, corpora.sample_rate, max_order=None)
+    elif kind.sway:
+        scene = draw()
+        paths = swaying_paths(scene, kind.sway, seconds, rng)
+        responses = path_responses(scene, paths, corpora.sample_rate)
+    else:
+        scene = draw()
+        responses = room_responses(scene, corpora.sample_rate, max_order=None)
     return responses, np.array(scene.mics), asdict(scene)
 
 
