@@ -73,11 +73,11 @@ def _groupings(n_outputs: int, n_sources: int) -> Tensor:
     """
     nobody = n_sources
     alone = tuple(min(output, nobody) for output in range(n_outputs))
-    owners = {alone: None}
+    owners = [alone]
     if n_sources <= MOST_SOURCES:
         every = product(range(n_sources + 1), repeat=n_outputs)
-        owners.update((owner, None) for owner in every if _in_order(owner, n_sources))
-    return one_hot(torch.tensor(list(owners)), n_sources + 1)[..., :n_sources].mT
+        owners += [each for each in every if each != alone and _in_order(each, n_sources)]
+    return one_hot(torch.tensor(owners), n_sources + 1)[..., :n_sources].mT
 
 
 def _in_order(owners: tuple[int, ...], n_sources: int) -> bool:
