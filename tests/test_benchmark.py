@@ -318,14 +318,22 @@ def test_the_full_set_is_as_large_as_it_says() -> None:
     assert list(kinds["three_talkers_unequal_levels"].level_db) == [-10, 10]
 
 
-@pytest.mark.parametrize("recipe", ["reverberation", "motion"])
-def test_other_recipes_use_the_benchmark(recipe: str, built: Path, tmp_path: Path) -> None:
-    """Their sets can be read, their entries are methods, and the first one can be scored."""
+@pytest.mark.parametrize(
+    ("recipe", "settings"),
+    [("reverberation", "quality"), ("motion", "quality"), ("motion", "sway")],
+)
+def test_other_recipes_use_the_benchmark(
+    recipe: str, settings: str, built: Path, tmp_path: Path
+) -> None:
+    """Their sets can be read, their entries are methods, and the last one can be scored."""
     pytest.importorskip("nara_wpe")
     folder = Path(quality.__file__).parent.parent / recipe
-    (name,) = set(config.load(folder / "sets.yaml")) - {"defaults"}
-    assert all(kind.count >= 2 for kind in data.conditions(name, folder / "sets.yaml").values())
-    chosen = common.settings("quality", folder / "quality.yaml", False, [])
+    names = set(config.load(folder / "sets.yaml")) - {"defaults"}
+    assert names
+    for name in names:
+        kinds = data.conditions(name, folder / "sets.yaml").values()
+        assert all(kind.count >= 2 for kind in kinds)
+    chosen = common.settings("quality", folder / f"{settings}.yaml", False, [])
     competitors = [entry for entry in common.entries(chosen) if entry.kind == "method"]
     assert len(competitors) == len(chosen["variants"])
     for entry in competitors:
