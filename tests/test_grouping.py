@@ -153,7 +153,7 @@ def test_source_models_that_do_not_judge_leave_outputs_alone(talkers: Tensor) ->
 @pytest.mark.parametrize("n_outputs", [2, 4])
 def test_mixed_outputs_raise_the_doubt(talkers: Tensor, n_outputs: int) -> None:
     spatial, psd = resting(talkers)
-    spatial = Rank1(spatial.mixture[:, :, :], spatial.demixing, n_outputs)
+    spatial = Rank1(spatial.mixture, spatial.demixing, n_outputs)
     turn = torch.eye(4, dtype=spatial.demixing.dtype)
     turn[:2, :2] = torch.tensor([[0.8, 0.6], [-0.6, 0.8]])
     mixed = Rank1(spatial.mixture, turn @ spatial.demixing, n_outputs)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot, pad
 
-from fca.inference.outputs import MARGIN, THINNING, choice_cost, take_rows
+from fca.inference.outputs import MARGIN, THINNING, choice_cost, in_front, take_rows
 from fca.inference.start import LEAKAGE, Start, taken
 from fca.source import SourceModel
 from fca.spatial import Rank1
@@ -115,7 +115,7 @@ def _start(alone: Start, members: Tensor) -> Start:
     The first output of every source is in front.
     """
     n_sources, n_rows = members.shape[1], alone.demixing.shape[2]
-    rows = _in_front(members.argmax(-1), n_rows)
+    rows = in_front(members.argmax(-1), n_rows)
     energy = members * alone.power.mean((1, 3))[:, None]
     whole = energy.sum(-1, keepdim=True).clamp_min(FLOOR)
     share = energy / whole * members.sum(-1, keepdim=True)
@@ -125,10 +125,3 @@ def _start(alone: Start, members: Tensor) -> Start:
     usual = replace(alone, power=alone.power[:, :, :n_sources]).gains(shared=True)
     power = members[:, None] @ alone.power
     return Start(take_rows(alone.demixing, rows), power, torch.where(single, usual, gains))
-
-
-def _in_front(first: Tensor, n_rows: int) -> Tensor:
-    """Order (B, M) of rows that begins with (B, N) of them; the others stay in theirs."""
-    place = torch.arange(first.shape[1], device=first.device).expand_as(first)
-    after = first.new_full((len(first), n_rows), n_rows)
-    return after.scatter(1, first, place).argsort(dim=1, stable=True)

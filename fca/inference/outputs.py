@@ -62,8 +62,8 @@ def by_likelihood(spatial: Rank1, psd: Tensor, n_sources: int) -> Tensor:
     )
     costs[0] -= MARGIN
     best = costs.argmin(0)
-    first = torch.tensor([_chosen_first(choice, order.shape[1]) for choice in choices])
-    return order.gather(1, first.to(order.device)[best])
+    first = in_front(torch.tensor(choices, device=order.device), order.shape[1])
+    return order.gather(1, first[best])
 
 
 def choice_cost(outputs: Tensor, psd: Tensor) -> Tensor:
@@ -79,8 +79,11 @@ def choice_cost(outputs: Tensor, psd: Tensor) -> Tensor:
     return spatial.nll(psd)
 
 
-def _chosen_first(choice: tuple[int, ...], n_rows: int) -> list[int]:
-    return [*choice, *(row for row in range(n_rows) if row not in choice)]
+def in_front(first: Tensor, n_rows: int) -> Tensor:
+    """Order (B, M) of rows that begins with (B, N) of them; the others stay in theirs."""
+    place = torch.arange(first.shape[1], device=first.device).expand_as(first)
+    after = first.new_full((len(first), n_rows), n_rows)
+    return after.scatter(1, first, place).argsort(dim=1, stable=True)
 
 
 def take_rows(values: Tensor, order: Tensor) -> Tensor:
