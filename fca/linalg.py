@@ -212,6 +212,35 @@ def _gram(inverse: _Triangle, size: int) -> Tensor:
     return torch.stack(parts, dim=-2)
 
 
+def inverse_cholesky(matrix: Tensor) -> Tensor:
+    """``L⁻¹`` of Hermitian positive definite matrices ``V = L Lᴴ`` along the first two axes.
+
+    Elimination on ``[V, I]``, vectorised over all other axes.
+
+    Parameters
+    ----------
+    matrix : Tensor
+        V, (M, M, ...).
+
+    Returns
+    -------
+    Tensor
+        L⁻¹, (M, M, ...), lower triangular.
+    """
+    size, eps = len(matrix), torch.finfo(matrix.dtype).eps
+    eye = torch.eye(size, dtype=matrix.dtype, device=matrix.device)
+    eye = eye[(..., *[None] * (matrix.ndim - 2))].expand_as(matrix)
+    rows = list(torch.cat([matrix, eye], dim=1))
+    factors = []
+    for k in range(size):
+        pivot, *below = rows
+        scale = torch.maximum(pivot[0].real, eps * matrix[k, k].real).rsqrt()
+        pivot = pivot[1:] * scale
+        rows = [row[1:] - (row[0] * scale) * pivot for row in below]
+        factors.append(pivot[-size:])
+    return torch.stack(factors)
+
+
 def apply_packed(packed: Tensor, x: Tensor) -> Tensor:
     """Products of packed Hermitian matrices (..., M², T) with vectors (..., M, T)."""
     size = x.shape[-2]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,7 @@ from fca.likelihood import Gaussian, Likelihood, StudentT
 from fca.mixing import Mixing
 from fca.model import Fittable
 from fca.neural.denoiser import Denoiser
+from fca.pretrained import Pretrained, names
 from fca.prior import SpeechPrior
 from fca.source.neural import load_weights
 from fca.spatial.demixing import DEMIXING_UPDATES
@@ -288,10 +290,22 @@ def _read_networks(source: str, options: dict[str, Any]) -> int | None:
         return None
     if options.get("denoiser") is None:
         options.setdefault("prior", inspect.signature(SOURCES[source]).parameters["prior"].default)
-    readers = {"denoiser": Denoiser.from_pretrained, "prior": SpeechPrior.from_pretrained}
-    for name, read in readers.items():
-        if isinstance(options.get(name), str):
-            options[name] = read(options[name])
+    for kind, read in _READERS.items():
+        name = options.get(kind)
+        if isinstance(name, str):
+            options[kind] = _shipped(kind, name) if name in names() else read(name)
     denoiser = options.get("denoiser")
     prior = options.get("prior") if denoiser is None else denoiser.prior
     return None if prior is None else int(prior.config.n_fft)
+
+
+_READERS: dict[str, Callable[[str], Pretrained]] = {
+    "denoiser": Denoiser.from_pretrained,
+    "prior": SpeechPrior.from_pretrained,
+}
+
+
+@functools.cache
+def _shipped(kind: str, name: str) -> Pretrained:
+    """A network that ships with the toolkit: nothing changes it, so one serves all methods."""
+    return _READERS[kind](name)

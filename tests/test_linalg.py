@@ -67,6 +67,16 @@ def test_inverse_and_logdet_have_the_right_gradients() -> None:
     assert torch.autograd.gradcheck(linalg.inverse_and_logdet, (packed,))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
+@each_size
+def test_inverse_cholesky_equals_torch(size: int, dtype: torch.dtype) -> None:
+    matrix = random_scm((3, 9), size, seeded(6), dtype)
+    factor = linalg.inverse_cholesky(matrix.permute(2, 3, 0, 1)).permute(2, 3, 0, 1)
+    reference = torch.linalg.inv(torch.linalg.cholesky(matrix.to(torch.complex128)))
+    tolerance = 1e4 * torch.finfo(dtype).eps  # as above
+    assert torch.all((factor - reference).abs() < tolerance * reference.abs().amax())
+
+
 @each_size
 def test_packed_matrix_times_vector(size: int) -> None:
     rng = seeded(5)

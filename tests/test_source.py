@@ -244,6 +244,17 @@ def test_stacked_sources_see_each_other_in_a_mixture() -> None:
     torch.testing.assert_close(stack.psd(), expected)
 
 
+def test_stacked_sources_are_refined_together() -> None:
+    """All parts see the PSDs from before any of them moved."""
+    mixture = mixture_of()
+    spatial = spatial_model("full rank", mixture)
+    start = random_psd((1, mixture.shape[1], 3, mixture.shape[3]), seeded())
+    stack = Stack([(Free("mu"), 2), (Free("mu"), 1)])
+    stack.initialise(start, seeded())
+    stack.refine(spatial.statistics)
+    torch.testing.assert_close(stack.psd(), start * spatial.statistics(start).multiplier)
+
+
 def test_a_stack_must_cover_all_sources() -> None:
     with pytest.raises(InputError, match="2 stacked sources, 3 initial powers"):
         Stack([(Gauss(), 1), (Stationary(), 1)]).initialise(power(), seeded())

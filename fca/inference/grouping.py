@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot, pad
 
-from fca.inference.outputs import MARGIN, THINNING, choice_cost, in_front, take_rows
+from fca.inference.outputs import FREQUENCIES, MARGIN, choice_cost, in_front, seen, take_rows
 from fca.inference.start import LEAKAGE, Start, taken
 from fca.source import SourceModel
 from fca.spatial import Rank1
@@ -21,8 +21,6 @@ from fca.spatial.base import FLOOR, log_abs_det
 
 MOST_SOURCES = 3
 """Of more sources, there are more groupings than are worth their time."""
-SPARSER = 16
-"""Of how many frequencies one is looked at; of so many groupings the whole band takes too long."""
 NEAR = 0.6
 """Groupings are looked at that are nearer to the likeliest than this, the distance between it and
 single outputs being one."""
@@ -88,8 +86,8 @@ def _in_order(owners: tuple[int, ...], n_sources: int) -> bool:
 
 def _costs(demixing: Tensor, mixture: Tensor, psd: Tensor, groupings: Tensor) -> Tensor:
     """Cost (C,) of all groupings of the outputs Q x with PSDs λ (F, K, T) of one recording."""
-    demixing, psd = demixing[::SPARSER], psd[::SPARSER, :, ::THINNING]
-    outputs = demixing @ mixture[::SPARSER, :, ::THINNING]
+    demixing, psd = demixing[::FREQUENCIES], seen(psd)
+    outputs = demixing @ seen(mixture)
     cost = choice_cost(outputs.expand(len(groupings), -1, -1, -1), groupings[:, None] @ psd)
     return cost - 2 * log_abs_det(demixing).mean()
 

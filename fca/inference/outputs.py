@@ -14,8 +14,10 @@ from torch import Tensor
 from fca.linalg import abs2
 from fca.spatial import JointlyDiagonal, Rank1
 
-THINNING = 4
-"""Of how many frequencies, and of how many frames, one is looked at."""
+FREQUENCIES = 16
+"""Of how many frequencies one is looked at ..."""
+FRAMES = 4
+"""... and of how many frames."""
 NOISE_DB = -10.0
 """Level that noise beside the sources starts with, relative to the mixture."""
 STEPS = 2
@@ -54,8 +56,8 @@ def by_likelihood(spatial: Rank1, psd: Tensor, n_sources: int) -> Tensor:
     order, n_outputs = by_loudness(spatial), spatial.n_sources
     if n_outputs == n_sources:
         return order
-    outputs = spatial.outputs[:, ::THINNING, :n_outputs, ::THINNING]
-    some = psd[:, ::THINNING, :, ::THINNING]
+    demixing, some = spatial.demixing[:, ::FREQUENCIES, :n_outputs], seen(psd)
+    outputs = demixing @ seen(spatial.mixture)
     choices = list(combinations(range(n_outputs), n_sources))
     costs = torch.stack(
         [choice_cost(outputs, take_rows(some, order[:, choice])) for choice in choices]
@@ -77,6 +79,11 @@ def choice_cost(outputs: Tensor, psd: Tensor) -> Tensor:
     for _ in range(STEPS):
         spatial.update(psd)
     return spatial.nll(psd)
+
+
+def seen(values: Tensor) -> Tensor:
+    """What is looked at of values (..., F, K, T)."""
+    return values[..., ::FREQUENCIES, :, ::FRAMES]
 
 
 def in_front(first: Tensor, n_rows: int) -> Tensor:

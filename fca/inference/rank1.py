@@ -28,7 +28,7 @@ THINNING = 4
 """Of how many frequencies one is seen by most of the sweeps."""
 QUIETEST = 1e-3
 """Level of an output in its quietest frames, relative to its mean, for the sweeps."""
-CONVERGED = 3e-3
+CONVERGED = 1e-2
 """Cost per bin that ten sweeps gain at least while they go on."""
 MENDINGS = 2
 """Times at most that what the source model has inferred is mended, and inferred again."""

@@ -57,8 +57,10 @@ class Stack(SourceModel):
             model.update(self._part(evaluate, where))
 
     def refine(self, evaluate: Evaluate) -> None:
+        """All parts together lower one bound, that of the PSDs before any has moved."""
+        before = evaluate(self.psd())
         for model, where in self._parts:
-            model.refine(self._part(evaluate, where))
+            model.refine(self._part(evaluate, where, (model.psd(), before.select(where))))
 
     def divergence(self) -> Tensor | float:
         return sum((model.divergence() for model, _ in self._parts), 0.0)
@@ -70,10 +72,14 @@ class Stack(SourceModel):
         parts = [model.absorb(factor[:, :, where]) for model, where in self._parts]
         return torch.cat(parts, dim=2)
 
-    def _part(self, evaluate: Evaluate, where: slice) -> Evaluate:
-        """Statistics of one part with the PSDs of all others as they are now."""
+    def _part(
+        self, evaluate: Evaluate, where: slice, known: tuple[Tensor, Statistics] | None = None
+    ) -> Evaluate:
+        """Statistics of one part: those ``known`` at a PSD, or with all others as they are now."""
 
         def evaluate_part(psd: Tensor) -> Statistics:
+            if known is not None and psd is known[0]:
+                return known[1]
             parts = [psd if w == where else model.psd() for model, w in self._parts]
             return evaluate(self._together(*parts)).select(where)
 

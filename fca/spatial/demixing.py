@@ -15,21 +15,26 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from fca.linalg import generalised_eigh, hermitise, rounding_load
+from fca.linalg import abs2, generalised_eigh, hermitise, inverse_cholesky, rounding_load
 
 Refresh = Callable[[Tensor], Tensor]
 DemixingUpdate = Callable[[Tensor, Tensor, Refresh], Tensor]
 
 
 def ip(demixing: Tensor, covariance: Tensor, refresh: Refresh) -> Tensor:
-    """Iterative projection (Ono 2011, eqs. 13-14), one row after the other."""
-    load = rounding_load(covariance)
+    """Iterative projection (Ono 2011, eqs. 13-14), one row after the other.
+
+    ``q_m = V_m⁻¹ a_m / √(a_mᴴ V_m⁻¹ a_m)`` with ``a_m``, column m of the mixing matrix Q⁻¹, which
+    follows each new row by an update of rank one.
+    """
+    whitening = inverse_cholesky(covariance.permute(3, 4, 2, 0, 1).contiguous())
+    mixing = _inverse(demixing)
     for m in range(covariance.shape[2]):
-        v = covariance[:, :, m]
-        unit = _unit_columns(demixing, [m])
-        row = torch.linalg.solve(demixing @ v, unit)
-        row = row * _quadratic_form(row, v, load[:, :, m]).rsqrt()
-        demixing = refresh(_replace_rows(demixing, [m], row.mH))
+        row, scale = _projection(whitening[:, :, m], mixing[:, m])
+        changed = _replace_rows(demixing, [m], row.movedim(0, -1)[:, :, None])
+        demixing = refresh(changed)
+        alone = demixing is changed
+        mixing = _with_row(mixing, m, row, scale) if alone else _inverse(demixing)
     return demixing
 
 
@@ -89,6 +94,33 @@ def orthogonal_background(demixing: Tensor, covariance: Tensor, n_sources: int) 
     eye = torch.eye(n_channels - n_sources, dtype=rows.dtype, device=rows.device)
     background = torch.cat([j, -eye.expand(*j.shape[:2], -1, -1)], dim=-1)
     return torch.cat([rows, background], dim=2)
+
+
+def _inverse(demixing: Tensor) -> Tensor:
+    """Q⁻¹ with frequencies last, (M, M, B, F): what is done to all of them is fastest so."""
+    inverse: Tensor = torch.linalg.inv(demixing)
+    return inverse.permute(2, 3, 0, 1).contiguous()
+
+
+def _projection(whitening: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
+    """New row (M, B, F) of Q, and the inverse of its product (B, F) with the column of Q⁻¹.
+
+    ``L⁻¹`` (M, M, B, F) whitens the covariance of the row.
+    """
+    white = (whitening * column).sum(1)
+    scale = abs2(white).sum(0).rsqrt()
+    return (whitening * (white * scale).conj()[:, None]).sum(0), scale
+
+
+def _with_row(mixing: Tensor, m: int, row: Tensor, scale: Tensor) -> Tensor:
+    """Q⁻¹ (M, M, B, F) after row m of Q was replaced (Sherman & Morrison 1950).
+
+    ``scale`` is the inverse of the product of the row with what was column m.
+    """
+    product = (row[:, None] * mixing).sum(0) * scale
+    change = torch.cat([product[:m], product[m : m + 1] - scale, product[m + 1 :]])
+    changed: Tensor = mixing - mixing[:, m, None] * change
+    return changed
 
 
 def _pair_of_rows(demixing: Tensor, covariance: Tensor, pair: list[int]) -> Tensor:
