@@ -91,14 +91,19 @@ def by_condition(gains: Gains, above: Gains, method: str, ceiling: str) -> str:
         [
             condition,
             str(len(gains.of.get((method, condition), []))),
-            *(f"{gains.mean(entry, condition):.2f}" for entry in gains.entries),
-            f"{gains.gap(condition, method, ceiling):.2f}",
-            *([f"{above.gap(condition, method, ceiling):.2f}"] if above.of else []),
+            *(_decibels(gains.mean(entry, condition)) for entry in gains.entries),
+            _decibels(gains.gap(condition, method, ceiling)),
+            *([_decibels(above.gap(condition, method, ceiling))] if above.of else []),
         ]
         for condition in ordered
     ]
     header = ["", "mixtures", *gains.entries, f"{method} below {ceiling}"]
     return markdown([*header, *[ABOVE] * bool(above.of)], lines)
+
+
+def _decibels(value: float) -> str:
+    """Nothing for what was not measured."""
+    return "" if np.isnan(value) else f"{value:.2f}"
 
 
 def page(results: Path, method: str, ceiling: str) -> str:
