@@ -24,8 +24,8 @@ class OnlineSeparator:
     """Separates a stream block by block, with parameters and statistics that are carried along.
 
     FastMNMF on a sliding window of the last seconds, warm-started with every block, and recursively
-    averaged statistics of what was before it. Nothing is separated in the first two seconds of
-    sound; there all sources are equal.
+    averaged statistics of what was before it. Nothing is separated in about the first two
+    seconds of sound; there all sources are equal.
 
     Parameters
     ----------

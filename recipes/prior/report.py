@@ -55,7 +55,7 @@ def shipped(figures: dict[str, Any]) -> str:
 
 
 def report(folder: Path) -> str:
-    """The page, from `ablation.json`, `test.json` and the remarks in `remarks.md`."""
+    """The page, from `ablation.json`, `test.json` and the remarks in `remarks.txt`."""
     ablation = json.loads((folder / "ablation.json").read_text())
     test = json.loads((folder / "test.json").read_text())
     parts = [
@@ -65,7 +65,7 @@ def report(folder: Path) -> str:
         "## Ablation, on validation speakers\n",
         "Equal, short trainings; each row differs from the reference in one thing.\n",
         table(ablation),
-        (folder / "remarks.md").read_text(),
+        (folder / "remarks.txt").read_text(),
     ]
     return "\n".join(parts)
 
