@@ -109,14 +109,17 @@ def _ratio(decibels: Array | float) -> Any:
     return 10 ** (decibels / 10)
 
 
-def segments(activity: Array, names: Iterable[str]) -> list[Segment]:
+def segments(
+    activity: Array, names: Iterable[str], frame_seconds: float = FRAME_SECONDS
+) -> list[Segment]:
     """Stretches in which talkers (K, T) rather speak than not, in order of time."""
-    found = []
+    found, shortest = [], round(SHORTEST_SECONDS / frame_seconds)
     for name, row in zip(names, activity, strict=True):
         edges = np.flatnonzero(np.diff(row > 0.5, prepend=False, append=False))
-        for begin, end in edges.reshape(-1, 2) * FRAME_SECONDS:
-            if end - begin >= SHORTEST_SECONDS:
-                found.append(Segment(name, round(float(begin), 3), round(float(end - begin), 3)))
+        for begin, end in edges.reshape(-1, 2):
+            if end - begin >= shortest:
+                start, duration = begin * frame_seconds, (end - begin) * frame_seconds
+                found.append(Segment(name, round(float(start), 3), round(float(duration), 3)))
     return sorted(found, key=lambda segment: (segment.start, segment.speaker))
 
 
@@ -137,10 +140,16 @@ class Levels:
     ----------
     n_samples, sample_rate : int
         Of the recording.
+
+    Attributes
+    ----------
+    frame_seconds : float
+        Length of a frame, a whole number of samples.
     """
 
     def __init__(self, n_samples: int, sample_rate: int) -> None:
         self._size = round(FRAME_SECONDS * sample_rate)
+        self.frame_seconds = self._size / sample_rate
         self._residual = np.zeros(n_samples // self._size)
         self._sources: list[Array] = []
         self._stop = 0

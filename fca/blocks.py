@@ -170,7 +170,8 @@ class BlockSeparator:
         mixture, channel = stretch.mixture, self.separator.reference_channel
         called = names()
         if separation is None:
-            sources = mixture.new_zeros(len(called), mixture.shape[1])
+            like = mixture.new_empty(0, dtype=self.separator.dtype, device=self.separator.device)
+            sources = like.new_zeros(len(called), mixture.shape[1])
         else:
             sources = gather(separation.sources, track, len(called))
         reference = mixture[channel if channel < len(mixture) else 0].to(sources)
@@ -219,7 +220,7 @@ class _Guided:
         if not present:
             return None, []
         n_samples = -(-stretch.mixture.shape[1] * SAMPLE_RATE // rate)
-        times = begin + np.arange(n_samples // stft.hop + 1) * stft.hop / SAMPLE_RATE
+        times = begin + np.arange(stft.padded(n_samples) // stft.hop + 1) * stft.hop / SAMPLE_RATE
         activity = torch.from_numpy(on_frames(spoken, present, times))
         separation = self.separator.guided(stretch.mixture, activity, rate, stretch.callbacks)
         return separation, [self.speakers.index(name) for name in present]

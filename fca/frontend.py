@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 
 from fca.audio import fit_length, resample
 from fca.dereverberation import dereverberate
@@ -111,8 +112,9 @@ def prepare(
     if early:
         signal = dereverberate(signal)
     gain = _root_mean_square(signal)
+    signal = pad(signal / gain, (0, stft.padded(signal.shape[-1]) - signal.shape[-1]))
     active = active_frames(signal, stft)
-    spectrum = stft.analyse(signal / gain).transpose(1, 2)
+    spectrum = stft.analyse(signal).transpose(1, 2)
     if not whole_band:
         spectrum = spectrum[:, : held_bins(rate, stft)]
     spectrum = spectrum.contiguous() if active.all() else spectrum[..., active].contiguous()
@@ -121,6 +123,18 @@ def prepare(
         stft, rate, waves.shape[-1], waves.shape[1], alive, active, gain * power[..., 0]
     )
     return spectrum / power, frontend
+
+
+def native(array: NDArray[Any]) -> NDArray[Any]:
+    """The same samples as torch takes them: forwards, writable and in the machine's byte order."""
+    same = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+    return same if same.flags.writeable else same.copy()
+
+
+def check_dtype(dtype: torch.dtype) -> None:
+    """Raise :class:`InputError` unless models can be fitted in this precision."""
+    if dtype not in (torch.float32, torch.float64):
+        raise InputError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
 
 
 def check(waves: Tensor, rate: int, n_fft: int, min_channels: int = 2) -> None:
@@ -179,7 +193,7 @@ def active_frames(signal: Tensor, stft: STFT) -> Tensor:
     step = signal.detach().diff(dim=-1).abs().amax((0, 1))
     moving = (step > _DEAD * step.max()).to(signal.dtype)
     half = stft.n_fft // 2
-    padded = torch.nn.functional.pad(moving, (half, half + 1))
+    padded = pad(moving, (half, half + 1))
     frames: Tensor = padded.unfold(0, stft.n_fft, stft.hop).amax(-1) > 0
     return frames
 
@@ -196,7 +210,7 @@ def change_rate(signal: Tensor, rate: int, new_rate: int, length: int) -> Tensor
     if rate == new_rate:
         return signal
     flat: NDArray[Any] = signal.detach().cpu().reshape(-1, signal.shape[-1]).numpy()
-    fitted = fit_length(resample(flat.astype(np.float32), rate, new_rate), length)
+    fitted = fit_length(resample(flat, rate, new_rate), length)
     return torch.from_numpy(fitted).reshape(*signal.shape[:-1], length).to(signal)
 
 

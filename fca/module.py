@@ -68,7 +68,7 @@ class SeparatorModule(nn.Module):
         Parameters
         ----------
         waves : Tensor
-            (..., channels, samples).
+            (channels, samples) or (B, channels, samples).
         lengths : Tensor or sequence of int, optional
             Samples of each recording of a batch (B, channels, samples) that others are longer
             than. Each is then separated as if it were alone.
@@ -76,7 +76,7 @@ class SeparatorModule(nn.Module):
         Returns
         -------
         Tensor
-            Sources, (..., N, samples); silent beyond the end of a recording.
+            Sources, (N, samples) or (B, N, samples); silent beyond the end of a recording.
 
         Raises
         ------
@@ -85,6 +85,7 @@ class SeparatorModule(nn.Module):
         """
         separator = copy.copy(self.separator)
         separator.device = waves.device
+        separator.dtype = torch.promote_types(waves.dtype, torch.float32)
         if lengths is None:
             return separator(waves, self.sample_rate).sources.to(waves.dtype)
         samples = waves.shape[-1]

@@ -56,6 +56,7 @@ class Pretrained(nn.Module):
         self.config = config
 
     @classmethod
+    @torch.inference_mode(False)  # its weights serve callers that want gradients, too
     def from_pretrained(cls: type[Network], name: str | os.PathLike[str]) -> Network:
         """Network that ships with the toolkit, or from a folder or hub, in evaluation mode.
 

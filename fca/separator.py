@@ -18,7 +18,7 @@ from fca.allocator import keep_freed_memory
 from fca.dereverberation import require_nara_wpe
 from fca.errors import InputError, check_choice
 from fca.fitting import Fitting
-from fca.frontend import SAMPLE_RATE, Frontend, prepare
+from fca.frontend import SAMPLE_RATE, Frontend, check_dtype, native, prepare
 from fca.inference.iterate import Callback
 from fca.methods import DEFAULT_METHOD, Method, get_method
 from fca.model import Fittable
@@ -67,7 +67,8 @@ class Separation:
 
     def images(self) -> Tensor:
         """Source images at all microphones, (..., N, channels, samples); zero at dead ones."""
-        images = self._renderer.all_channels()
+        with torch.set_grad_enabled(self.sources.requires_grad):
+            images = self._renderer.all_channels()
         return images if self.sources.ndim == 3 else images[0]
 
     def covariances(self) -> tuple[Tensor, tuple[int, ...]]:
@@ -81,7 +82,8 @@ class Separation:
         InputError
             If the method does not describe sources by covariances.
         """
-        scm = self._renderer.covariances()
+        with torch.set_grad_enabled(self.sources.requires_grad):
+            scm = self._renderer.covariances()
         return scm if self.sources.ndim == 3 else scm[0], self._renderer.frontend.alive
 
 
@@ -160,13 +162,16 @@ class Separator:
         if dereverberate:
             require_nara_wpe()
         self.dereverberate = dereverberate
+        if reference_channel < 0:
+            raise InputError(f"reference channel {reference_channel}: channels count from 0")
         self.reference_channel = reference_channel
         window = self._window(n_fft)
         self.stft = STFT(window, window // 4 if hop is None else hop)
+        if abs(_whole("seed", seed)) >= 2**62:
+            raise InputError(f"the seed is too large: {seed}")
         self.seed = seed
         self.device = _device(device)
-        if dtype not in (torch.float32, torch.float64):
-            raise InputError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
+        check_dtype(dtype)
         self.dtype = dtype
 
     def __call__(
@@ -218,6 +223,7 @@ class Separator:
         """
         return self._separate(mixture, sample_rate, callbacks, activity)
 
+    @torch.inference_mode(False)  # latent vectors move by gradients; a model outlives the mode
     def _separate(
         self,
         mixture: Signal,
@@ -345,8 +351,7 @@ def _load(mixture: Signal, sample_rate: int | None) -> tuple[Tensor, int]:
             raise InputError(f"{mixture} has {rate} Hz, but sample_rate={sample_rate} was given")
         return torch.from_numpy(waveform), rate
     try:
-        # torch takes no views that run backwards
-        array = np.ascontiguousarray(mixture) if isinstance(mixture, np.ndarray) else mixture
+        array = native(mixture) if isinstance(mixture, np.ndarray) else mixture
         waves = torch.as_tensor(array)
     except (TypeError, ValueError, RuntimeError):
         kind = type(mixture).__name__
@@ -357,7 +362,8 @@ def _load(mixture: Signal, sample_rate: int | None) -> tuple[Tensor, int]:
         )
     if not waves.is_floating_point():
         raise InputError(f"expected floating-point samples, got {waves.dtype}")
-    return waves, SAMPLE_RATE if sample_rate is None else sample_rate
+    plain = waves.clone() if waves.is_inference() else waves
+    return plain, SAMPLE_RATE if sample_rate is None else _whole("sample_rate", sample_rate)
 
 
 def _device(name: str) -> torch.device:
@@ -390,4 +396,10 @@ def _output_filter(name: str, method: Method) -> str:
 def _at_least_one(name: str, value: int) -> int:
     if value < 1:
         raise InputError(f"{name} must be at least 1, got {value}")
-    return value
+    return _whole(name, value)
+
+
+def _whole(name: str, value: float) -> int:
+    if value != int(value):
+        raise InputError(f"{name} must be a whole number, got {value}")
+    return int(value)

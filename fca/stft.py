@@ -40,6 +40,14 @@ class STFT:
         """Number of frequency bins F."""
         return self.n_fft // 2 + 1
 
+    def padded(self, length: int) -> int:
+        """Samples, ``length`` or more, all of which some frame sees well.
+
+        With hops of more than a third of a window the last samples may be seen by the edge of a
+        frame alone. What is filtered would be divided by nearly nothing there.
+        """
+        return length if 3 * self.hop <= self.n_fft else -(-length // self.hop) * self.hop
+
     def analyse(self, signal: Tensor) -> Tensor:
         """Complex spectrogram (..., F, T) of ``signal`` (..., samples), T = samples // hop + 1."""
         flat = signal.reshape(-1, signal.shape[-1])

@@ -5,19 +5,22 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from fca.errors import InputError
-from fca.frontend import MAX_CHANNELS
+from fca.frontend import MAX_CHANNELS, check_dtype, native
 from fca.inference.online import OnlineFit, Schedule
-from fca.methods import Method, get_method
+from fca.methods import SOURCES, Method, get_method
 from fca.stft import STFT
 
 WINDOW_SECONDS = 0.128
 METHODS = ("fastmnmf1", "fastmnmf2")
 """Rows of the table that can be fitted to a stream."""
+FIXED = ("fits", "dof", "spare", "gate", "surroundings", "align")
+"""Fields of a row that a stream takes as they are."""
 
 
 class OnlineSeparator:
@@ -102,6 +105,7 @@ class OnlineSeparator:
         if not 0 < first <= window or not memory > 0 or n_iter < 1:
             raise InputError("0 < first <= window, memory > 0 and n_iter >= 1 are needed")
         size = 2 ** round(math.log2(WINDOW_SECONDS * sample_rate)) if n_fft is None else n_fft
+        check_dtype(dtype)
         self.stft = STFT(size, size // 4 if hop is None else hop)
         if self.stft.n_fft % self.stft.hop:
             raise InputError(f"the hop must divide the window, got {self.stft}")
@@ -114,7 +118,7 @@ class OnlineSeparator:
             memory * per_second,
             n_iter,
         )
-        self._method = _online(method, options)
+        self._method = _online(method, n_sources, options)
         self._seed = seed
         self._reset()
 
@@ -195,7 +199,8 @@ class OnlineSeparator:
         return period.repeat(self.stft.n_fft // self.stft.hop)
 
     def _checked(self, chunk: Tensor | ArrayLike) -> Tensor:
-        samples = torch.as_tensor(chunk).detach().to("cpu", self.dtype)
+        array = native(chunk) if isinstance(chunk, np.ndarray) else chunk
+        samples = torch.as_tensor(array).detach().to("cpu", self.dtype)
         if samples.ndim != 2 or samples.shape[0] != self.n_channels:
             raise InputError(
                 f"expected chunks ({self.n_channels}, samples), got {tuple(samples.shape)}"
@@ -205,7 +210,7 @@ class OnlineSeparator:
         return samples
 
 
-def _online(method: str | Method, options: dict[str, Any]) -> Method:
+def _online(method: str | Method, n_sources: int, options: dict[str, Any]) -> Method:
     """The row with sources that can slide.
 
     Raises
@@ -221,6 +226,14 @@ def _online(method: str | Method, options: dict[str, Any]) -> Method:
         raise InputError("a stream is separated without a model of the reverberation")
     if online.start == "network":
         raise InputError("a stream is separated without a network that infers the start")
+    if "jointly diagonal" not in online.spatial:
+        raise InputError(f"a stream has no {online.spatial} model, but a jointly diagonal one")
+    changed = [name for name in FIXED if getattr(online, name) != getattr(row, name)]
+    if changed:
+        raise InputError(f"{changed[0]} cannot be changed for a stream")
+    if online.start == "noise floor" and n_sources != 2:
+        raise InputError(f"start 'noise floor' is for two sources, not {n_sources}")
+    SOURCES[online.source](**online.options)  # says what is wrong with them
     return online
 
 

@@ -175,7 +175,7 @@ class Tracks:
         power, its_power = before.square().sum(-1), now.square().sum(-1)
         audible = AUDIBLE * power.max().clamp_min(torch.finfo(power.dtype).tiny)
         both = (power > audible) & (its_power > audible)[:, None]
-        scale = (power * its_power[:, None]).sqrt().clamp_min(torch.finfo(power.dtype).tiny)
+        scale = (power.sqrt() * its_power.sqrt()[:, None]).clamp_min(torch.finfo(power.dtype).tiny)
         result: Tensor = torch.where(both, (now @ before.T).abs() / scale, 0.0)
         return result
 

@@ -57,6 +57,22 @@ class TestActivities:
         expected = [Segment("ann", 0.2, 1.0), Segment("bob", 1.6, 0.4)]
         assert segments(activity, ["ann", "bob"]) == expected
 
+    @pytest.mark.parametrize("first", [0, 3, 41, 1000, 2999])
+    def test_the_shortest_segment_is_kept_wherever_it_is(self, first: int) -> None:
+        activity = np.zeros((1, 3100))
+        activity[0, first : first + 10] = 1
+        assert segments(activity, ["ann"]) == [Segment("ann", round(first * 0.02, 3), 0.2)]
+        activity[0, first] = 0
+        assert segments(activity, ["ann"]) == []
+
+    def test_times_do_not_drift_where_frames_are_no_whole_number_of_samples(self) -> None:
+        rate, second = 11025, 500
+        levels = Levels(501 * rate, rate)
+        loud = np.repeat([0.0, 1.0], [second * rate, rate])
+        levels.add(0, loud[None], np.zeros_like(loud))
+        (found,) = segments((levels.power[:1] > 0.5).astype(float), ["ann"], levels.frame_seconds)
+        assert found.start == pytest.approx(second, abs=0.02)
+
     def test_levels_of_blocks_are_those_of_the_whole(self) -> None:
         rng = np.random.default_rng(0)
         sources, residual = rng.standard_normal((2, 16000)), rng.standard_normal(16000)

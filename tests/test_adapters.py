@@ -85,6 +85,13 @@ class TestModule:
         assert bool(torch.isfinite(before.weight.grad).all())
         assert bool(before.weight.grad.abs().sum() > 0)
 
+    def test_works_in_the_precision_of_its_input(self, recording: np.ndarray) -> None:
+        waves = torch.from_numpy(recording)
+        expected = fca.Separator(**FAST, dtype=torch.float64)(waves.double(), 16000).sources
+        found = fca.SeparatorModule(**FAST)(waves.double())
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+        assert fca.SeparatorModule(**FAST)(waves).dtype == torch.float32
+
     def test_gradient_is_the_slope(self, recording: np.ndarray) -> None:
         waves = torch.from_numpy(recording).double().requires_grad_()
         layer = fca.SeparatorModule(**FAST, dtype=torch.float64)

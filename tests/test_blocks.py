@@ -231,6 +231,25 @@ def test_known_speakers_guide_every_block(
     assert (first.separation, first.problem) == (None, "")
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-13, 3e-14])
+def test_the_continuity_of_tracks_is_a_correlation_at_any_scale(scale: float) -> None:
+    sources = scale * torch.randn(2, 2 * RATE, generator=torch.Generator().manual_seed(0))
+    tracks = Tracks(2)
+    tracks.assign(0, sources, sources, torch.zeros(2 * RATE), RATE)
+    correlation = tracks._continuity(sources[:, RATE:], RATE)
+    assert 0.7 < float(correlation.max()) < 1.001
+
+
+def test_a_block_without_anybody_is_like_the_others(
+    wav: Path, meeting: tuple[np.ndarray, np.ndarray]
+) -> None:
+    separator = Separator("auxiva", **FAST, dtype=torch.float64)
+    guide = [Segment("ann", 0.0, 2.0), Segment("bob", 1.0, 3.0)]
+    blocks = list(BlockSeparator(separator, 8.0, guide=guide)(wav))
+    assert blocks[-1].separation is None
+    assert {block.sources.dtype for block in blocks} == {torch.float64}
+
+
 def test_parts_of_one_talker_are_counted_once(speech: np.ndarray) -> None:
     """A model with too many sources splits a talker by frequency or by reflection."""
     rng = np.random.default_rng(0)

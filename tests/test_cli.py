@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -287,6 +290,35 @@ class TestFinished:
         names = sorted(path.name for path in (out / "talk").iterdir())
         assert names == ["activity.rttm", "separation.json", "source1.flac", "source2.flac"]
 
+    def test_nothing_of_a_run_that_was_stopped_stays_among_later_results(
+        self, wav: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It was stopped after the talkers had been written, before the record was."""
+
+        def stop(*arguments: object) -> None:
+            raise OSError("no space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("fca.cli.results.write_rttm", stop)
+            assert separate(wav, "-o", out, "--residual").exit_code == 1
+        assert (out / "talk" / "residual.wav").exists()
+        assert separate(wav, "-o", out).exit_code == 0
+        names = sorted(path.name for path in (out / "talk").iterdir())
+        assert names == ["activity.rttm", "separation.json", "source1.wav", "source2.wav"]
+
+    def test_results_for_other_turns_are_not_taken_for_these(
+        self, tmp_path: Path, wav: Path, out: Path
+    ) -> None:
+        guide = tmp_path / "turns.rttm"
+        turns = [Segment("ann", 0.0, 0.6), Segment("bob", 0.4, 0.6)]
+        write_rttm(guide, turns, "talk")
+        assert separate(wav, "-o", out, "--rttm", guide).exit_code == 0
+        assert "finished earlier" in separate(wav, "-o", out, "--rttm", guide).stderr
+        write_rttm(guide, [*turns, Segment("ann", 0.8, 0.2)], "talk")
+        again = separate(wav, "-o", out, "--rttm", guide)
+        assert again.exit_code == 1
+        assert "results of other settings" in again.stderr
+
     def test_results_of_other_settings_or_recordings_are_not_touched(
         self, tmp_path: Path, wav: Path, out: Path, recording: np.ndarray
     ) -> None:
@@ -348,3 +380,18 @@ def test_help_does_not_import_anything_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "--reference-channel" in done.stdout
     assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="schedulers that stop jobs by a signal")
+def test_a_request_to_stop_leaves_nothing_half_written(wav: Path, out: Path) -> None:
+    code = "from fca.cli import main; main()"
+    options = ["separate", wav, "-o", out, "-m", "ilrma", "-i", "1000000"]
+    with subprocess.Popen([sys.executable, "-c", code, *options], stderr=subprocess.PIPE) as run:
+        while run.poll() is None and not out.exists():
+            time.sleep(0.05)
+        run.terminate()
+        try:
+            assert run.wait(timeout=60) == 128 + signal.SIGTERM
+        finally:
+            run.kill()
+    assert not [path for path in out.rglob("*") if path.is_file()]

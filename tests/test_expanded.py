@@ -247,3 +247,21 @@ def test_fewer_frames_than_delays_leave_late_sound_silent() -> None:
         model.step()
     assert bool(model.cost().isfinite().all())
     assert bool(model.images().isfinite().all())
+
+
+def test_copies_that_were_taken_out_stay_out() -> None:
+    """A source without late sound may share a batch with others that have some."""
+    mixture = random_mixture(4, 3, N_FRAMES)
+    model = expanded("late", mixture)
+    inner = model.inner
+    assert isinstance(inner, JointlyDiagonal)
+    gains = inner.gains.clone()
+    gains[:, :, -2:] = 0
+    inner.gains = gains
+    psd = psd_for(mixture)
+    for _ in range(3):
+        model.update(psd)
+        model.rescale(torch.full_like(model.scale(), 2.0))
+    changed = model.inner.gains
+    assert not changed[:, :, -2:].any()
+    assert (changed[:, :, :-2] > 0).all()

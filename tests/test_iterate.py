@@ -50,6 +50,13 @@ def test_early_stop_waits_for_a_stalled_cost() -> None:
     assert trace[-1] == (3, pytest.approx(2.99999))
 
 
+def test_early_stop_begins_again_with_every_fit() -> None:
+    stop = EarlyStop(1e-3)
+    iterate(Countdown([5.0, 1.0]), 1, [stop], monitor_every=1)
+    trace = iterate(Countdown([5.0, 4.0, 3.0]), 2, [stop], monitor_every=1)
+    assert trace[-1] == (2, 3.0)
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 def test_divergence_is_reported(bad: float) -> None:
     with pytest.raises(InputError, match="after 2 iterations: the model diverged"):

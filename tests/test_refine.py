@@ -125,6 +125,26 @@ def test_recordings_of_a_batch_do_not_meet(name: str, mixture: Tensor, prior: Sp
     torch.testing.assert_close(together, alone, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("rate", [0.1, 3.0])
+def test_recordings_have_moments_of_their_own(rate: float, prior: SpeechPrior) -> None:
+    """What one takes up again after overshooting is not mixed up with how another went on."""
+    mixture = random_mixture(F, M, T, batch=3, dtype=torch.float64)
+    row = get_method("fastmnmf-dp").with_options(prior=prior, start="iva", rate=rate)
+
+    def refined(part: Tensor) -> Tensor:
+        model = row.build(part, 2, seeded())
+        assert isinstance(model, Model)
+        first = Refinement(model)
+        iterate(first, 8)
+        second = Refinement(first.best)
+        iterate(second, 8)
+        return second.cost()
+
+    with torch.no_grad():
+        alone = torch.cat([refined(mixture[k : k + 1]) for k in range(3)])
+        torch.testing.assert_close(refined(mixture), alone, rtol=1e-5, atol=1e-5)
+
+
 def test_refining_goes_on_from_the_best(mixture: Tensor, prior: SpeechPrior) -> None:
     refinement = Refinement(with_prior("fastmnmf-dp", mixture, prior))
     iterate(refinement, 3)

@@ -134,10 +134,67 @@ def test_gradients_reach_the_waveform(short: np.ndarray, method: str) -> None:
     assert torch.all(gradient.abs().amax(-1) > 0)
 
 
+def test_gradients_pass_a_gate(short: np.ndarray) -> None:
+    """When talkers are active is found from the images, and then stays."""
+    wave = torch.from_numpy(short[:, :4000]).requires_grad_()
+    result = fca.separate(wave, RATE, method="fastmnmf2", gate=True, n_fft=256, n_iter=2)
+    (gradient,) = torch.autograd.grad(result.sources[0].square().sum(), wave)
+    assert torch.isfinite(gradient).all()
+    assert torch.all(gradient.abs().amax(-1) > 0)
+
+
 def test_no_graph_is_kept_unless_asked(short: np.ndarray) -> None:
     result = fca.separate(torch.from_numpy(short), RATE, **MNMF)
     assert not result.sources.requires_grad
     assert not result.images().requires_grad
+
+
+def test_refined_models_give_images_without_a_graph(short: np.ndarray) -> None:
+    result = fca.separate(short, RATE, n_refine=1)
+    assert not result.sources.requires_grad
+    assert not result.images().requires_grad
+    assert not result.covariances()[0].requires_grad
+
+
+def test_inference_mode_makes_no_difference_then_or_later(short: np.ndarray) -> None:
+    """Latent vectors are moved by gradients, through networks that outlive the mode."""
+    options = {"method": "fastmnmf-dp", "prior": "speech-prior-4096", "n_fft": 4096, "n_iter": 2}
+    with torch.inference_mode():
+        inside = fca.separate(torch.from_numpy(short), RATE, n_refine=1, **options).sources
+        fca.enhance(short, RATE, inference="gradient", n_iter=1)
+    outside = fca.separate(short, RATE, n_refine=1, **options).sources
+    torch.testing.assert_close(inside, outside, rtol=0, atol=0)
+    assert not inside.is_inference()
+
+
+@pytest.mark.parametrize(("n_fft", "hop"), [(512, 256), (1024, 512), (512, 250)])
+def test_the_end_is_no_louder_with_few_frames_per_window(
+    short: np.ndarray, n_fft: int, hop: int
+) -> None:
+    """The last samples of a length that is no multiple of the hop, once 57 times as loud."""
+    mixture = short[:, : hop * (short.shape[1] // hop) - 1]
+    result = fca.separate(mixture, RATE, method="auxiva", n_fft=n_fft, hop=hop, n_iter=5)
+    end = np.abs(mixture[:, -16:]).max()
+    assert float(result.sources[:, -16:].abs().max()) < 3 * end
+    total = result.sources.sum(0) + result.residual
+    np.testing.assert_allclose(total.numpy(), mixture[0], atol=1e-6)
+
+
+def test_a_quiet_recording_keeps_its_frames_beside_a_loud_one(short: np.ndarray) -> None:
+    loud = short.copy()
+    loud[:, short.shape[1] // 2 :] = 0
+    batch = np.stack([loud, 1e-7 * short[:, ::-1]])
+    options = {"method": "auxiva", "dtype": torch.float64, **FAST}
+    together = fca.separate(batch, RATE, **options).sources[1]
+    alone = fca.separate(batch[1], RATE, **options).sources
+    torch.testing.assert_close(together, alone, rtol=1e-6, atol=1e-15)
+
+
+def test_double_precision_survives_another_rate(short: np.ndarray) -> None:
+    wave = torch.from_numpy(short)
+    there = change_rate(wave, RATE, 48000, 3 * wave.shape[1])
+    assert there.dtype == torch.float64
+    assert not torch.equal(there, there.float().double())
 
 
 @pytest.mark.parametrize("rate", [8000, 44100])
@@ -254,3 +311,29 @@ def test_views_that_run_backwards_are_taken(short: np.ndarray) -> None:
 def test_windows_that_a_network_cannot_have_are_refused() -> None:
     with pytest.raises(fca.InputError, match="n_fft=1024: the network of deep-fca is for"):
         fca.Separator("deep-fca", n_fft=1024)
+
+
+def test_arrays_of_another_byte_order_are_taken(short: np.ndarray) -> None:
+    options = {"method": "auxiva", "n_iter": 2, "n_fft": 512}
+    expected = fca.separate(short.astype("<f4"), RATE, **options).sources
+    assert torch.equal(fca.separate(short.astype(">f4"), RATE, **options).sources, expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_sources": 2.5}, "n_sources must be a whole number, got 2.5"),
+        ({"seed": 2**70}, "the seed is too large"),
+        ({"seed": 0.5}, "seed must be a whole number"),
+    ],
+)
+def test_numbers_that_are_none_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(fca.InputError, match=message):
+        fca.Separator("auxiva", **options)
+
+
+def test_a_rate_is_a_whole_number(short: np.ndarray) -> None:
+    with pytest.raises(fca.InputError, match="sample_rate must be a whole number"):
+        fca.separate(short, 44100.5, method="auxiva")  # type: ignore[arg-type]
+    result = fca.separate(short, 48000.0, method="auxiva", **FAST)  # type: ignore[arg-type]
+    assert result.sources.shape == (2, short.shape[1])

@@ -110,6 +110,19 @@ def test_stretches_that_changed_places_are_put_back() -> None:
     assert (owner[:64] == owner[0]).all() and (owner[64:] == 1 - owner[0]).all()
 
 
+def test_recordings_take_as_many_sweeps_as_they_need() -> None:
+    """One that soon converges is not swept on because of the other."""
+    each = []
+    for steepness in (6.0, 1.2):  # talkers that hardly overlap, and talkers that do
+        activity = torch.rand(1, 1, 3, 120, dtype=torch.float64, generator=seeded(1)) ** steepness
+        sources = activity.sqrt() * complex_normal((1, 64, 3, 120), seeded(2), torch.float64)
+        mixture = complex_normal((1, 64, 3, 3), seeded(3), torch.float64) @ sources
+        each.append(mixture / mixture.abs().square().mean().sqrt())
+    together = thinned_iva(torch.cat(each), 3, seeded()).demixing
+    alone = torch.cat([thinned_iva(mixture, 3, seeded()).demixing for mixture in each])
+    torch.testing.assert_close(together, alone)
+
+
 def test_what_is_mended_is_fitted_again_and_nothing_else() -> None:
     """Of two recordings of separated sources the first has a seam."""
     activity = random_psd((2, 1, 2, 200), seeded(3))

@@ -138,6 +138,10 @@ class TestFaults:
         parts.append(separator.push(mixture[:, 5000:9000]))
         torch.testing.assert_close(torch.cat(parts, -1), other.push(mixture[:, :9000]))
 
+    def test_views_that_run_backwards_are_taken(self, mixture: np.ndarray) -> None:
+        expected = small().push(mixture[:, ::-1].copy())
+        assert torch.equal(small().push(mixture[:, ::-1]), expected)
+
     def test_a_fit_that_diverges_is_made_anew(self, monkeypatch: pytest.MonkeyPatch) -> None:
         method = get_method("fastmnmf2").with_options(source="sliding nmf", n_bases=2, warmup=1)
         fit = OnlineFit(method, 2, Schedule(10, 20, 20.0, n_start=1))
@@ -164,6 +168,14 @@ class TestFaults:
             ({"start": "magic"}, "unknown start 'magic'"),
             ({"start": "network"}, "without a network"),
             ({"n_fft": 0}, "n_fft must be even"),
+            ({"n_bases": 0}, "at least one basis"),
+            ({"warmup": -1}, "warmup cannot be negative"),
+            ({"n_sources": 3, "start": "noise floor"}, "is for two sources, not 3"),
+            ({"spatial": "rank-1"}, "has no rank-1 model"),
+            ({"fits": "sources + 1"}, "fits cannot be changed"),
+            ({"dof": 5.0}, "dof cannot be changed"),
+            ({"gate": True}, "gate cannot be changed"),
+            ({"dtype": torch.float16}, "dtype must be torch.float32"),
             ({"reverberation": "ar"}, "without a model of the reverberation"),
         ],
     )

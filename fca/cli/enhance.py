@@ -25,7 +25,7 @@ from fca.cli.options import (
     Shard,
     chosen,
 )
-from fca.cli.run import Corpus, Course, Job
+from fca.cli.run import Corpus, Course, Job, content
 from fca.cli.values import enhancer_types
 
 if TYPE_CHECKING:
@@ -96,9 +96,9 @@ def enhance(
 
     corpus = Corpus(inputs, out, file_per_channel, manifest, shard, ray)
     job = Job("enhancement", corpus, audio_format, plot, as_json, overwrite, Course(block))
-    job.run(
-        _enhancer, chosen(flags, option, enhancer_types, enhance), signals, {"noise": noise}, device
-    )
+    network = content(prior)
+    written = {"noise": noise} if network is None else {"noise": noise, "network": network}
+    job.run(_enhancer, chosen(flags, option, enhancer_types, enhance), signals, written, device)
 
 
 def _enhancer(**options: Any) -> Enhancer:

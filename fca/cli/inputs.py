@@ -53,8 +53,8 @@ def collect(
     Parameters
     ----------
     inputs : iterable of str
-        Files, folders (searched with their subfolders), patterns, and comma-separated lists of one
-        file per microphone.
+        Files, folders (searched with their subfolders, but for linked ones), patterns, and
+        comma-separated lists of one file per microphone.
     out : Path
         Output folder; not searched.
     file_per_channel : bool
@@ -65,7 +65,8 @@ def collect(
     Raises
     ------
     InputError
-        If the output folder is also to be searched, or results would leave it or meet there.
+        If the output folder is also to be searched, results would leave it or meet there, or a
+        list misses a file or names one twice.
     """
     ids = list(listed)
     found: list[Recording] = []
@@ -91,12 +92,22 @@ def _expand(text: str, out: Path) -> list[Recording]:
     if path.exists():
         return [_single(path)]
     if "," in text:
-        files = tuple(Path(part) for part in text.split(","))
-        return [Recording(files[0].stem, files)]
+        return [_joined(text)]
     if has_magic(text):
         paths = (Path(match) for match in sorted(glob(text, recursive=True)))  # noqa: PTH207
         return [_single(path) for path in paths if path.is_file()]
     return [_single(path)]  # reading it tells that it is missing
+
+
+def _joined(text: str) -> Recording:
+    """One file per microphone, with commas between."""
+    names = text.split(",")
+    if not all(names):
+        raise InputError(f"{text}: a name is missing beside a comma")
+    if len(set(names)) < len(names):
+        raise InputError(f"{text}: a file is named twice")
+    files = tuple(map(Path, names))
+    return Recording(files[0].stem, files)
 
 
 def _single(path: Path) -> Recording:
@@ -106,7 +117,7 @@ def _single(path: Path) -> Recording:
 def _search(folder: Path, out: Path) -> list[Recording]:
     if out.resolve() == folder.resolve():
         raise InputError(f"{folder} is searched for recordings, so the results must go elsewhere")
-    results = out.resolve()
+    results = out.resolve() if folder.resolve() in out.resolve().parents else None
     return [
         Recording(path.relative_to(folder).with_suffix("").as_posix(), (path,))
         for path in sorted(folder.rglob("*"))

@@ -16,8 +16,9 @@ Inputs = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[IN...]",
-        help="Audio files, folders (searched with their subfolders), quoted patterns such as "
-        "'rec/*.wav', or A.wav,B.wav,... for a recording with one file per microphone.",
+        help="Audio files, folders (searched with their subfolders, but for linked ones), quoted "
+        "patterns such as 'rec/*.wav', or A.wav,B.wav,... for a recording with one file per "
+        "microphone.",
         show_default=False,
     ),
 ]

@@ -88,10 +88,11 @@ class Results:
         course = self.course.build(separator, name)
         silent = self.course.silent(course, reader.n_samples / reader.sample_rate)
         blocks = log.follow(course(reader, [callback]))
-        files, notes = self._write(folder, blocks, reader, earlier)
+        files, notes = self._write(folder, blocks, reader)
         if log.levels is not None:
             files.append("activity.rttm")
-            found = segments(activities(log.levels.power), log.names)
+            seconds = log.levels.frame_seconds
+            found = segments(activities(log.levels.power, seconds), log.names, seconds)
             write_rttm(folder / files[-1], found, name)
         if self.plot:
             files.append(f"{self.kind}.png")
@@ -113,6 +114,7 @@ class Results:
             **_description(separator, log, reader),
         }
         _save(folder / self._record, record)
+        (folder / self._unfinished).unlink()
         return record
 
     def _log(self, reader: Reader) -> Log:
@@ -134,6 +136,11 @@ class Results:
     @property
     def _record(self) -> str:
         return f"{self.kind}.json"
+
+    @property
+    def _unfinished(self) -> str:
+        """Lists files that have no record yet, for a run that comes after one that was stopped."""
+        return f".{self.kind}.unfinished"
 
     def _request(self) -> Record:
         return {**self.settings, "suffix": self.suffix, "plot": self.plot}
@@ -157,7 +164,6 @@ class Results:
         folder: Path,
         blocks: Iterable[Block],
         reader: Reader,
-        earlier: Record | None,
     ) -> tuple[list[str], list[str]]:
         """Write the waveforms as they come; they appear, and replace earlier ones, at the end."""
         from fca.blocks import stitch
@@ -175,7 +181,11 @@ class Results:
                         writer = Writer(path, reader.sample_rate, *shape)
                         writers[name] = stack.enter_context(writer)
                     writers[name].write(start, waveform)
-            _remove(folder, self._record, earlier)
+            for earlier in (self._record, self._unfinished):
+                _remove(folder, earlier)
+            audible = [f"{name}{suffix}" for name in writers for suffix in (".wav", ".flac")]
+            others = ["activity.rttm", f"{self.kind}.png", "directions.png"]
+            _save(folder / self._unfinished, {"files": audible + others})
         files = [writer.path.name for writer in writers.values()]
         other = [file for file in files if not file.endswith(self.suffix)]
         return files, [f"{x}: not {self.suffix}, which would clip or has no room" for x in other]
@@ -345,8 +355,9 @@ def _load(path: Path) -> Record | None:
     return record if isinstance(record, dict) and isinstance(record.get("files"), list) else None
 
 
-def _remove(folder: Path, record: str, earlier: Record | None) -> None:
+def _remove(folder: Path, record: str) -> None:
     """Remove earlier results, their record first, so that no record describes other files."""
+    earlier = _load(folder / record)
     if earlier is not None:
         for name in (record, *earlier["files"]):
             (folder / Path(name).name).unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -151,8 +152,9 @@ class Corpus:
         several = len(found) > 1
         if self.shard is None:
             return found, problems, several
-        first = self.shard.startswith("1/")
-        return shard(found, self.shard), problems if first else [], several
+        ours = shard(found, self.shard)
+        first = int(self.shard.split("/")[0]) == 1
+        return ours, problems if first else [], several
 
 
 @dataclass(frozen=True)
@@ -256,6 +258,18 @@ def _make(results: Results, separator: Separator, recording: Recording) -> Setti
 
     torch.set_num_threads(1)
     return results.make(recording, separator, lambda progress: None)
+
+
+def content(path: str | Path | None) -> str | None:
+    """By which the content of a file, or of the network in a folder, is told from another."""
+    from fca.pretrained import WEIGHTS
+
+    found = None if path is None else Path(path)
+    if found is not None and found.is_dir():
+        found = found / WEIGHTS
+    if found is None or not found.is_file():
+        return None
+    return hashlib.sha256(found.read_bytes()).hexdigest()
 
 
 def _build(build: Callable[..., Separator], **options: Any) -> Separator:

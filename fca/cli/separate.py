@@ -26,7 +26,7 @@ from fca.cli.options import (
     Shard,
     chosen,
 )
-from fca.cli.run import Corpus, Course, Job
+from fca.cli.run import Corpus, Course, Job, content
 from fca.cli.values import separator_types
 from fca.errors import InputError
 
@@ -47,12 +47,13 @@ MethodName = Annotated[
     ),
 ]
 Sources = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--sources",
         "-n",
         metavar="N",
         help="Number of talkers, or 'auto': at most one per microphone talks in a block.",
+        show_default="2",
     ),
 ]
 Guide = Annotated[
@@ -136,7 +137,7 @@ def separate(
     ray: Ray = None,
     file_per_channel: FilePerChannel = False,
     method: MethodName = None,
-    sources: Sources = "2",
+    sources: Sources = None,
     rttm: Guide = None,
     target: Target = None,
     array: Positions = None,
@@ -195,12 +196,20 @@ def separate(
 
     if target is not None and rttm is None:
         raise typer.BadParameter("a target needs --rttm", param_hint="--target")
+    if rttm is not None and sources is not None:
+        raise typer.BadParameter("the RTTM file says how many talk", param_hint="--sources")
+    if rttm is not None and not rttm.is_file():
+        raise typer.BadParameter(f"{rttm}: no such file", param_hint="--rttm")
     positions = None if array is None else _positions(array)
     course = Course(block, sources == AUTO, rttm is None, rttm, target, positions, images, residual)
     corpus = Corpus(inputs, out, file_per_channel, manifest, shard, ray)
     job = Job("separation", corpus, audio_format, plot, as_json, overwrite, course)
     written = {"images": images, "residual": residual, "rttm": rttm and str(rttm.resolve())}
     written |= {"target": target, "array": None if positions is None else positions.tolist()}
+    for name, file in (("turns", rttm), ("network", weights)):
+        found = content(file)
+        if found is not None:
+            written[name] = found
     job.run(_separator, chosen(flags, option, separator_types, separate), signals, written, device)
 
 
@@ -225,7 +234,9 @@ def _image(name: str, guided: bool) -> str:
     return f"{name}.image" if guided else name.replace("source", "image")
 
 
-def _number(sources: str) -> int | str:
+def _number(sources: str | None) -> int | str:
+    if sources is None:
+        return 2
     if sources == AUTO:
         return AUTO
     if not sources.isdecimal():

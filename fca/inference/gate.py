@@ -55,7 +55,7 @@ def gated(model: Model, reference: int, frame_seconds: float) -> Model:
 
 def _activity(power: Tensor, frame_seconds: float) -> Tensor:
     """Activities (N, T), words not cut short, of N sources and a residual (N + 1, T)."""
-    levels = power.cpu().double().numpy()
+    levels = power.detach().cpu().double().numpy()
     found = activities(levels, frame_seconds, leakage(levels))
     margin = round(MARGIN_SECONDS / frame_seconds)
     activity = torch.from_numpy(found).to(power)

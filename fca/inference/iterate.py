@@ -38,8 +38,12 @@ class EarlyStop:
     def __init__(self, tolerance: float = 1e-4) -> None:
         self.tolerance = tolerance
         self._last = float("inf")
+        self._iteration = 0
 
     def __call__(self, progress: Progress) -> bool:
+        if progress.iteration <= self._iteration:  # another fit
+            self._last = float("inf")
+        self._iteration = progress.iteration
         if progress.cost is None:
             return False
         stalled = self._last - progress.cost < self.tolerance

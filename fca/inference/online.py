@@ -78,9 +78,9 @@ class OnlineFit:
             except (InputError, torch.linalg.LinAlgError):  # type: ignore[attr-defined]
                 self._forget()
             if self._model is not None:
-                images = self._images(self._model, block.shape[-1], channel)
+                images = self._gain * self._images(self._model, block.shape[-1], channel)
                 if bool(torch.isfinite(images.abs()).all()):
-                    return images * self._gain
+                    return images
                 self._forget()
         return (block[:, channel] / self._n_sources).expand(self._n_sources, -1, -1)
 

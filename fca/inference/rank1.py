@@ -138,10 +138,14 @@ def _reordered(spatial: Rank1, order: Tensor) -> Tensor:
 def _sweep(
     n_iter: int, generator: torch.Generator, mixture: Tensor, demixing: Tensor
 ) -> tuple[Rank1, Tensor]:
-    """Sweeps of IVA until they gain little."""
-    spatial, source = Rank1(mixture, demixing, mixture.shape[2]), Gauss(quietest=QUIETEST)
-    fit_outputs(spatial, source, n_iter, generator, tolerance=CONVERGED)
-    return spatial, source.psd()
+    """Sweeps of IVA until they gain little: of each recording as many as it takes."""
+    found, psd = [], []
+    for x, q in zip(mixture[:, None], demixing[:, None], strict=True):
+        spatial, source = Rank1(x, q, x.shape[2]), Gauss(quietest=QUIETEST)
+        fit_outputs(spatial, source, n_iter, generator, tolerance=CONVERGED)
+        found.append(spatial.demixing)
+        psd.append(source.psd())
+    return Rank1(mixture, torch.cat(found), mixture.shape[2]), torch.cat(psd)
 
 
 def _fit(

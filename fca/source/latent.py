@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.optim.adam import adam
 
 from fca.memo import Latest
 from fca.prior.latents import Posterior
@@ -47,6 +47,7 @@ class Latent(SourceModel):
     _z: Tensor
     _level: Tensor
     _posterior: Posterior
+    _moments: list[Tensor]
 
     def __init__(
         self,
@@ -60,16 +61,9 @@ class Latent(SourceModel):
         self._gaussian = gaussian
         self.n_steps, self.rate, self.stochastic = n_steps, rate, stochastic
         self.strength = strength
-        self._optimizer: torch.optim.Adam | None = None
         self._tied = Latest(_at_level)
         self._relaxed: Tensor | None = None
         self._use(decoder)
-
-    def __copy__(self) -> Latent:
-        """The moments of z are copied with it, so that each moves on its own."""
-        duplicate = object.__new__(type(self))
-        vars(duplicate).update(vars(self), _optimizer=copy.deepcopy(self._optimizer))
-        return duplicate
 
     @property
     def refinable(self) -> bool:
@@ -99,18 +93,14 @@ class Latent(SourceModel):
 
         Every z is a leaf, so that what is decoded for its PSD serves its gradient as well.
         """
-        if self._optimizer is None:
-            self._optimizer = self._adam(self._z)
         if not (self._z.is_leaf and self._z.requires_grad):
             self._z = self._z.detach().requires_grad_()
         statistics = evaluate(self.psd())
-        (moving,) = self._optimizer.param_groups[0]["params"]
         with torch.enable_grad():
             bound = self._bound(self._decoded(self._z), self._z, statistics).sum()
-        (moving.grad,) = torch.autograd.grad(bound, self._z)
-        moving.data.copy_(self._z)  # the best so far, where it was taken up again
-        self._optimizer.step()
-        self._z = moving.detach().clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(bound, self._z)
+        z, *self._moments = _adam_step(self.rate, gradient, self._z.detach(), *self._moments)
+        self._z = z.requires_grad_()
 
     def _use(self, decoder: Decoder) -> None:
         """Decode by this one from now on."""
@@ -123,6 +113,8 @@ class Latent(SourceModel):
         self._posterior = posterior
         self._z = (posterior.sample() if self.stochastic else posterior.mean).mT
         self._relaxed = None
+        self._moments = [torch.zeros_like(self._z), torch.zeros_like(self._z)]
+        self._moments.append(self._z.new_zeros(len(self._z)))
 
     def _relax(self, statistics: Statistics) -> None:
         """Let every bin depart from its decoded PSD."""
@@ -165,6 +157,29 @@ class Latent(SourceModel):
         psd = _at_level(decoded, self._level)
         convex = statistics.quadratic.detach() * statistics.psd.detach().square() / psd
         return (convex + statistics.trace.detach() * psd).sum((1, 3)) + energy(z).sum(2)
+
+
+def _adam_step(rate: float, gradient: Tensor, *state: Tensor) -> list[Tensor]:
+    """Latent vectors (B, ...), moments and steps (B,) after a step of Adam, each its own."""
+    after = [values.clone() for values in state]
+    z, first, second, steps = (list(values) for values in after)
+    adam(
+        z,
+        list(gradient),
+        first,
+        second,
+        [],
+        steps,
+        foreach=False,
+        amsgrad=False,
+        beta1=0.9,
+        beta2=0.999,
+        lr=rate,
+        weight_decay=0.0,
+        eps=1e-8,
+        maximize=False,
+    )
+    return after
 
 
 def _decode(decoder: Decoder, z: Tensor) -> Tensor:

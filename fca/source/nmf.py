@@ -23,8 +23,10 @@ class NMF(SourceModel):
     """
 
     def __init__(self, n_bases: int = 8, warmup: int = 20) -> None:
-        if n_bases < 1 or warmup < 0:
+        if n_bases < 1:
             raise InputError(f"NMF needs at least one basis, got n_bases={n_bases}")
+        if warmup < 0:
+            raise InputError(f"warmup cannot be negative, got {warmup}")
         self.n_bases = n_bases
         self.warmup = warmup
 

@@ -231,7 +231,7 @@ class JointlyDiagonal(Diagonal):
             numerator = numerator.sum(1, keepdim=True)
             denominator = denominator.sum(1, keepdim=True)
         denominator = denominator.clamp_min(torch.finfo(psd.dtype).tiny)  # 0 of too late a copy
-        self.gains = (self.gains * (numerator / denominator).sqrt().mT).clamp_min(FLOOR)
+        self._scale_gains((numerator / denominator).sqrt().mT)
         self._update_demixing(self._row_weights(psd))
 
     def untie(self) -> None:
@@ -270,7 +270,7 @@ class JointlyDiagonal(Diagonal):
         return scale.mean(1, keepdim=True) if self.gains.shape[1] == 1 else scale
 
     def rescale(self, factor: Tensor) -> None:
-        self.gains = (self.gains * factor[..., None]).clamp_min(FLOOR)
+        self._scale_gains(factor[..., None])
 
     def early_images(self, psd: Tensor, channels: slice) -> Tensor:
         """``x̂_n = Q⁻¹ diag(λ_n g_n / ỹ) Q x``; see :meth:`SpatialModel.images`."""
@@ -285,6 +285,11 @@ class JointlyDiagonal(Diagonal):
     def scm(self) -> Tensor:
         mixing = self.mixing[:, :, None]
         return (mixing * self.gains[..., None, :]) @ mixing.mH
+
+    def _scale_gains(self, factor: Tensor) -> None:
+        """Multiply g, and keep it above the floor; what a source does not have stays zero."""
+        scaled = (self.gains * factor).clamp_min(FLOOR)
+        self.gains = torch.where(self.gains > 0, scaled, self.gains)
 
     def _precision(self, psd: Tensor) -> Tensor:
         """``1/ỹ``, (B, F, M, T); kept until λ or g is replaced."""
