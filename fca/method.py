@@ -148,6 +148,8 @@ class Method:
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise InputError(f"{name} cannot be negative, got {value}")
+        if self.dof is not None:
+            StudentT(self.dof)  # says whether there are such
 
     def _check_combination(self) -> None:
         if self.mixing.reverberation != "none" and self.spatial in ("full rank", "cACGMM"):
@@ -227,7 +229,9 @@ class Method:
         inherited = {key: value for key, value in self.options.items() if key in known}
         options = {**inherited, **options}
         n_fft = _read_networks(source, options)
-        return dataclasses.replace(self, n_fft=n_fft or self.n_fft, **choices, options=options)
+        row = dataclasses.replace(self, n_fft=n_fft or self.n_fft, **choices, options=options)
+        SOURCES[source](**options)  # says what is wrong with them, before there is a recording
+        return row
 
     def n_fitted(self, n_sources: int, n_channels: int, guided: bool = False) -> int:
         """Number of sources that the model has when ``n_sources`` are wanted.

@@ -18,10 +18,16 @@ from fca.simulate.stored import Item, load
 
 SPEECH = Path(__file__).parent / "data"
 SHORT = ["--seconds", 1, 1.2, "--rt60", 0.15, 0.2, "--sample-rate", 16000]
+NAN, INF = float("nan"), float("inf")
 
 
 def fca(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def said(result: Result) -> str:
+    """What a command says on standard error, out of its box and in one line."""
+    return " ".join(result.stderr.replace("│", " ").split())
 
 
 def simulate(out: Path, *options: object) -> list[Item]:
@@ -116,13 +122,32 @@ def test_a_manifest_lists_what_other_calls_made(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "status", "message"),
     [
-        (["--rt60", 2, 3], 1, "error: rt60: rooms are simulated up to 1.5 s, not 3"),
+        (["--rt60", 2, 3], 2, "rt60: rooms are simulated up to 1.5 s, not 3"),
+        (["--snr", 20, 10], 2, "snr_db: from 20.0 to 10.0 is no range to draw from"),
+        (["--snr", "nan", "nan"], 2, "snr_db: from nan to nan is no range to draw from"),
+        (["--snr", "-inf", "inf"], 2, "snr_db: from -inf to inf is no range to draw from"),
+        (["--snr", -1e9, -1e9], 2, "snr_db: from -1e+09 to -1e+09 is not within 150 dB of 0"),
+        (["--level", -1e9, -1e9], 2, "level_db: from -1e+09 to -1e+09 is not within 150 dB of 0"),
+        (["--name", "../esc"], 2, "the name '../esc' must be without folders"),
+        (["--name", "a/b"], 2, "the name 'a/b' must be without folders"),
+        (["--name", ".a"], 2, "the name '.a' must be without folders and not begin with a dot"),
+        (["--array", "pair", "-m", 4], 2, "the array has 2 microphones, not 4"),
+        (["--array", "pair", "--aperture", 1, 1], 2, "--aperture: has no effect with --array"),
+        (["--array", "nowhere"], 2, "--array: nowhere: No such file or directory"),
+        (["--clean", "--snr", 30, 30], 2, "--snr: has no effect with --clean"),
+        (["--clean", "--noise", "."], 2, "--noise: has no effect with --clean"),
+        (["--measured", "pair", "--rt60", 1, 1], 2, "--rt60: has no effect with --measured"),
+        (["--measured", "pair", "--aperture", 1, 1], 2, "--aperture: has no effect with"),
+        (["--measured", "pair", "--distance", 1, 1], 2, "--distance: has no effect with"),
+        (["--measured", "pair", "--array", "pair"], 2, "--array: has no effect with --measured"),
+        (["--measured", "nowhere"], 2, "'nowhere' does not exist"),
+        (["--noise", "nowhere"], 2, "'nowhere' does not exist"),
         (["--seconds", 1e-6, 1e-6], 1, "error: seconds: shorter than a sample"),
         (["--distance", 10, 12], 1, "error: no room holds 2 talkers"),
         (["--seed", -1], 2, "--seed"),
-        (["--sample-rate", 0], 1, "error: the sample rate must be 1000 Hz or more: 0"),
+        (["--sample-rate", 0], 2, "the sample rate must be 1000 Hz or more: 0"),
         (["-o", "file"], 2, "is a file"),
-        (["-o", "file/set"], 1, "error: file/set: Not a directory"),
+        (["-o", "file/set"], 2, "file/set: Not a directory"),
     ],
 )
 def test_what_cannot_be_made_is_said_in_a_line(
@@ -130,9 +155,19 @@ def test_what_cannot_be_made_is_said_in_a_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
+    (tmp_path / "pair").write_text("0, 0\n0.1, 0\n")
     result = fca("simulate", SPEECH, "-o", "set", "-c", 1, *options)
     assert result.exit_code == status
-    assert message in " ".join(result.stderr.replace("│", " ").split())
+    assert message in said(result)
+    assert not list(tmp_path.rglob("*.wav"))
+
+
+def test_speech_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = fca("simulate", "nowhere", "-o", "set")
+    assert result.exit_code == 2
+    assert "'nowhere' does not exist" in said(result)
+    assert not (tmp_path / "set").exists()
 
 
 def test_a_set_of_an_earlier_version_continues(made: Path, tmp_path: Path) -> None:
@@ -157,8 +192,8 @@ def test_array_of_ones_own_and_no_noise(tmp_path: Path) -> None:
     np.testing.assert_allclose(item.read("mixture"), images.sum(0), atol=1e-6)
     (tmp_path / "bad.json").write_text("[[0, 1, 2, 3]]")
     result = fca("simulate", SPEECH, "-o", tmp_path / "x", "--array", tmp_path / "bad.json")
-    assert result.exit_code == 1
-    assert "x, y or x, y, z in metres" in result.stderr
+    assert result.exit_code == 2
+    assert "x, y or x, y, z in metres" in said(result)
 
 
 def test_simulated_separated_evaluated(made: Path, tmp_path: Path) -> None:
@@ -180,16 +215,18 @@ def test_measured_responses_of_any_array(tmp_path: Path) -> None:
     bank = {"rir": rir, "azimuth_deg": np.arange(6) * 60.0, "sample_rate": 16000}
     np.savez(tmp_path / "without.npz", **bank)
     np.savez(tmp_path / "with.npz", mics=0.1 * rng.standard_normal((3, 3)), **bank)
-    options = ["-c", 1, "--measured", tmp_path / "with.npz"]
-    (item,) = simulate(tmp_path / "set", "-m", 3, *options)
+    np.savez(tmp_path / "empty.npz")
+    short = ["-m", 3, "-c", 1, "--seconds", 1, 1.2, "--measured"]
+    result = fca("simulate", SPEECH, "-o", tmp_path / "set", *short, tmp_path / "with.npz")
+    assert result.exit_code == 0, result.output
+    (item,) = load(tmp_path / "set")
     assert len(item.read("mixture")) == 3
     assert item.row["room"]["responses"] == "with.npz"
     for name, message in (
         ("without.npz", "needs the positions"),
-        ("nowhere.npz", "no measured responses"),
+        ("empty.npz", "no measured responses"),
     ):
-        options = ["-m", 3, "--measured", tmp_path / name]
-        result = fca("simulate", SPEECH, "-o", tmp_path / "x", *SHORT, *options)
+        result = fca("simulate", SPEECH, "-o", tmp_path / "x", *short, tmp_path / name)
         assert result.exit_code == 1
         assert message in result.stderr
     np.savez(tmp_path / "odd.npz", **bank | {"rir": rir[0]})
@@ -203,11 +240,17 @@ def test_measured_responses_of_any_array(tmp_path: Path) -> None:
         ({"count": 0}, "count must be at least 1"),
         ({"seconds": (3, 2)}, "no range to draw from"),
         ({"rt60": (0, 1)}, "no range to draw from"),
-        ({"seconds": (1, float("nan"))}, "no range to draw from"),
+        ({"seconds": (1, NAN)}, "no range to draw from"),
+        ({"snr_db": (20, 10)}, "snr_db: from 20 to 10 is no range to draw from"),
+        ({"snr_db": [0, INF]}, "snr_db: from 0 to inf is no range to draw from"),
+        ({"snr_db": NAN}, "snr_db: from nan to nan is no range to draw from"),
+        ({"snr_db": -INF}, "snr_db: from -inf to -inf is no range to draw from"),
+        ({"snr_db": 151}, "snr_db: from 151 to 151 is not within 150 dB of 0"),
+        ({"level_db": (-151, 0)}, "level_db: from -151 to 0 is not within 150 dB of 0"),
         ({"rt60": (1, 2)}, r"up to 1\.5 s"),
-        ({"speed": float("inf")}, "degrees per second"),
+        ({"speed": INF}, "degrees per second"),
         ({"sway": 0.2}, r"sway is from 0 to 0\.1 m"),
-        ({"sway": float("nan")}, r"sway is from 0 to 0\.1 m"),
+        ({"sway": NAN}, r"sway is from 0 to 0\.1 m"),
         ({"sway": 0.01, "speed": 5.0}, "where they do not walk"),
         ({"sway": 0.01, "measured": True}, "talkers sway in simulated rooms"),
         ({"array": ((0, 0, 0),)}, "the array has 1 microphones"),
@@ -216,3 +259,17 @@ def test_measured_responses_of_any_array(tmp_path: Path) -> None:
 def test_conditions_that_make_no_sense(options: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Condition(**{"count": 1, **options})
+
+
+@pytest.mark.parametrize("name", ["../esc", "a/b", "..", ".a"])
+def test_names_stay_in_the_set(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="must be without folders"):
+        build({name: Condition(count=1)}, Corpora(SPEECH), tmp_path / "set")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.filterwarnings("error")
+def test_levels_at_their_limits(tmp_path: Path) -> None:
+    (item,) = simulate(tmp_path, "-c", 1, "--level", -150, -150, "--snr", -150, -150)
+    assert item.row["level_db"] == pytest.approx([0, -150], abs=0.01)
+    assert np.isfinite(item.read("mixture")).all()

@@ -11,9 +11,18 @@ import typer
 from fca.cli.options import Json
 from fca.errors import InputError
 
+UNUSED = {
+    "clean": ("snr", "noise"),
+    "measured": ("rt60", "aperture", "distance", "array"),
+    "array": ("aperture",),
+}
+"""Options that have no effect along with another."""
+
 Speech = Annotated[
     Path,
     typer.Argument(
+        exists=True,
+        file_okay=False,
         help="Folder with one folder per speaker; without such, each file is a speaker.",
         show_default=False,
     ),
@@ -24,26 +33,38 @@ Out = Annotated[
 ]
 Count = Annotated[int, typer.Option("--count", "-c", min=1, help="Number of mixtures.")]
 Talkers = Annotated[int, typer.Option("--talkers", "-n", min=1, help="Talkers of each.")]
-Mics = Annotated[int, typer.Option("--mics", "-m", min=1, help="Microphones of each.")]
-Rt60 = Annotated[
-    tuple[float, float],
+Mics = Annotated[
+    int | None,
     typer.Option(
-        help="Range of the reverberation time (s), up to 1.5, which takes 40 s and 4 GB a mixture."
+        "--mics", "-m", min=1, help="Microphones of each.", show_default="the array's, or 4"
+    ),
+]
+Rt60 = Annotated[
+    tuple[float, float] | None,
+    typer.Option(
+        help="Range of the reverberation time (s), up to 1.5, which takes 40 s and 4 GB a mixture.",
+        show_default="0.2, 0.6",
     ),
 ]
 Seconds = Annotated[tuple[float, float], typer.Option(help="Range of the length (s).")]
 Snr = Annotated[
-    tuple[float, float],
-    typer.Option(help="Range of the level of all talkers to the noise (dB)."),
+    tuple[float, float] | None,
+    typer.Option(
+        help="Range of the level of all talkers to the noise (dB).", show_default="30, 30"
+    ),
 ]
 Clean = Annotated[bool, typer.Option("--clean", help="No noise.")]
 Level = Annotated[
     tuple[float, float],
     typer.Option(help="Range of each talker's level to the first one's (dB)."),
 ]
-Aperture = Annotated[tuple[float, float], typer.Option(help="Range of the array's size (m).")]
+Aperture = Annotated[
+    tuple[float, float] | None,
+    typer.Option(help="Range of the array's size (m).", show_default="0.05, 0.3"),
+]
 Distance = Annotated[
-    tuple[float, float], typer.Option(help="Range of the talkers' distance to the array (m).")
+    tuple[float, float] | None,
+    typer.Option(help="Range of the talkers' distance to the array (m).", show_default="0.7, 2.5"),
 ]
 Speed = Annotated[
     float, typer.Option(help="Degrees per second that the talkers walk around the array.")
@@ -62,11 +83,18 @@ ArrayFile = Annotated[
 ]
 Noise = Annotated[
     Path | None,
-    typer.Option(help="Folder of noise, made diffuse.", show_default="white noise, diffuse"),
+    typer.Option(
+        exists=True,
+        file_okay=False,
+        help="Folder of noise, made diffuse.",
+        show_default="white noise, diffuse",
+    ),
 ]
 Measured = Annotated[
     Path | None,
     typer.Option(
+        exists=True,
+        dir_okay=False,
         help="Measured responses instead of simulated rooms: .npz with rir (directions, channels, "
         "taps), azimuth_deg, sample_rate and, unless binaural, mics (channels, 3).",
         show_default=False,
@@ -84,14 +112,14 @@ def simulate(
     out: Out,
     count: Count = 10,
     talkers: Talkers = 2,
-    mics: Mics = 4,
-    rt60: Rt60 = (0.2, 0.6),
+    mics: Mics = None,
+    rt60: Rt60 = None,
     seconds: Seconds = (6, 10),
-    snr: Snr = (30, 30),
+    snr: Snr = None,
     clean: Clean = False,
     level: Level = (-5, 5),
-    aperture: Aperture = (0.05, 0.3),
-    distance: Distance = (0.7, 2.5),
+    aperture: Aperture = None,
+    distance: Distance = None,
     speed: Speed = 0.0,
     sway: Sway = 0.0,
     array: ArrayFile = None,
@@ -110,29 +138,46 @@ def simulate(
     dry.wav (the talkers) and row.json; OUT/manifest.jsonl lists all that are in OUT with what was
     drawn. Run again, it makes what is missing; with another --name, it adds to the set.
     `fca separate 'OUT/*/mixture.wav' -o EST` separates the set and `fca evaluate EST OUT -o SCORES`
-    scores it.
+    scores it. The exit status is 1 if a mixture could not be made, 2 if the command makes no sense.
     """
-    from fca.simulate.sets import Condition, Corpora, build
+    from fca.files import make_folder
+    from fca.simulate.sets import Condition, Corpora, build, check_name
 
+    given = {
+        "rt60": rt60,
+        "snr": snr,
+        "clean": clean,
+        "aperture": aperture,
+        "distance": distance,
+        "array": array,
+        "noise": noise,
+        "measured": measured,
+    }
+    _check_used({option for option, value in given.items() if value})
+    positions = None if array is None else _positions(array)
     told = (lambda row: typer.echo(json.dumps(row))) if as_json else None
     try:
-        positions = None if array is None else _positions(array)
+        check_name(name)
         kind = Condition(
             count=count,
             talkers=talkers,
-            mics=mics if positions is None else len(positions),
-            rt60=rt60,
+            mics=mics or (4 if positions is None else len(positions)),
+            rt60=rt60 or (0.2, 0.6),
             seconds=seconds,
-            snr_db=None if clean else _fixed(snr),
+            snr_db=None if clean else _fixed(snr or (30, 30)),
             level_db=level,
-            aperture=aperture,
-            distance=distance,
+            aperture=aperture or (0.05, 0.3),
+            distance=distance or (0.7, 2.5),
             array=positions,
             measured=measured is not None,
             speed=speed,
             sway=sway,
         )
         corpora = Corpora(speech, noise, measured, sample_rate)
+        make_folder(out)
+    except InputError as error:
+        raise typer.BadParameter(str(error)) from None
+    try:
         items = build({name: kind}, corpora, out, seed=seed, jobs=jobs, told=told, others=True)
     except (InputError, OSError, MemoryError) as error:
         typer.echo(f"error: {error}", err=True)
@@ -145,9 +190,20 @@ def _fixed(range_: tuple[float, float]) -> float | tuple[float, float]:
     return low if low == high else range_
 
 
+def _check_used(given: set[str]) -> None:
+    """Refuse options that another one leaves without effect."""
+    for option, unused in UNUSED.items():
+        for name in unused:
+            if {option, name} <= given:
+                raise typer.BadParameter(f"has no effect with --{option}", param_hint=f"--{name}")
+
+
 def _positions(path: Path) -> tuple[tuple[float, float, float], ...]:
     """Positions of a file, relative to their centre."""
     from fca.positions import read_positions
 
-    found = read_positions(path)
+    try:
+        found = read_positions(path)
+    except InputError as error:
+        raise typer.BadParameter(str(error), param_hint="--array") from None
     return tuple((x, y, z) for x, y, z in (found - found.mean(0)).tolist())

@@ -28,7 +28,7 @@ from fca.simulate.motion import mix_moving, path_responses, swaying_paths, walk
 from fca.simulate.rooms import random_scene, reverberation_time, room_responses
 from fca.simulate.stored import MANIFEST, PARTS, Item, load
 
-__all__ = ["Condition", "Corpora", "build"]
+__all__ = ["Condition", "Corpora", "build", "check_name"]
 
 Row = dict[str, Any]
 
@@ -37,6 +37,8 @@ MAX_RT60 = 1.5
 4 GB and 40 s for a mixture."""
 MAX_SWAY = 0.1
 """As far as talkers sway (m): responses from every centimetre of the way take time and memory."""
+MAX_DB = 150
+"""Levels and SNRs are within this (dB): what is weaker is lost in the rounding of the samples."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class Condition:
     talkers, mics : how many
     rt60, seconds : ranges to draw from; simulated rooms ring for up to 1.5 s
     snr_db : talkers together to diffuse noise, a number or a range; None for no noise
-    level_db : range of each talker's level relative to the first one's
+    level_db : range of each talker's level relative to the first one's; it and `snr_db` are from
+        -150 to 150 dB
     aperture, distance : ranges of the array's size and of the talkers' distance to it (m)
     array : positions (x, y, z) of the microphones relative to their centre (m), turned at random;
         drawn if None
@@ -79,9 +82,9 @@ class Condition:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("rt60", "seconds", "level_db", "aperture", "distance"):
-            low, high = getattr(self, name)
-            if not -math.inf < low <= high < math.inf or (name != "level_db" and low <= 0):
-                raise InputError(f"{name}: from {low} to {high} is no range to draw from")
+            _check_range(name, *getattr(self, name))
+        if self.snr_db is not None:
+            _check_range("snr_db", *_range(self.snr_db))
         if self.rt60[1] > MAX_RT60 and not self.measured:
             raise InputError(f"rt60: rooms are simulated up to {MAX_RT60} s, not {self.rt60[1]:g}")
         if not math.isfinite(self.speed):
@@ -130,9 +133,11 @@ def build(
     Raises
     ------
     InputError
-        If the corpora lack something, or the folder holds mixtures of other settings or cannot be
-        made.
+        If a name is none for a folder, the corpora lack something, or the folder holds mixtures of
+        other settings or cannot be made.
     """
+    for name in kinds:
+        check_name(name)
     if seed < 0:
         raise InputError(f"the seed must be at least 0, not {seed}")
     if corpora.measured is None and any(kind.measured for kind in kinds.values()):
@@ -149,6 +154,29 @@ def build(
     listed = _with_others(rows, folder) if others else rows
     write_text(folder / MANIFEST, "".join(json.dumps(row) + "\n" for row in listed))
     return load(folder)
+
+
+def check_name(name: str) -> None:
+    """Raise :class:`InputError` if a condition's name is none for folders right in a set."""
+    if Path(name).name != name or name.startswith("."):
+        raise InputError(f"the name {name!r} must be without folders and not begin with a dot")
+
+
+def _range(value: float | Range) -> Range:
+    """The range itself, or that of a number alone."""
+    if isinstance(value, list | tuple):
+        low, high = value
+        return low, high
+    return value, value
+
+
+def _check_range(name: str, low: float, high: float) -> None:
+    """Raise :class:`InputError` unless one can draw from `low` to `high`."""
+    in_db = name.endswith("_db")
+    if not -math.inf < low <= high < math.inf or (not in_db and low <= 0):
+        raise InputError(f"{name}: from {low} to {high} is no range to draw from")
+    if in_db and max(-low, high) > MAX_DB:
+        raise InputError(f"{name}: from {low:g} to {high:g} is not within {MAX_DB} dB of 0")
 
 
 def _with_others(rows: list[Row], folder: Path) -> list[Row]:
