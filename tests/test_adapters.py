@@ -121,6 +121,10 @@ class TestKaldi:
         wav.unlink()
         assert separate_scp(tmp_path / "wav.scp", tmp_path / "out", separator) == first
 
+    def test_tabs_and_byte_order_marks(self, tmp_path: Path) -> None:
+        (tmp_path / "wav.scp").write_text("one\ta b.wav\ntwo \t c.wav \n", encoding="utf-8-sig")
+        assert read_scp(tmp_path / "wav.scp") == {"one": "a b.wav", "two": "c.wav"}
+
     @pytest.mark.parametrize(
         ("line", "message"),
         [

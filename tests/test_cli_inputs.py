@@ -33,6 +33,14 @@ class TestInputs:
         with pytest.raises(InputError, match="must go elsewhere"):
             collect([str(tmp_path / "rec")], tmp_path / "rec")
 
+    def test_results_may_go_above_the_searched_folder(
+        self, tmp_path: Path, recording: np.ndarray
+    ) -> None:
+        write_all(tmp_path, ["rec/a.wav"], recording)
+        found, problems = collect([str(tmp_path / "rec")], tmp_path)
+        assert [r.name for r in found] == ["a"]
+        assert problems == []
+
     def test_patterns_and_repeats(self, tmp_path: Path, recording: np.ndarray) -> None:
         write_all(tmp_path, ["a.wav", "b.wav", "deep/er/c.wav"], recording)
         inputs = [str(tmp_path / "**" / "*.wav"), str(tmp_path / "a.wav"), str(tmp_path)]
@@ -68,6 +76,13 @@ class TestInputs:
             [str(path)], tmp_path / "out", listed=read_manifest(tmp_path / "wav.scp")
         )
         assert [r.name for r in found] == ["one", "day/two"]
+
+    def test_lists_may_begin_with_a_byte_order_mark(self, tmp_path: Path) -> None:
+        (tmp_path / "list.txt").write_text("a.wav\nb.wav\n", encoding="utf-8-sig")
+        assert [r.files for r in read_manifest(tmp_path / "list.txt")] == [
+            (Path("a.wav"),),
+            (Path("b.wav"),),
+        ]
 
     @pytest.mark.parametrize("name", ["../evil", "/tmp/x", "a/../../b", "."])
     def test_ids_that_lead_elsewhere_are_refused(
@@ -200,6 +215,13 @@ class TestFailures:
             ["--option", "n_fft=17"],
             ["--option", "n_fft=big"],
             ["--option", "colour=blue"],
+            ["--option", "dof=-1"],
+            ["--method", "fastmnmf2", "--option", "n_bases=0"],
+            ["--reference-channel", "-1"],
+            ["--rttm", "nowhere.rttm"],
+            ["--rttm", __file__, "--sources", "3"],
+            ["a.wav,"],
+            ["a.wav,a.wav"],
         ],
     )
     def test_usage_errors_have_status_2(self, wav: Path, out: Path, options: list[str]) -> None:
@@ -211,3 +233,11 @@ class TestFailures:
     def test_input_and_output_are_needed(self, wav: Path) -> None:
         assert fca("separate", wav).exit_code == 2
         assert fca("separate", "-o", "out").exit_code == 2
+
+    @pytest.mark.parametrize(("share", "status"), [("1/2", 1), ("01/02", 1), ("02/02", 0)])
+    def test_the_first_share_tells_what_is_not_there(
+        self, wav: Path, out: Path, share: str, status: int
+    ) -> None:
+        result = separate(wav, "nothing*.wav", "-o", out, "--shard", share)
+        assert result.exit_code == status
+        assert ("no audio files there" in result.stderr) == bool(status)

@@ -117,6 +117,26 @@ def test_sets_give_the_reference_that_was_asked_for(
     )
 
 
+@pytest.fixture
+def one(tmp_path: Path, signals: dict[str, np.ndarray]) -> Path:
+    """A set of one mixture, of which `fca separate` calls the results by its file."""
+    images = signals["images"]
+    write(tmp_path / "one/x_0000/images.wav", images.reshape(-1, images.shape[-1]))
+    write(tmp_path / "one/x_0000/mixture.wav", signals["mixture"])
+    row = {"id": "x_0000", "channels": 2, "talkers": [{}, {}]}
+    (tmp_path / "one/manifest.jsonl").write_text(json.dumps(row) + "\n")
+    for k in range(2):
+        write(tmp_path / f"results/mixture/source{k + 1}.wav", signals["estimates"][k])
+    return tmp_path / "one"
+
+
+def test_results_of_a_set_of_one_mixture_are_found(one: Path, tmp_path: Path) -> None:
+    (pair,), problems = find_pairs(tmp_path / "results", one)
+    assert not problems
+    assert [path.name for path in pair.estimates] == ["source1.wav", "source2.wav"]
+    assert pair.read().estimates.shape == (2, RATE)
+
+
 def rttm(path: Path, *turns: tuple[str, float, float]) -> Path:
     lines = [
         f"SPEAKER x 1 {start} {length} <NA> <NA> {who} <NA> <NA>\n" for who, start, length in turns
@@ -209,7 +229,12 @@ def test_what_does_not_fit_is_said_in_a_line_and_the_rest_is_done(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["est", "nowhere"], "no such file or folder"),
+        (["est", "nowhere"], "nowhere: no such file or folder"),
+        (["nowhere", "ref"], "nowhere: no such file or folder"),
+        (["nowhere.jsonl"], "nowhere.jsonl: no such file or folder"),
+        (["est", "ref", "--mixture", "no.wav"], "no.wav: no such file or folder"),
+        (["results", "one", "--mixture", "ref"], "mixtures come from one/manifest.jsonl"),
+        (["list.jsonl", "--mixture", "ref"], "mixtures come from list.jsonl"),
         (["est", "ref", "-m", "snr"], "unknown metric 'snr'; choose from sdr"),
         (["est"], "give references, too"),
         (["est", "ref", "--protocol", "bss"], "'bss' is not one of"),
@@ -219,6 +244,7 @@ def test_what_does_not_fit_is_said_in_a_line_and_the_rest_is_done(
 )
 def test_a_command_that_makes_no_sense(
     folders: tuple[Path, Path],
+    one: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     arguments: list[str],
@@ -226,6 +252,8 @@ def test_a_command_that_makes_no_sense(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
+    row = {"id": "a", "estimates": ["est/a/source1.wav"], "references": ["ref/a/talker0.wav"]}
+    (tmp_path / "list.jsonl").write_text(json.dumps(row) + "\n")
     result = evaluate("-o", "out", *arguments)
     assert result.exit_code == 2
     assert message in " ".join(result.stderr.replace("│", " ").split())

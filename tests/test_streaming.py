@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -231,3 +235,19 @@ class TestCommand:
         for options in (["--channels", "1"], ["--channels", "2", "-O", "memory=-1"]):
             result = CliRunner().invoke(app, ["stream", "--rate", "16000", *options])
             assert result.exit_code == 2
+
+    def test_integers_read_as_floats_are_refused_without_a_warning(self) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)
+            done = pipe(b"\1\0\x80\x7f" * 2000, "--format", "f32le")  # a signalling NaN
+        assert done.exit_code == 1
+        assert "error: the chunk holds NaN" in done.stderr
+
+    @pytest.mark.parametrize(("closed", "name"), [("<&-", "input"), (">&-", "output")])
+    def test_closed_pipes_are_errors_of_usage(self, closed: str, name: str) -> None:
+        command = f'"$0" -m fca stream -r 16000 -c 4 {closed}'
+        done = subprocess.run(
+            ["sh", "-c", command, sys.executable], input="", capture_output=True, text=True
+        )
+        assert done.returncode == 2
+        assert f"standard {name} is closed" in done.stderr

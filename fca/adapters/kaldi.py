@@ -22,22 +22,22 @@ def read_scp(path: AnyPath) -> dict[str, str]:
         If the file is missing, a line has no path, an id repeats, or an entry is a command.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
     table: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        key, _, value = line.strip().partition(" ")
+        key, *rest = line.strip().split(maxsplit=1)
         where = f"{path}, line {number}"
-        if not value.strip():
+        if not rest:
             raise InputError(f"{where}: {key!r} has no path")
-        if value.rstrip().endswith("|"):
+        if rest[0].endswith("|"):
             raise InputError(f"{where}: commands are not run, write {key!r} to a file first")
         if key in table:
             raise InputError(f"{where}: {key!r} is there twice")
-        table[key] = value.strip()
+        table[key] = rest[0]
     return table
 
 

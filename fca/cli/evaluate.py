@@ -57,7 +57,7 @@ Mixture = Annotated[
     Path | None,
     typer.Option(
         help="Mixture, or folder of mixtures named as the references. One called mixture.* beside "
-        "the references is found.",
+        "the references is found, and so are those of a set or a list.",
         show_default=False,
     ),
 ]
@@ -106,7 +106,7 @@ def evaluate(
 
     names = tuple(metric or ("sdr", "sir", "sar", "si_sdr", "stoi", "estoi"))
     try:
-        _check(names, protocol)
+        _check(estimates, names, protocol)
         pairs, problems = find_pairs(
             estimates, references, reference=reference, channel=channel, mixtures=mixture
         )
@@ -211,11 +211,13 @@ def _merit(scores: dict[str, list[float]]) -> float:
     return mean if mean == mean else float("inf")
 
 
-def _check(names: tuple[str, ...], protocol: str) -> None:
+def _check(estimates: Path, names: tuple[str, ...], protocol: str) -> None:
     """Refuse what would otherwise fail for every recording, or after all of them."""
     from fca.evaluation.metrics import check_metrics
     from fca.evaluation.report import require_page
 
+    if not estimates.exists():
+        raise InputError(f"{estimates}: no such file or folder")
     check_metrics(names, protocol)
     require_page()
 

@@ -82,6 +82,7 @@ def stream(
     }
     options = chosen(flags, option, online_types, stream)
     try:
+        source, sink = _pipes()
         separator = OnlineSeparator(**options)
     except (InputError, TypeError) as error:
         raise typer.BadParameter(str(error)) from None
@@ -90,12 +91,19 @@ def stream(
     )
     typer.echo(f"latency: {delay}", err=True)
     try:
-        _run(separator, pcm, sys.stdin.buffer, sys.stdout.buffer)
+        _run(separator, pcm, source, sink)
     except InputError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
     except BrokenPipeError:
         sys.stderr.close()  # nobody listens any more; Python would complain at exit
+
+
+def _pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Standard input and output, which Python lacks where they are closed."""
+    if sys.stdin is None or sys.stdout is None:
+        raise InputError(f"standard {'input' if sys.stdin is None else 'output'} is closed")
+    return sys.stdin.buffer, sys.stdout.buffer
 
 
 def _run(separator: OnlineSeparator, pcm: str, source: BinaryIO, sink: BinaryIO) -> None:
@@ -142,8 +150,10 @@ def _decode(content: bytes, pcm: str, frame: int) -> NDArray[np.float32]:
     """Samples (channels, samples) within ±1."""
     import numpy as np
 
-    kind, full_scale = ("<i2", 32768) if pcm == "s16le" else ("<f4", 1)
-    samples = np.frombuffer(content, kind).astype(np.float32) / np.float32(full_scale)
+    kind = "<i2" if pcm == "s16le" else "<f4"
+    samples = np.frombuffer(content, kind).astype(np.float32)
+    if pcm == "s16le":
+        samples /= np.float32(32768)
     return samples.reshape(-1, frame // int(kind[-1])).T
 
 

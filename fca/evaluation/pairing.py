@@ -140,17 +140,21 @@ def find_pairs(
     references : as `estimates`, with the same names; or a set made by ``fca simulate``
     reference : a key of :data:`REFERENCES`; of a set, which part is taken
     channel : microphone, from 0, of the mixtures and of references at all microphones
-    mixtures : file, or folder with the same names; a ``mixture.*`` beside references is found
+    mixtures : file, or folder with the same names; a ``mixture.*`` beside references is found;
+        none for a set or a list, which have their own
 
     Raises
     ------
     InputError
-        If nothing is found at all.
+        If nothing is found at all, or the mixtures are not there or not wanted.
     """
     if references is None:
-        return _listed(estimates), []
+        pairs = _listed(estimates)
+        _refuse(mixtures, estimates)
+        return pairs, []
     manifest = references / "manifest.jsonl" if references.is_dir() else references
     if manifest.suffix == ".jsonl" and manifest.is_file():
+        _refuse(mixtures, manifest)
         wanted = [_of_set(row, manifest.parent, reference, channel) for row in _rows(manifest)]
     else:
         wanted = _of_folder(references, mixtures, channel)
@@ -162,6 +166,11 @@ def find_pairs(
         else:
             problems.append((pair.name, f"no estimates of it in {estimates}"))
     return pairs, problems
+
+
+def _refuse(mixtures: Path | None, manifest: Path) -> None:
+    if mixtures is not None:
+        raise InputError(f"{mixtures}: not needed, mixtures come from {manifest}")
 
 
 def _read_talkers(files: Sequence[Path]) -> tuple[Waveform, int]:
@@ -211,6 +220,8 @@ def _of_set(row: Row, folder: Path, reference: str, channel: int) -> Pair:
 
 def _of_folder(references: Path, mixtures: Path | None, channel: int) -> list[Pair]:
     """Pairs without estimates from files of references."""
+    if mixtures is not None and not mixtures.exists():
+        raise InputError(f"{mixtures}: no such file or folder")
     if references.is_file():
         return [Pair(references.stem, (), (references,), None, mixtures, channel)]
     if not references.is_dir():
@@ -261,14 +272,16 @@ def _listed(manifest: Path) -> list[Pair]:
 
 
 def _results(estimates: Path, name: str, alone: bool) -> tuple[Path, ...]:
-    """Files of the estimates of one recording; the only one may lie in the folder itself."""
+    """Files of the estimates of one recording; the only one may have no folder of its name."""
     if estimates.is_file():
         return (estimates,) if alone else ()
     for place in (name, f"{name}/mixture", f"{name}/mixture.wav", f"{name}/mixture.flac"):
         if found := _files(estimates / place):
             return found
     named = tuple(p for p in sorted(estimates.glob(f"{name}.*")) if _is_audio(p))
-    return named[:1] or (_files(estimates) if alone else ())
+    if named or not alone:
+        return named[:1]
+    return _files(estimates) or _files(estimates / "mixture")
 
 
 def _with_estimates(pair: Pair, found: tuple[Path, ...]) -> Pair:
