@@ -205,7 +205,7 @@ def read_rttm(path: str | Path, name: str | None = None, *, exact: bool = False)
         If it cannot be read, has a line that is none of RTTM, or names nobody.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not text"
         raise InputError(f"{path}: cannot be read ({reason})") from None

@@ -50,7 +50,7 @@ def read_positions(path: Path) -> NDArray[np.float64]:
         If it cannot be read, or holds something else.
     """
     try:
-        return parse_positions(path.read_text("utf-8"))
+        return parse_positions(path.read_text("utf-8-sig"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 

@@ -110,6 +110,11 @@ class TestRTTM:
         with pytest.raises(InputError, match="nothing is said of a recording called other"):
             read_rttm(path, "other", exact=True)
 
+    def test_a_byte_order_mark_is_passed_over(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.rttm"
+        path.write_text("SPEAKER x 1 0.5 1.0 <NA> <NA> ann <NA> <NA>\n", encoding="utf-8-sig")
+        assert read_rttm(path) == [Segment("ann", 0.5, 1.0)]
+
     def test_other_lines_are_passed_over(self, tmp_path: Path) -> None:
         path = tmp_path / "x.rttm"
         path.write_text(";; comment\nSPKR-INFO x 1 <NA> <NA> <NA> unknown ann <NA>\n\n")

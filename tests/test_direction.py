@@ -192,6 +192,12 @@ class TestPositions:
         with pytest.raises(InputError, match=r"x\.txt: .*" + message):
             read_positions(tmp_path / "x.txt")
 
+    def test_a_byte_order_mark_is_passed_over(self, tmp_path: Path) -> None:
+        (tmp_path / "x.txt").write_text("0 0\n0.1 0\n", encoding="utf-8-sig")
+        np.testing.assert_array_equal(
+            read_positions(tmp_path / "x.txt"), parse_positions("0 0\n0.1 0")
+        )
+
     def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"x\.txt: No such file"):
             read_positions(tmp_path / "x.txt")
