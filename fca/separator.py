@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,14 @@ from fca.stft import STFT
 
 OUTPUT_FILTERS = ("wiener", "mvdr")
 Signal = Tensor | ArrayLike | str | Path
+
+
+@contextmanager
+def _normal_mode() -> Iterator[None]:
+    """Out of inference mode, in which no latent vectors move; without a graph if none is wanted."""
+    with_graph = torch.is_grad_enabled()
+    with torch.inference_mode(False), torch.set_grad_enabled(with_graph):
+        yield
 
 
 @dataclass(frozen=True)
@@ -223,7 +232,7 @@ class Separator:
         """
         return self._separate(mixture, sample_rate, callbacks, activity)
 
-    @torch.inference_mode(False)  # latent vectors move by gradients; a model outlives the mode
+    @_normal_mode()
     def _separate(
         self,
         mixture: Signal,

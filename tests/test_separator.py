@@ -149,6 +149,13 @@ def test_no_graph_is_kept_unless_asked(short: np.ndarray) -> None:
     assert not result.images().requires_grad
 
 
+def test_no_graph_is_kept_where_gradients_are_off(short: np.ndarray) -> None:
+    wave = torch.from_numpy(short[:, :4000]).requires_grad_()
+    for off in (torch.no_grad(), torch.inference_mode()):
+        with off:
+            assert not fca.separate(wave, RATE, **MNMF).sources.requires_grad
+
+
 def test_refined_models_give_images_without_a_graph(short: np.ndarray) -> None:
     result = fca.separate(short, RATE, n_refine=1)
     assert not result.sources.requires_grad
