@@ -409,6 +409,6 @@ def _at_least_one(name: str, value: int) -> int:
 
 
 def _whole(name: str, value: float) -> int:
-    if value != int(value):
+    if not float(value).is_integer():
         raise InputError(f"{name} must be a whole number, got {value}")
     return int(value)

@@ -114,7 +114,7 @@ class Results:
             **_description(separator, log, reader),
         }
         _save(folder / self._record, record)
-        (folder / self._unfinished).unlink()
+        (folder / self._unfinished).unlink(missing_ok=True)
         return record
 
     def _log(self, reader: Reader) -> Log:
