@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -125,10 +125,12 @@ def prepare(
     return spectrum / power, frontend
 
 
-def native(array: NDArray[Any]) -> NDArray[Any]:
-    """The same samples as torch takes them: forwards, writable and in the machine's byte order."""
-    same = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
-    return same if same.flags.writeable else same.copy()
+def as_tensor(samples: Tensor | ArrayLike) -> Tensor:
+    """Samples as torch takes them: forwards, writable and in the machine's byte order."""
+    if isinstance(samples, np.ndarray):
+        samples = np.ascontiguousarray(samples, samples.dtype.newbyteorder("="))
+        samples = samples if samples.flags.writeable else samples.copy()
+    return torch.as_tensor(samples)
 
 
 def check_dtype(dtype: torch.dtype) -> None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -19,7 +18,7 @@ from fca.allocator import keep_freed_memory
 from fca.dereverberation import require_nara_wpe
 from fca.errors import InputError, check_choice
 from fca.fitting import Fitting
-from fca.frontend import SAMPLE_RATE, Frontend, check_dtype, native, prepare
+from fca.frontend import SAMPLE_RATE, Frontend, as_tensor, check_dtype, prepare
 from fca.inference.iterate import Callback
 from fca.methods import DEFAULT_METHOD, Method, get_method
 from fca.model import Fittable
@@ -360,8 +359,7 @@ def _load(mixture: Signal, sample_rate: int | None) -> tuple[Tensor, int]:
             raise InputError(f"{mixture} has {rate} Hz, but sample_rate={sample_rate} was given")
         return torch.from_numpy(waveform), rate
     try:
-        array = native(mixture) if isinstance(mixture, np.ndarray) else mixture
-        waves = torch.as_tensor(array)
+        waves = as_tensor(mixture)
     except (TypeError, ValueError, RuntimeError):
         kind = type(mixture).__name__
         raise InputError(f"expected an array, a tensor or a path, got {kind}") from None

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from fca.errors import InputError
-from fca.frontend import MAX_CHANNELS, check_dtype, native
+from fca.frontend import MAX_CHANNELS, as_tensor, check_dtype
 from fca.inference.online import OnlineFit, Schedule
-from fca.methods import SOURCES, Method, get_method
+from fca.methods import Method, get_method
 from fca.stft import STFT
 
 WINDOW_SECONDS = 0.128
@@ -199,8 +198,7 @@ class OnlineSeparator:
         return period.repeat(self.stft.n_fft // self.stft.hop)
 
     def _checked(self, chunk: Tensor | ArrayLike) -> Tensor:
-        array = native(chunk) if isinstance(chunk, np.ndarray) else chunk
-        samples = torch.as_tensor(array).detach().to("cpu", self.dtype)
+        samples = as_tensor(chunk).detach().to("cpu", self.dtype)
         if samples.ndim != 2 or samples.shape[0] != self.n_channels:
             raise InputError(
                 f"expected chunks ({self.n_channels}, samples), got {tuple(samples.shape)}"
@@ -233,7 +231,6 @@ def _online(method: str | Method, n_sources: int, options: dict[str, Any]) -> Me
         raise InputError(f"{changed[0]} cannot be changed for a stream")
     if online.start == "noise floor" and n_sources != 2:
         raise InputError(f"start 'noise floor' is for two sources, not {n_sources}")
-    SOURCES[online.source](**online.options)  # says what is wrong with them
     return online
 
 

@@ -25,7 +25,7 @@ from fca.cli.options import (
     Shard,
     chosen,
 )
-from fca.cli.run import Corpus, Course, Job, content
+from fca.cli.run import Corpus, Course, Job, contents
 from fca.cli.values import enhancer_types
 
 if TYPE_CHECKING:
@@ -96,8 +96,7 @@ def enhance(
 
     corpus = Corpus(inputs, out, file_per_channel, manifest, shard, ray)
     job = Job("enhancement", corpus, audio_format, plot, as_json, overwrite, Course(block))
-    network = content(prior)
-    written = {"noise": noise} if network is None else {"noise": noise, "network": network}
+    written = {"noise": noise, **contents(network=prior)}
     job.run(_enhancer, chosen(flags, option, enhancer_types, enhance), signals, written, device)
 
 

@@ -260,16 +260,17 @@ def _make(results: Results, separator: Separator, recording: Recording) -> Setti
     return results.make(recording, separator, lambda progress: None)
 
 
-def content(path: str | Path | None) -> str | None:
-    """By which the content of a file, or of the network in a folder, is told from another."""
+def contents(**paths: str | Path | None) -> Settings:
+    """By which the contents of files, or of networks in folders, are told from others."""
     from fca.pretrained import WEIGHTS
 
-    found = None if path is None else Path(path)
-    if found is not None and found.is_dir():
-        found = found / WEIGHTS
-    if found is None or not found.is_file():
-        return None
-    return hashlib.sha256(found.read_bytes()).hexdigest()
+    given = {name: Path(path) for name, path in paths.items() if path is not None}
+    files = {name: path / WEIGHTS if path.is_dir() else path for name, path in given.items()}
+    return {
+        name: hashlib.sha256(file.read_bytes()).hexdigest()
+        for name, file in files.items()
+        if file.is_file()
+    }
 
 
 def _build(build: Callable[..., Separator], **options: Any) -> Separator:

@@ -26,7 +26,7 @@ from fca.cli.options import (
     Shard,
     chosen,
 )
-from fca.cli.run import Corpus, Course, Job, content
+from fca.cli.run import Corpus, Course, Job, contents
 from fca.cli.values import separator_types
 from fca.errors import InputError
 
@@ -206,10 +206,7 @@ def separate(
     job = Job("separation", corpus, audio_format, plot, as_json, overwrite, course)
     written = {"images": images, "residual": residual, "rttm": rttm and str(rttm.resolve())}
     written |= {"target": target, "array": None if positions is None else positions.tolist()}
-    for name, file in (("turns", rttm), ("network", weights)):
-        found = content(file)
-        if found is not None:
-            written[name] = found
+    written |= contents(turns=rttm, network=weights)
     job.run(_separator, chosen(flags, option, separator_types, separate), signals, written, device)
 
 
