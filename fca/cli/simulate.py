@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -155,23 +155,29 @@ def simulate(
     }
     _check_used({option for option, value in given.items() if value})
     positions = None if array is None else _positions(array)
+    drawn: dict[str, Any] = {
+        "mics": mics or (None if positions is None else len(positions)),
+        "rt60": rt60,
+        "snr_db": None if snr is None else _fixed(snr),
+        "aperture": aperture,
+        "distance": distance,
+    }
+    chosen = {name: value for name, value in drawn.items() if value is not None}
+    if clean:
+        chosen["snr_db"] = None
     told = (lambda row: typer.echo(json.dumps(row))) if as_json else None
     try:
         check_name(name)
         kind = Condition(
             count=count,
             talkers=talkers,
-            mics=mics or (4 if positions is None else len(positions)),
-            rt60=rt60 or (0.2, 0.6),
             seconds=seconds,
-            snr_db=None if clean else _fixed(snr or (30, 30)),
             level_db=level,
-            aperture=aperture or (0.05, 0.3),
-            distance=distance or (0.7, 2.5),
             array=positions,
             measured=measured is not None,
             speed=speed,
             sway=sway,
+            **chosen,
         )
         corpora = Corpora(speech, noise, measured, sample_rate)
         make_folder(out)
