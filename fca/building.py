@@ -68,6 +68,7 @@ class Building:
     generator: torch.Generator
     activity: Tensor | None = None
     attempt: int = 0
+    doubted: bool = True
 
     def model(self) -> Fittable:
         """The model of the mixture at its start."""
@@ -141,7 +142,14 @@ class Building:
             return source.start(mixture, self.n_fitted)
         if method.start == "rank-1":
             outputs = SOURCES[method.source](**method.options)
-            return rank1(mixture, self.n_fitted, self.generator, outputs, attempt=attempt)
+            return rank1(
+                mixture,
+                self.n_fitted,
+                self.generator,
+                outputs,
+                attempt=attempt,
+                doubted=self.doubted,
+            )
         return STARTS[method.start](mixture, self.n_fitted, self.generator)
 
     def _spatial(self, observation: Observation, start: Start) -> SpatialModel:

@@ -103,10 +103,10 @@ class Fitting:
 
     def _begun(self, mixture: Tensor, n_sources: int, activity: Tensor | None) -> list[Fittable]:
         """Models at every start that is worth a fit."""
-        models = []
+        models, several = [], self.n_starts > 1
         for start in range(self.n_starts):
             generator = torch.Generator().manual_seed(self.seed + start)
-            model = self.method.build(mixture, n_sources, generator, activity, start)
+            model = self.method.build(mixture, n_sources, generator, activity, start, several)
             if self.n_refine:
                 check_refinable(model)
             if self._surrounded and isinstance(model, Model):

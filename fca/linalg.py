@@ -230,13 +230,13 @@ def inverse_cholesky(matrix: Tensor) -> Tensor:
     size, eps = len(matrix), torch.finfo(matrix.dtype).eps
     eye = torch.eye(size, dtype=matrix.dtype, device=matrix.device)
     eye = eye[(..., *[None] * (matrix.ndim - 2))].expand_as(matrix)
-    rows = list(torch.cat([matrix, eye], dim=1))
+    rows = torch.cat([matrix, eye], dim=1)
     factors = []
     for k in range(size):
-        pivot, *below = rows
+        pivot, below = rows[0], rows[1:]
         scale = torch.maximum(pivot[0].real, eps * matrix[k, k].real).rsqrt()
         pivot = pivot[1:] * scale
-        rows = [row[1:] - (row[0] * scale) * pivot for row in below]
+        rows = below[:, 1:].addcmul(below[:, :1] * scale, pivot, value=-1)
         factors.append(pivot[-size:])
     return torch.stack(factors)
 

@@ -257,6 +257,7 @@ class Method:
         generator: torch.Generator,
         activity: Tensor | None = None,
         attempt: int = 0,
+        doubted: bool = True,
     ) -> Fittable:
         """Model of a mixture at its start, ready to be iterated.
 
@@ -273,13 +274,15 @@ class Method:
             first, then a background that always is, and starts from :func:`guided`.
         attempt : int
             Number of the start, for those that do not depend on random numbers.
+        doubted : bool
+            Whether the doubt of the start is wanted, which takes time.
 
         Raises
         ------
         InputError
             For more sources than the spatial model allows, or activities that tell nothing.
         """
-        return Building(self, mixture, n_sources, generator, activity, attempt).model()
+        return Building(self, mixture, n_sources, generator, activity, attempt, doubted).model()
 
 
 def _read_networks(source: str, options: dict[str, Any]) -> int | None:

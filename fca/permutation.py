@@ -91,8 +91,8 @@ def follow(power: Tensor) -> Tensor:
 def _dominance(power: Tensor, block: Tensor) -> Tensor:
     """Shares (B, K, N, T) of the sources in blocks, at equal levels, without their mean."""
     level = power / power.mean(-1, keepdim=True).clamp_min(1e-20)
-    blocks = range(int(block[-1]) + 1)
-    mean = torch.stack([level[:, block == k].mean(1) for k in blocks], dim=1)
+    blocks = torch.split(level, block.bincount().tolist(), dim=1)
+    mean = torch.stack([values.mean(1) for values in blocks], dim=1)
     share = mean / mean.sum(2, keepdim=True).clamp_min(1e-20)
     return (share - share.mean(-1, keepdim=True)) / math.sqrt(power.shape[-1])
 

@@ -144,6 +144,24 @@ def test_recordings_are_grouped_for_themselves(talkers: Tensor) -> None:
         torch.testing.assert_close(both.doubt[one], single.doubt)
 
 
+class Speechless(Judge):
+    """Would judge, but is not to be asked."""
+
+    def surprise(self, power: Tensor) -> Tensor:
+        raise AssertionError("there was nothing to choose from")
+
+
+def test_without_a_choice_nobody_judges_unless_the_doubt_is_wanted(talkers: Tensor) -> None:
+    spatial, psd = resting(talkers)
+    order = by_likelihood(spatial, psd, 2)
+    asked = grouped(spatial, order, psd, 2, Judge(talkers))
+    start = grouped(spatial, order, psd, 2, Speechless(talkers), doubted=False)
+    assert asked.doubt is not None and start.doubt is None
+    assert torch.equal(start.power, asked.power)
+    with pytest.raises(AssertionError):
+        grouped(spatial, order, psd, 2, Speechless(talkers))
+
+
 def test_source_models_that_do_not_judge_leave_outputs_alone(talkers: Tensor) -> None:
     spatial, psd = moving(talkers)
     start = start_of(spatial, psd, Gauss())

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from toy import complex_normal, random_mixture, random_psd, seeded
 
-from fca.inference.rank1 import fit_and_mend, rank1, thinned_iva
+from fca.inference.rank1 import LONG, fit_and_mend, rank1, thinned_iva
 from fca.inference.start import DIFFUSE, LEAKAGE, STARTS, Start, StartMethod
 from fca.methods import get_method
 from fca.source import NMF, Gauss
@@ -98,6 +98,28 @@ def test_more_microphones_than_outputs_see_principal_components() -> None:
     total = (start.demixing @ mixing)[:, :, :2].abs().square()
     own, other = total.amax(-1), total.amin(-1)
     assert 10 * float((own / other).log10().mean()) > 10
+
+
+class Watched(NMF):
+    """Notes how many frames it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__(n_bases=2)
+        self.n_frames: list[int] = []
+
+    def initialise(self, power: Tensor, generator: torch.Generator) -> None:
+        self.n_frames.append(power.shape[-1])
+        super().initialise(power, generator)
+
+
+@pytest.mark.parametrize(("n_frames", "early"), [(LONG, LONG // 2), (LONG - 1, LONG - 1)])
+def test_long_recordings_show_every_other_frame_until_the_last_round(
+    n_frames: int, early: int
+) -> None:
+    mixture, source = independent()[0][..., :n_frames], Watched()
+    start = rank1(mixture, 2, seeded(), source)
+    assert source.n_frames[0] == early and source.n_frames[-1] == n_frames
+    assert start.power.shape[-1] == n_frames
 
 
 def test_stretches_that_changed_places_are_put_back() -> None:

@@ -29,7 +29,12 @@ COST_WEIGHT = 0.4
 
 
 def grouped(
-    spatial: Rank1, order: Tensor, psd: Tensor, n_sources: int, source: SourceModel
+    spatial: Rank1,
+    order: Tensor,
+    psd: Tensor,
+    n_sources: int,
+    source: SourceModel,
+    doubted: bool = True,
 ) -> Start:
     """Start from the first outputs in an order, or from groups of outputs.
 
@@ -50,6 +55,8 @@ def grouped(
         Sources wanted, at most K.
     source : SourceModel
         Has inferred ``psd``. If it does not judge, there are no groups, and no doubt.
+    doubted : bool
+        Whether the doubt is wanted where there is nothing to choose from, as it takes time.
     """
     if not source.judges:
         return taken(spatial, order, n_sources)
@@ -57,9 +64,14 @@ def grouped(
     alone = taken(spatial, order, n_outputs).at_microphones()
     groupings = _groupings(n_outputs, n_sources).to(alone.power)
     own = take_rows(psd * spatial.scale()[..., None], order[:, :n_outputs])
-    each = zip(alone.demixing, spatial.mixture, own, alone.power, strict=True)
-    judged = [_judged(groupings, _costs(q, x, psd, groupings), p, source) for q, x, psd, p in each]
-    chosen, doubt = (torch.stack(values) for values in zip(*judged, strict=True))
+    each = zip(alone.demixing, spatial.mixture, own, strict=True)
+    likely = [_likely(_costs(q, x, psd, groupings)) for q, x, psd in each]
+    if doubted or any(len(near) > 1 for near, _ in likely):
+        parts = zip(likely, alone.power, strict=True)
+        judged = [_judged(groupings, *choice, power, source) for choice, power in parts]
+        chosen, doubt = (torch.stack(values) for values in zip(*judged, strict=True))
+    else:
+        chosen, doubt = torch.cat([near for near, _ in likely]), None
     start = _start(alone, groupings[chosen]) if chosen.any() else taken(spatial, order, n_sources)
     return replace(start, doubt=doubt)
 
@@ -92,17 +104,22 @@ def _costs(demixing: Tensor, mixture: Tensor, psd: Tensor, groupings: Tensor) ->
     return cost - 2 * log_abs_det(demixing).mean()
 
 
-def _judged(
-    groupings: Tensor, costs: Tensor, power: Tensor, source: SourceModel
-) -> tuple[Tensor, Tensor]:
-    """Which grouping a recording takes, and its doubt; from costs (C,) and powers (F, K, T)."""
+def _likely(costs: Tensor) -> tuple[Tensor, Tensor]:
+    """The groupings that a recording may take, by their costs (C,), and the costs of these."""
     gain = costs[0] - costs.min()
     near = (costs < costs.min() + NEAR * gain).nonzero()[:, 0]
     if not gain > MARGIN:
         near = near.new_zeros(1)
+    return near, costs[near]
+
+
+def _judged(
+    groupings: Tensor, near: Tensor, costs: Tensor, power: Tensor, source: SourceModel
+) -> tuple[Tensor, Tensor]:
+    """Which of the likely groupings a recording takes, and its doubt; from powers (F, K, T)."""
     groups, index = torch.unique(groupings[near].flatten(0, 1), dim=0, return_inverse=True)
     surprise = source.surprise((groups @ power)[None])[0]
-    doubt = surprise[index].view(len(near), -1).sum(1) + COST_WEIGHT * costs[near]
+    doubt = surprise[index].view(len(near), -1).sum(1) + COST_WEIGHT * costs
     best = doubt.argmin()
     return near[best], doubt[best]
 

@@ -59,9 +59,8 @@ def by_likelihood(spatial: Rank1, psd: Tensor, n_sources: int) -> Tensor:
     demixing, some = spatial.demixing[:, ::FREQUENCIES, :n_outputs], seen(psd)
     outputs = demixing @ seen(spatial.mixture)
     choices = list(combinations(range(n_outputs), n_sources))
-    costs = torch.stack(
-        [choice_cost(outputs, take_rows(some, order[:, choice])) for choice in choices]
-    )
+    each = torch.cat([take_rows(some, order[:, choice]) for choice in choices])
+    costs = choice_cost(outputs.repeat(len(choices), 1, 1, 1), each).view(len(choices), -1)
     costs[0] -= MARGIN
     best = costs.argmin(0)
     first = in_front(torch.tensor(choices, device=order.device), order.shape[1])

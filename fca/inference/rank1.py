@@ -30,6 +30,8 @@ QUIETEST = 1e-3
 """Level of an output in its quietest frames, relative to its mean, for the sweeps."""
 CONVERGED = 1e-2
 """Cost per bin that ten sweeps gain at least while they go on."""
+LONG = 64
+"""Frames from which on every other one is enough for the most part."""
 MENDINGS = 2
 """Times at most that what the source model has inferred is mended, and inferred again."""
 
@@ -42,9 +44,9 @@ def rank1(
     n_sources: int,
     generator: torch.Generator,
     source: SourceModel,
-    n_iter: int = 2,
     spatial_steps: int = 2,
     attempt: int = 0,
+    doubted: bool = True,
 ) -> Start:
     """The rank-1 model of ``source`` with more outputs than sources, from :func:`thinned_iva`.
 
@@ -54,27 +56,34 @@ def rank1(
     components as there are outputs: of more it would make parts of talkers. More sources than
     microphones have no rank-1 model; their start is :func:`underdetermined`.
 
+    Of long recordings all but the last round of the source model sees every other frame, which
+    still overlap by half.
+
     Parameters
     ----------
     attempt : int
         Gives another start for every number: odd ones see the microphones themselves if there are
         no more than outputs, and each pair converges at other frequencies first. With more sources
         than microphones, odd ones cluster from random masks.
+    doubted : bool
+        See :func:`grouped`.
     """
     n_channels = mixture.shape[2]
     if n_sources > n_channels:
         return underdetermined(mixture, n_sources, generator, from_delays=attempt % 2 == 0)
     n_outputs = min(n_sources + SPARE, n_channels)
     raw = attempt % 2 == 1 and n_outputs == n_channels
-    basis = identity(mixture, n_channels, generator).demixing if raw else principal(mixture)
+    early = _every_other(mixture)
+    basis = identity(mixture, n_channels, generator).demixing if raw else principal(early)
     seen, others = basis[:, :, :n_outputs], basis[:, :, n_outputs:]
     first = (attempt if n_outputs < n_channels else attempt // 2) % THINNING
-    begin = thinned_iva(seen @ mixture, n_outputs, generator, first=first)
+    begin = thinned_iva(seen @ early, n_outputs, generator, first=first)
     demixing = torch.cat([begin.demixing @ seen, others], dim=2)
-    fit = partial(_fit, n_outputs, source, generator, n_iter, spatial_steps)
+    fit = partial(_fit, n_outputs, source, generator, spatial_steps)
+    demixing = fit_and_mend(fit, early, demixing, MENDINGS)[0].demixing
     spatial, psd = fit_and_mend(fit, mixture, demixing, MENDINGS)
     order = by_likelihood(spatial, psd, n_sources)
-    return grouped(spatial, order, psd, n_sources, source)
+    return grouped(spatial, order, psd, n_sources, source, doubted)
 
 
 def thinned_iva(
@@ -89,16 +98,15 @@ def thinned_iva(
     """:func:`fca.inference.start.iva` that converges on some of the bins before all are seen.
 
     The activity that ties the frequencies is known from every ``thinning``-th of them as well, the
-    ``first`` and so on, and the next frame but one still overlaps by half; up to ``n_thin`` sweeps
-    over these cost a fraction, and as many again where stretches of frequencies had to change
-    places. The other frequencies then start from known activities.
+    ``first`` and so on; up to ``n_thin`` sweeps over these cost a fraction, and as many again where
+    stretches of frequencies had to change places. The other frequencies then start from known
+    activities.
     """
     n_channels = mixture.shape[2]
     some = torch.arange(first, mixture.shape[1], thinning, device=mixture.device)
     demixing = identity(mixture, n_channels, generator).demixing
     sweep = partial(_sweep, n_thin, generator)
-    thin_mixture = mixture[:, some, :, ::2].contiguous()
-    thin, _ = fit_and_mend(sweep, thin_mixture, demixing[:, some], n_mendings=1)
+    thin, _ = fit_and_mend(sweep, mixture[:, some], demixing[:, some], n_mendings=1)
     spatial = Rank1(mixture, demixing.index_copy(1, some, thin.demixing), n_channels)
     source = Gauss()
     source.initialise(spatial.power[:, some], generator)
@@ -129,6 +137,11 @@ def fit_and_mend(
     return spatial, psd
 
 
+def _every_other(mixture: Tensor) -> Tensor:
+    """Every other frame of a mixture that is long enough."""
+    return mixture[..., ::2].contiguous() if mixture.shape[-1] >= LONG else mixture
+
+
 def _reordered(spatial: Rank1, order: Tensor) -> Tensor:
     """Q with its outputs in an order (B, F, N), the background as it is."""
     outputs, background = spatial.demixing.tensor_split([spatial.n_sources], dim=2)
@@ -152,15 +165,14 @@ def _fit(
     n_outputs: int,
     source: SourceModel,
     generator: torch.Generator,
-    n_iter: int,
     spatial_steps: int,
     mixture: Tensor,
     demixing: Tensor,
 ) -> tuple[Rank1, Tensor]:
-    """Iterations of the source model from its outputs."""
+    """One iteration of the source model from its outputs."""
     begin = Start(demixing, abs2(demixing[:, :, :n_outputs] @ mixture))
     if source.at_microphone:
         begin = begin.at_microphones()
     spatial = Rank1(mixture, begin.demixing, n_outputs)
-    fit_outputs(spatial, source, n_iter, generator, begin.power, spatial_steps)
+    fit_outputs(spatial, source, 1, generator, begin.power, spatial_steps)
     return spatial, source.psd()

@@ -28,14 +28,17 @@ def ip(demixing: Tensor, covariance: Tensor, refresh: Refresh) -> Tensor:
     follows each new row by an update of rank one.
     """
     whitening = inverse_cholesky(covariance.permute(3, 4, 2, 0, 1).contiguous())
-    mixing = _inverse(demixing)
+    mixing, rows = _inverse(demixing), []
+    complete = covariance.shape[2] == len(mixing)
     for m in range(covariance.shape[2]):
         row, scale = _projection(whitening[:, :, m], mixing[:, m])
-        changed = _replace_rows(demixing, [m], row.movedim(0, -1)[:, :, None])
-        demixing = refresh(changed)
-        alone = demixing is changed
-        mixing = _with_row(mixing, m, row, scale) if alone else _inverse(demixing)
-    return demixing
+        if complete:
+            rows.append(row)
+            mixing = _with_row(mixing, m, row, scale)
+        else:
+            demixing = refresh(_replace_rows(demixing, [m], row.movedim(0, -1)[:, :, None]))
+            mixing = _inverse(demixing)
+    return torch.stack(rows).permute(2, 3, 0, 1).contiguous() if complete else demixing
 
 
 def ip2(demixing: Tensor, covariance: Tensor, refresh: Refresh) -> Tensor:
@@ -118,9 +121,8 @@ def _with_row(mixing: Tensor, m: int, row: Tensor, scale: Tensor) -> Tensor:
     ``scale`` is the inverse of the product of the row with what was column m.
     """
     product = (row[:, None] * mixing).sum(0) * scale
-    change = torch.cat([product[:m], product[m : m + 1] - scale, product[m + 1 :]])
-    changed: Tensor = mixing - mixing[:, m, None] * change
-    return changed
+    product[m] -= scale
+    return mixing.addcmul(mixing[:, m, None], product, value=-1)
 
 
 def _pair_of_rows(demixing: Tensor, covariance: Tensor, pair: list[int]) -> Tensor:

@@ -274,13 +274,10 @@ class JointlyDiagonal(Diagonal):
 
     def early_images(self, psd: Tensor, channels: slice) -> Tensor:
         """``x̂_n = Q⁻¹ diag(λ_n g_n / ỹ) Q x``; see :meth:`SpatialModel.images`."""
-        mixing = self.mixing[:, :, channels]
+        mixing = self.mixing[:, :, None, channels] * self.gains[..., None, :]
         whitened = self.outputs * self._precision(psd)
-        images = [
-            (mixing * self.gains[:, :, n : n + 1]) @ whitened * psd[:, :, n : n + 1]
-            for n in range(self.n_sources)
-        ]
-        return torch.stack(images, dim=2)
+        images = (mixing.flatten(2, 3) @ whitened).view(*mixing.shape[:4], -1)
+        return images * psd[:, :, :, None]
 
     def scm(self) -> Tensor:
         mixing = self.mixing[:, :, None]
