@@ -160,7 +160,7 @@ class Building:
         if method.spatial == "rank-1":
             return Rank1(mixture, start.demixing, start.power.shape[2], *inference)
         gains = start.gains(shared="shared" in method.spatial)
-        early = JointlyDiagonal(mixture, start.demixing, gains, *inference)
+        early = JointlyDiagonal(mixture, start.demixing, gains, *inference, method.gain_update)
         mixing = method.mixing
         if mixing.n_late == 0:
             return early

@@ -23,6 +23,7 @@ from fca.pretrained import Pretrained, names
 from fca.prior import SpeechPrior
 from fca.source.neural import load_weights
 from fca.spatial.demixing import DEMIXING_UPDATES
+from fca.spatial.diagonal import GAIN_UPDATES
 from fca.spatial.full_rank import FULL_RANK_UPDATES
 
 SPATIAL_MODELS = ("rank-1", "jointly diagonal", "jointly diagonal, shared gains", "full rank")
@@ -38,6 +39,7 @@ _CHOICES = (
     "fits",
     "align",
     "dof",
+    "gain_update",
     "spatial_steps",
     "free_steps",
     "spare",
@@ -84,6 +86,9 @@ class Method:
         Align the frequencies afterwards, for models that treat each on its own.
     dof : float or None
         Degrees of freedom of a Student's t likelihood; None for the Gaussian.
+    gain_update : str
+        How far the gains of jointly diagonal models go in an update, mm or me; see
+        :class:`~fca.spatial.JointlyDiagonal`.
     spatial_steps : int
         Updates of the spatial model in each iteration.
     free_steps : int
@@ -120,6 +125,7 @@ class Method:
     dof: float | None = None
     n_starts: int = 1
     n_fft: int = 4096
+    gain_update: str = "mm"
     spatial_steps: int = 1
     free_steps: int = 0
     spare: int | None = None
@@ -140,6 +146,7 @@ class Method:
         check_choice("start", self.start, _STARTS)
         if self.spatial != "cACGMM":
             check_choice("spatial model", self.spatial, SPATIAL_MODELS)
+        check_choice("update", self.gain_update, GAIN_UPDATES, " of gains")
         updates = _UPDATES.get(self.spatial, DEMIXING_UPDATES)
         check_choice("update", self.update, updates, f" of {self.spatial} models")
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from toy import (
     SPATIAL,
+    assert_never_rises,
     each_spatial,
     each_update,
     n_sources_of,
@@ -213,6 +214,44 @@ def test_diagonal_covariances_are_both_full_rank_and_jointly_diagonal() -> None:
     for key in ("quadratic", "trace", "posterior_power"):
         first, second = (getattr(model.statistics(psd), key) for model in (diagonal, full))
         torch.testing.assert_close(first, second)
+
+
+@pytest.mark.parametrize("dof", [None, 3.0])
+@pytest.mark.parametrize("n_gains", [1, 4])
+def test_equalised_gains_never_raise_the_cost(dof: float | None, n_gains: int) -> None:
+    mixture = random_mixture(n_freq=4)
+    psd = psd_for("jointly diagonal", mixture)
+    eye = torch.eye(3, dtype=mixture.dtype).expand(1, 4, 3, 3)
+    gains = random_psd((1, n_gains, 3, 3), seeded(6))
+    likelihood = None if dof is None else StudentT(dof)
+    model = JointlyDiagonal(mixture, eye, gains, likelihood=likelihood, gain_update="me")
+    trace = [model.nll(psd)]
+    for _ in range(30):
+        model.update(psd)
+        trace.append(model.nll(psd))
+    assert_never_rises(torch.stack(trace))
+    assert (trace[-1] < trace[0]).all()
+
+
+def test_equalised_gains_of_one_source_are_likeliest_at_once() -> None:
+    """``ĝ_m = mean_t |q_m x_t|² / λ_t``, which the usual update halves the log-distance to."""
+    mixture = random_mixture()
+    psd = psd_for("jointly diagonal", mixture)[:, :, :1]
+    eye = torch.eye(3, dtype=mixture.dtype).expand(1, mixture.shape[1], 3, 3)
+    first = random_psd((1, mixture.shape[1], 1, 3), seeded(6))
+    likeliest = (mixture.abs().square() / psd).mean(-1)[:, :, None]
+    for gain_update, expected in (("me", likeliest), ("mm", (first * likeliest).sqrt())):
+        model = JointlyDiagonal(mixture, eye, first, gain_update=gain_update)
+        model.update(psd)
+        torch.testing.assert_close(model.gains, expected)
+
+
+def test_an_unknown_update_of_gains_is_refused() -> None:
+    mixture = random_mixture()
+    eye = torch.eye(3, dtype=mixture.dtype).expand(1, mixture.shape[1], 3, 3)
+    gains = random_psd((1, mixture.shape[1], 3, 3), seeded(6))
+    with pytest.raises(InputError, match="unknown update 'em' of gains"):
+        JointlyDiagonal(mixture, eye, gains, gain_update="em")
 
 
 def test_gains_of_an_identity_reduce_to_rank_1() -> None:

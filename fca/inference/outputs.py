@@ -94,5 +94,4 @@ def in_front(first: Tensor, n_rows: int) -> Tensor:
 
 def take_rows(values: Tensor, order: Tensor) -> Tensor:
     """Rows (axis 2) of (B, F, M, ...) in an order (B, K)."""
-    index = order[:, None, :, None].expand(-1, values.shape[1], -1, values.shape[3])
-    return values.gather(2, index)
+    return torch.stack([each[:, rows] for each, rows in zip(values, order, strict=True)])

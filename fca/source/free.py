@@ -68,11 +68,15 @@ class Stationary(SourceModel):
         return self._psd
 
     def update(self, evaluate: Evaluate) -> None:
-        """Multiplicative update of the level, which takes all bins with it."""
+        """Multiplicative update of the level, which takes all bins with it.
+
+        By majorisation-equalisation, as one update has to reach a level that nothing is known of;
+        see :class:`~fca.spatial.JointlyDiagonal`.
+        """
         statistics, course = evaluate(self._psd), self._psd / self._level
         quadratic = (course * statistics.quadratic).sum(-1)
         trace = (course * statistics.trace).sum(-1)
-        self.absorb((quadratic / trace).sqrt())
+        self.absorb(quadratic / trace)
 
     def refine(self, evaluate: Evaluate) -> None:
         """Bins depart by EM; the level goes where that costs least, to their harmonic mean."""

@@ -194,6 +194,10 @@ def check_rank1(n_sources: int, n_channels: int) -> None:
         )
 
 
+GAIN_UPDATES = {"mm": 0.5, "me": 1.0}
+"""Exponents of the multiplicative update of gains."""
+
+
 class JointlyDiagonal(Diagonal):
     """Jointly diagonalisable full-rank covariances with multiplicative updates of the gains.
 
@@ -203,6 +207,10 @@ class JointlyDiagonal(Diagonal):
         As in :class:`Diagonal`.
     gains : Tensor
         Initial g, (B, F, N, M); (B, 1, N, M) shares them over frequency (FastMNMF2).
+    gain_update : {"mm", "me"}
+        Multiplicative update of the gains, to where their majoriser ``p/g + q g`` is least, or to
+        where it is again what it was (majorisation-equalisation, Févotte & Idier 2011, sec. 4.3):
+        about twice as far, and as little does it ever raise the cost.
     """
 
     def __init__(
@@ -213,9 +221,12 @@ class JointlyDiagonal(Diagonal):
         update: str = "ip",
         likelihood: Likelihood | None = None,
         observation: Observation | None = None,
+        gain_update: str = "mm",
     ) -> None:
+        check_choice("update", gain_update, GAIN_UPDATES, " of gains")
         super().__init__(mixture, demixing, gains.shape[2], update, likelihood, observation)
         self.gains = gains
+        self._exponent = GAIN_UPDATES[gain_update]
         self._precision_of = Latest(_precision)
 
     def statistics(self, psd: Tensor) -> Statistics:
@@ -224,14 +235,14 @@ class JointlyDiagonal(Diagonal):
         return Statistics(psd, quadratic, trace, self.power.shape[2], lambda: self.bin_nll(psd))
 
     def update(self, psd: Tensor) -> None:
-        """Multiplicative update of g (Sekiguchi et al. 2020, eq. 33), then one pass over Q."""
+        """Update of g (Sekiguchi et al. 2020, eq. 33, for "mm"), then one pass over Q."""
         weighted, precision = self._weights(psd)
         numerator, denominator = weighted @ psd.mT, precision @ psd.mT
         if self.gains.shape[1] == 1:
             numerator = numerator.sum(1, keepdim=True)
             denominator = denominator.sum(1, keepdim=True)
         denominator = denominator.clamp_min(torch.finfo(psd.dtype).tiny)  # 0 of too late a copy
-        self._scale_gains((numerator / denominator).sqrt().mT)
+        self._scale_gains((numerator / denominator).pow(self._exponent).mT)
         self._update_demixing(self._row_weights(psd))
 
     def untie(self) -> None:

@@ -40,8 +40,8 @@ class Observation:
         return demixing
 
     def early(self) -> Tensor:
-        """The mixture less what is predicted of it, (B, F, M, T)."""
-        return self.rows(identity(self.mixture)) @ self.frames
+        """The mixture without what no source at its start explains, (B, F, M, T)."""
+        return self.mixture
 
     @property
     def unseen_nll(self) -> Tensor | float:

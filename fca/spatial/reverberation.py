@@ -21,7 +21,7 @@ from torch.nn.functional import pad
 from fca.errors import InputError
 from fca.linalg import hermitise, regularise
 from fca.spatial.base import FLOOR
-from fca.spatial.observation import Images, Observation
+from fca.spatial.observation import Images, Observation, identity
 
 CONDITION = 16.0
 """Diagonal load of the covariances of past frames, in units of rounding."""
@@ -76,6 +76,10 @@ class Prediction(Observation):
     def rows(self, demixing: Tensor) -> Tensor:
         """``[−q_mᴴ G_mᴴ, q_mᴴ]``, (B, F, M, (L + 1) M): filters first, as the past is."""
         return torch.cat([-self._filtered(demixing), demixing], dim=-1)
+
+    def early(self) -> Tensor:
+        """The mixture less what is predicted of it, (B, F, M, T)."""
+        return self.rows(identity(self.mixture)) @ self.frames
 
     def covariance(self, weight: Tensor) -> Tensor:
         """``V − Pᴴ R⁻¹ P``: covariances of the mixture less its best prediction."""
