@@ -40,7 +40,7 @@ class Observation:
         return demixing
 
     def early(self) -> Tensor:
-        """The mixture without what no source at its start explains, (B, F, M, T)."""
+        """What a start is looked for in, (B, F, K, T); here the mixture itself."""
         return self.mixture
 
     @property
