@@ -216,7 +216,7 @@ class Method:
         Raises
         ------
         InputError
-            For an option that neither has.
+            For an option that neither has, or that has no effect.
         """
         source = options.get("source", self.source)
         check_choice("source model", source, SOURCES)
@@ -225,6 +225,12 @@ class Method:
         choices = {key: options.pop(key) for key in ours if key in options}
         mixing = {key: options.pop(key) for key in _MIXING if key in options}
         choices["mixing"] = dataclasses.replace(self.mixing, **mixing)
+        idle = choices["mixing"].idle(mixing)
+        if idle:
+            raise InputError(f"{self.name}: {idle[0]} does nothing without {idle[1]}")
+        spatial = choices.get("spatial", self.spatial)
+        if "gain_update" in choices and "jointly diagonal" not in spatial:
+            raise InputError(f"{self.name}: gain_update goes with jointly diagonal models only")
         unknown = sorted(set(options) - set(known))
         if unknown:
             all_known = ", ".join([*_CHOICES, *_MIXING, *known])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -12,6 +13,7 @@ from fca.spatial.observation import Observation
 from fca.spatial.reverberation import Prediction, wpe
 
 REVERBERATION = ("none", "ar", "ma", "arma")
+_LATE = ("taps", "ma_taps", "delay", "reverberant")
 MOTION = {"fixed": 1.0, "slow": 0.97, "fast": 0.93}
 """Forgetting factors per frame: of 64 ms by default, so that half is forgotten in 1.5 and 0.6 s."""
 
@@ -65,6 +67,13 @@ class Mixing:
             raise InputError(f"a forgetting factor is above 0 and at most 1, not {self.forgetting}")
         if not self.inertia > 0:
             raise InputError(f"the inertia must be positive, not {self.inertia}")
+
+    def idle(self, names: Iterable[str]) -> tuple[str, str] | None:
+        """The first of some choices that does nothing here, and what it needs."""
+        needs = {name: "reverberation" for name in _LATE if self.reverberation == "none"}
+        if not self.moves:
+            needs["inertia"] = "motion"
+        return next(((name, needs[name]) for name in names if name in needs), None)
 
     def observe(self, mixture: Tensor) -> Observation:
         """The mixture (B, F, M, T), or, with prediction, the mixture and its past.

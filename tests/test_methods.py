@@ -115,9 +115,12 @@ def test_options_of_the_row_are_kept_unless_changed() -> None:
         ),
         ("ilrma", {"n_basis": 3}, "ilrma has no option 'n_basis'; it has .*n_bases"),
         ("ilrma", {"n_iter": 0}, "at least one iteration is needed, got n_iter=0"),
+        ("ilrma", {"gain_update": "me"}, "ilrma: gain_update goes with jointly diagonal"),
+        ("ilrma", {"taps": 2}, "ilrma: taps does nothing without reverberation"),
+        ("fca", {"inertia": 2.0}, "fca: inertia does nothing without motion"),
     ],
 )
-def test_wrong_options_are_named(name: str, options: dict[str, int], message: str) -> None:
+def test_wrong_options_are_named(name: str, options: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         get_method(name).with_options(**options)
 
