@@ -120,6 +120,7 @@ _ROWS = [
         spatial_steps=2,
         free_steps=5,
         spare=SPARE,
+        half_rate=True,
         gate=True,
         n_refine=8,
         surroundings=True,

@@ -112,12 +112,15 @@ class Watched(NMF):
         super().initialise(power, generator)
 
 
-@pytest.mark.parametrize(("n_frames", "early"), [(LONG, LONG // 2), (LONG - 1, LONG - 1)])
-def test_long_recordings_show_every_other_frame_until_the_last_round(
-    n_frames: int, early: int
+@pytest.mark.parametrize(
+    ("half_rate", "n_frames", "early"),
+    [(True, LONG, LONG // 2), (True, LONG - 1, LONG - 1), (False, LONG, LONG)],
+)
+def test_at_half_rate_long_recordings_show_every_other_frame_until_the_last_round(
+    half_rate: bool, n_frames: int, early: int
 ) -> None:
     mixture, source = independent()[0][..., :n_frames], Watched()
-    start = rank1(mixture, 2, seeded(), source)
+    start = rank1(mixture, 2, seeded(), source, half_rate=half_rate)
     assert source.n_frames[0] == early and source.n_frames[-1] == n_frames
     assert start.power.shape[-1] == n_frames
 

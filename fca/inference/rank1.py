@@ -47,6 +47,7 @@ def rank1(
     spatial_steps: int = 2,
     attempt: int = 0,
     doubted: bool = True,
+    half_rate: bool = False,
 ) -> Start:
     """The rank-1 model of ``source`` with more outputs than sources, from :func:`thinned_iva`.
 
@@ -56,9 +57,6 @@ def rank1(
     components as there are outputs: of more it would make parts of talkers. More sources than
     microphones have no rank-1 model; their start is :func:`underdetermined`.
 
-    Of long recordings all but the last round of the source model sees every other frame, which
-    still overlap by half.
-
     Parameters
     ----------
     attempt : int
@@ -67,13 +65,16 @@ def rank1(
         than microphones, odd ones cluster from random masks.
     doubted : bool
         See :func:`grouped`.
+    half_rate : bool
+        Show all but the last round of the source model every other frame of long recordings, which
+        still overlap by half: faster, but noise and motion leave less to go by.
     """
     n_channels = mixture.shape[2]
     if n_sources > n_channels:
         return underdetermined(mixture, n_sources, generator, from_delays=attempt % 2 == 0)
     n_outputs = min(n_sources + SPARE, n_channels)
     raw = attempt % 2 == 1 and n_outputs == n_channels
-    early = _every_other(mixture)
+    early = _every_other(mixture) if half_rate else mixture
     basis = identity(mixture, n_channels, generator).demixing if raw else principal(early)
     seen, others = basis[:, :, :n_outputs], basis[:, :, n_outputs:]
     first = (attempt if n_outputs < n_channels else attempt // 2) % THINNING
