@@ -12,7 +12,7 @@ from torch import Tensor
 from fca.inference.choice import choose, likelier, worth_fitting
 from fca.inference.gate import gated
 from fca.inference.iterate import Callback, iterate
-from fca.inference.refine import Refinement, check_refinable
+from fca.inference.refine import Refinement
 from fca.inference.settle import ARRAY_STEPS, Settling
 from fca.inference.surroundings import with_late_sound, with_noise
 from fca.method import Method
@@ -75,7 +75,7 @@ class Fitting:
         Raises
         ------
         InputError
-            From :meth:`Method.build`, and if there is nothing to refine.
+            From :meth:`Method.build`, and from refinement if there is nothing to refine.
         """
         model, trace = self._fit(mixture, n_sources, callbacks, activity)
         if isinstance(model, Model):
@@ -107,8 +107,6 @@ class Fitting:
         for start in range(self.n_starts):
             generator = torch.Generator().manual_seed(self.seed + start)
             model = self.method.build(mixture, n_sources, generator, activity, start, several)
-            if self.n_refine:
-                check_refinable(model)
             if self._surrounded and isinstance(model, Model):
                 model = with_noise(model)
             models.append(model)

@@ -203,6 +203,11 @@ class Method:
         return self.source in _NETWORKS
 
     @property
+    def refinable(self) -> bool:
+        """Whether there is something for :class:`~fca.inference.refine.Refinement` to move."""
+        return self.spatial != "cACGMM" and SOURCES[self.source](**self.options).refinable
+
+    @property
     def likelihood(self) -> Likelihood:
         """Gaussian, or Student's t where degrees of freedom are set."""
         return Gaussian() if self.dof is None else StudentT(self.dof)

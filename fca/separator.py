@@ -166,6 +166,8 @@ class Separator:
         self.n_refine = self.method.n_refine if n_refine is None else n_refine
         if self.n_refine < 0:
             raise InputError(f"n_refine cannot be negative, got {n_refine}")
+        if self.n_refine and not self.method.refinable:
+            raise InputError(f"nothing to refine: {row.name} has no Gaussian latent vectors")
         self.output_filter = _output_filter(output_filter, self.method)
         if dereverberate:
             require_nara_wpe()

@@ -166,9 +166,8 @@ def test_separator_counts_on_and_never_ends_higher() -> None:
 
 @pytest.mark.parametrize("method", ["fastmnmf2", "cacgmm"])
 def test_methods_without_latent_vectors_are_refused(method: str) -> None:
-    wave = np.random.default_rng(0).standard_normal((2, 8000)).astype(np.float32)
-    with pytest.raises(InputError, match="nothing to refine"):
-        Separator(method, n_refine=3)(wave, 16000)
+    with pytest.raises(InputError, match=f"nothing to refine: {method} has no"):
+        Separator(method, n_refine=3)
     with pytest.raises(InputError, match="cannot be negative"):
         Separator(method, n_refine=-1)
 
