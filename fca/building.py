@@ -149,7 +149,7 @@ class Building:
                 outputs,
                 attempt=attempt,
                 doubted=self.doubted,
-                half_rate=method.half_rate,
+                fast=method.fast_start,
             )
         return STARTS[method.start](mixture, self.n_fitted, self.generator)
 

@@ -43,7 +43,7 @@ _CHOICES = (
     "spatial_steps",
     "free_steps",
     "spare",
-    "half_rate",
+    "fast_start",
     "gate",
     "surroundings",
 )
@@ -98,8 +98,8 @@ class Method:
         Principal components beyond the sources wanted that jointly diagonal models of a fixed, dry
         mixture infer everything from before the spatial model settles on all microphones; None
         for all microphones at once. See :mod:`fca.spatial.subspace`.
-    half_rate : bool
-        Let the start "rank-1" see every other frame of long recordings until its last round.
+    fast_start : bool
+        Whether the start "rank-1" is to be fast; see :func:`fca.inference.rank1.rank1`.
     gate : bool
         Infer when each source is active, before it is refined, and keep it silent otherwise; see
         :func:`fca.inference.gate.gated`.
@@ -132,7 +132,7 @@ class Method:
     spatial_steps: int = 1
     free_steps: int = 0
     spare: int | None = None
-    half_rate: bool = False
+    fast_start: bool = False
     gate: bool = False
     n_refine: int = 0
     surroundings: bool = False

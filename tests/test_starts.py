@@ -113,14 +113,14 @@ class Watched(NMF):
 
 
 @pytest.mark.parametrize(
-    ("half_rate", "n_frames", "early"),
+    ("fast", "n_frames", "early"),
     [(True, LONG, LONG // 2), (True, LONG - 1, LONG - 1), (False, LONG, LONG)],
 )
-def test_at_half_rate_long_recordings_show_every_other_frame_until_the_last_round(
-    half_rate: bool, n_frames: int, early: int
+def test_fast_starts_of_long_recordings_see_every_other_frame_until_the_last_round(
+    fast: bool, n_frames: int, early: int
 ) -> None:
     mixture, source = independent()[0][..., :n_frames], Watched()
-    start = rank1(mixture, 2, seeded(), source, half_rate=half_rate)
+    start = rank1(mixture, 2, seeded(), source, fast=fast)
     assert source.n_frames[0] == early and source.n_frames[-1] == n_frames
     assert start.power.shape[-1] == n_frames
 

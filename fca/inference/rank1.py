@@ -28,8 +28,10 @@ THINNING = 4
 """Of how many frequencies one is seen by most of the sweeps."""
 QUIETEST = 1e-3
 """Level of an output in its quietest frames, relative to its mean, for the sweeps."""
-CONVERGED = 1e-2
-"""Cost per bin that ten sweeps gain at least while they go on."""
+CONVERGED = 3e-3
+"""Cost per bin that ten sweeps gain at least while they go on ..."""
+HASTY = 1e-2
+"""... and where a start has to be fast."""
 LONG = 64
 """Frames from which on every other one is enough for the most part."""
 MENDINGS = 2
@@ -47,7 +49,7 @@ def rank1(
     spatial_steps: int = 2,
     attempt: int = 0,
     doubted: bool = True,
-    half_rate: bool = False,
+    fast: bool = False,
 ) -> Start:
     """The rank-1 model of ``source`` with more outputs than sources, from :func:`thinned_iva`.
 
@@ -65,20 +67,20 @@ def rank1(
         than microphones, odd ones cluster from random masks.
     doubted : bool
         See :func:`grouped`.
-    half_rate : bool
+    fast : bool
         Show all but the last round of the source model every other frame of long recordings, which
-        still overlap by half: faster, but noise and motion leave less to go by.
+        still overlap by half, and end the sweeps early: noise and motion leave less to go by then.
     """
     n_channels = mixture.shape[2]
     if n_sources > n_channels:
         return underdetermined(mixture, n_sources, generator, from_delays=attempt % 2 == 0)
     n_outputs = min(n_sources + SPARE, n_channels)
     raw = attempt % 2 == 1 and n_outputs == n_channels
-    early = _every_other(mixture) if half_rate else mixture
+    early, tolerance = (_every_other(mixture), HASTY) if fast else (mixture, CONVERGED)
     basis = identity(mixture, n_channels, generator).demixing if raw else principal(early)
     seen, others = basis[:, :, :n_outputs], basis[:, :, n_outputs:]
     first = (attempt if n_outputs < n_channels else attempt // 2) % THINNING
-    begin = thinned_iva(seen @ early, n_outputs, generator, first=first)
+    begin = thinned_iva(seen @ early, n_outputs, generator, first=first, tolerance=tolerance)
     demixing = torch.cat([begin.demixing @ seen, others], dim=2)
     fit = partial(_fit, n_outputs, source, generator, spatial_steps)
     demixing = fit_and_mend(fit, early, demixing, MENDINGS)[0].demixing
@@ -95,6 +97,7 @@ def thinned_iva(
     n_thin: int = 100,
     n_iter: int = 3,
     first: int = 0,
+    tolerance: float = CONVERGED,
 ) -> Start:
     """:func:`fca.inference.start.iva` that converges on some of the bins before all are seen.
 
@@ -106,7 +109,7 @@ def thinned_iva(
     n_channels = mixture.shape[2]
     some = torch.arange(first, mixture.shape[1], thinning, device=mixture.device)
     demixing = identity(mixture, n_channels, generator).demixing
-    sweep = partial(_sweep, n_thin, generator)
+    sweep = partial(_sweep, n_thin, tolerance, generator)
     thin, _ = fit_and_mend(sweep, mixture[:, some], demixing[:, some], n_mendings=1)
     spatial = Rank1(mixture, demixing.index_copy(1, some, thin.demixing), n_channels)
     source = Gauss()
@@ -150,13 +153,13 @@ def _reordered(spatial: Rank1, order: Tensor) -> Tensor:
 
 
 def _sweep(
-    n_iter: int, generator: torch.Generator, mixture: Tensor, demixing: Tensor
+    n_iter: int, tolerance: float, generator: torch.Generator, mixture: Tensor, demixing: Tensor
 ) -> tuple[Rank1, Tensor]:
     """Sweeps of IVA until they gain little: of each recording as many as it takes."""
     found, psd = [], []
     for x, q in zip(mixture[:, None], demixing[:, None], strict=True):
         spatial, source = Rank1(x, q, x.shape[2]), Gauss(quietest=QUIETEST)
-        fit_outputs(spatial, source, n_iter, generator, tolerance=CONVERGED)
+        fit_outputs(spatial, source, n_iter, generator, tolerance=tolerance)
         found.append(spatial.demixing)
         psd.append(source.psd())
     return Rank1(mixture, torch.cat(found), mixture.shape[2]), torch.cat(psd)
