@@ -30,6 +30,8 @@ _PASSBAND = 0.95
 """Share of a lower rate's band that resampling passes unchanged."""
 _DEAD = 1e-6
 """A channel this much weaker (in amplitude) than the strongest one carries nothing."""
+_SAME = 1e-6
+"""Power that a copy of a channel has of its own at most: 60 dB less, as of rounding to 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Frontend:
         Channels of the recordings, dead ones included.
     alive : tuple of int
         The channels that models see.
+    copies : tuple of (int, int)
+        Those that are but multiples of another one, and the first of which they are.
     active : Tensor
         Which frames models see: those that are not digital silence in all recordings, (T,).
     gain : Tensor
@@ -57,8 +61,18 @@ class Frontend:
     length: int
     n_channels: int
     alive: tuple[int, ...]
+    copies: tuple[tuple[int, int], ...]
     active: Tensor
     gain: Tensor
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is wrong with channels, a line each; they count from 0."""
+        dead = sorted(set(range(self.n_channels)) - set(self.alive))
+        remarks = [f"channel {channel} carries no signal" for channel in dead]
+        if 0 < len(self.copies) == len(self.alive) - 1:
+            return [*remarks, "all channels carry the same signal, as one microphone would"]
+        return remarks + [f"channel {copy} is a copy of channel {of}" for copy, of in self.copies]
 
     def synthesise(self, spectrum: Tensor) -> Tensor:
         """Waveforms (B, N, C, samples) of source images (B, F, N, C, T)."""
@@ -109,6 +123,7 @@ def prepare(
     signal = signal - signal.mean(-1, keepdim=True)
     alive = live_channels(signal, min_channels)
     signal = signal[:, list(alive)]
+    copies = tuple((alive[copy], alive[first]) for copy, first in copied_channels(signal))
     if early:
         signal = dereverberate(signal)
     gain = _root_mean_square(signal)
@@ -120,7 +135,7 @@ def prepare(
     spectrum = spectrum.contiguous() if active.all() else spectrum[..., active].contiguous()
     power = abs2(spectrum.detach()).mean((1, 2, 3), keepdim=True).sqrt()
     frontend = Frontend(
-        stft, rate, waves.shape[-1], waves.shape[1], alive, active, gain * power[..., 0]
+        stft, rate, waves.shape[-1], waves.shape[1], alive, copies, active, gain * power[..., 0]
     )
     return spectrum / power, frontend
 
@@ -182,6 +197,15 @@ def live_channels(signal: Tensor, min_channels: int = 2) -> tuple[int, ...]:
     if len(channels) < min_channels:
         raise InputError(f"only channel {channels[0]} carries a signal; separation needs two")
     return channels
+
+
+def copied_channels(signal: Tensor) -> list[tuple[int, int]]:
+    """Channels of recordings (B, M, samples) that are multiples of others, and of which first."""
+    unit = signal.detach().double()
+    unit = unit / unit.norm(dim=-1, keepdim=True)
+    own = 1 - (unit @ unit.mT).square()
+    first = (own < _SAME).all(0).to(torch.uint8).argmax(1).tolist()
+    return [(channel, other) for channel, other in enumerate(first) if other < channel]
 
 
 def active_frames(signal: Tensor, stft: STFT) -> Tensor:

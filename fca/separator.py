@@ -73,6 +73,11 @@ class Separation:
     model: Fittable
     _renderer: Renderer
 
+    @property
+    def remarks(self) -> list[str]:
+        """What is wrong with channels of the recording: silent ones, and copies of others."""
+        return self._renderer.frontend.remarks
+
     def images(self) -> Tensor:
         """Source images at all microphones, (..., N, channels, samples); zero at dead ones."""
         with torch.set_grad_enabled(self.sources.requires_grad):

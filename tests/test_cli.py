@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -216,6 +217,21 @@ class TestResults:
     def test_it_is_said_that_nobody_is_heard(self) -> None:
         assert Log(None).notes(RATE) == ["nobody is heard"]
         assert Log(None, names=["source1"]).notes(RATE) == []
+
+    def test_channels_that_tell_nothing_are_named(
+        self, tmp_path: Path, out: Path, two_talker_mixture: Mixture
+    ) -> None:
+        mixture = two_talker_mixture.mixture.astype(np.float32)
+        channels = np.stack([mixture[0], mixture[1], 0 * mixture[1], mixture[0]])
+        audio.write(tmp_path / "x.wav", channels, RATE)
+        result = separate(tmp_path / "x.wav", "-o", out, "-m", "auxiva", "-i", 2, "--json")
+        notes = ["channel 2 carries no signal", "channel 3 is a copy of channel 0"]
+        assert records(result)[0]["notes"] == notes
+        assert "; ".join(notes) in result.stderr
+
+    def test_channels_that_tell_nothing_for_a_while_are_named(self) -> None:
+        log = Log(None, names=["source1"], blocks=[{}, {}, {}], remarks=Counter(quiet=1, dead=3))
+        assert log.notes(RATE) == ["quiet (1 of 3 blocks)", "dead"]
 
     def test_an_interrupted_run_leaves_earlier_results(
         self, wav: Path, out: Path, monkeypatch: pytest.MonkeyPatch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -211,6 +212,8 @@ class Log:
         The first block, at the reference channel, (samples,) and (K, samples).
     names : list of str
         What the tracks are called.
+    remarks : Counter
+        What is wrong with channels, and in how many blocks.
     """
 
     levels: Levels | None
@@ -219,6 +222,7 @@ class Log:
     costs: list[list[tuple[int, float]]] = field(default_factory=list)
     seconds: float = 0.0
     names: list[str] = field(default_factory=list)
+    remarks: Counter[str] = field(default_factory=Counter)
 
     def follow(self, blocks: Iterable[Block]) -> Iterator[Block]:
         """The blocks, while they are passed on."""
@@ -231,6 +235,7 @@ class Log:
             if block.separation is not None:
                 self.costs.append(block.separation.cost)
                 self.seconds += block.separation.seconds
+                self.remarks.update(block.separation.remarks)
             self.names = block.names
             if self.directions is not None:
                 self.directions.add(block)
@@ -255,11 +260,12 @@ class Log:
         return {"azimuths": dict(zip(self.names, self.directions.found, strict=True))}
 
     def notes(self, rate: int) -> list[str]:
-        """What a user should know: no talkers, blocks not separated, directions in doubt."""
+        """What a user should know: of talkers, directions, channels and blocks not separated."""
         mirrored = self.directions is not None and self.directions.in_line
         return (
             ["nobody is heard"] * (not self.names)
             + [IN_LINE] * mirrored
+            + [self._where(remark) for remark in self.remarks]
             + [
                 f"silent from {block['start'] / rate:.1f} to {block['stop'] / rate:.1f} s: "
                 f"{block['problem']}"
@@ -267,6 +273,11 @@ class Log:
                 if "problem" in block
             ]
         )
+
+    def _where(self, remark: str) -> str:
+        """A remark, and in how many of several blocks it holds, if not in all."""
+        count, all_blocks = self.remarks[remark], len(self.blocks)
+        return remark if count == all_blocks else f"{remark} ({count} of {all_blocks} blocks)"
 
 
 @contextlib.contextmanager
