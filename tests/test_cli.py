@@ -138,7 +138,6 @@ class TestResults:
             ("SPEAKER a 1 0 1 <NA> <NA> ann\nSPEAKER b 1 0 1 <NA> <NA> ann", [], "called talk"),
             ("SPEAKER a 1 0 1 <NA> <NA> ann", ["--target", "bob"], "nobody is called bob"),
             ("SPEAKER a 1 0 1 <NA> <NA> ../ann", [], "cannot name a file"),
-            ("nothing", [], "begins with SPEAKER"),
         ],
     )
     def test_guides_of_no_use(
@@ -148,6 +147,25 @@ class TestResults:
         result = separate(wav, "-o", out, "--rttm", tmp_path / "x.rttm", *options)
         assert result.exit_code == 1
         assert message in result.stderr
+        assert not out.exists()
+
+    @pytest.mark.parametrize(
+        ("line", "message"),
+        [
+            ("nothing", "begins with SPEAKER"),
+            ("SPEAKER a 1 0 -1 <NA> <NA> ann", "line 1: not a stretch of time"),
+            (None, "x.rttm: cannot be read (No such file"),
+        ],
+    )
+    def test_guides_that_cannot_be_read(
+        self, tmp_path: Path, wav: Path, out: Path, line: str | None, message: str
+    ) -> None:
+        """However many recordings there are, it is said once, before any is read."""
+        if line is not None:
+            (tmp_path / "x.rttm").write_text(line)
+        result = separate(wav, "absent.wav", "-o", out, "--rttm", tmp_path / "x.rttm")
+        assert result.exit_code == 2
+        assert message in " ".join(result.stderr.replace("│", " ").split())
         assert not out.exists()
 
     @pytest.mark.parametrize(

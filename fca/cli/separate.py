@@ -198,8 +198,8 @@ def separate(
         raise typer.BadParameter("a target needs --rttm", param_hint="--target")
     if rttm is not None and sources is not None:
         raise typer.BadParameter("the RTTM file says how many talk", param_hint="--sources")
-    if rttm is not None and not rttm.is_file():
-        raise typer.BadParameter(f"{rttm}: no such file", param_hint="--rttm")
+    if rttm is not None:
+        _check_turns(rttm)
     positions = None if array is None else _positions(array)
     course = Course(block, sources == AUTO, rttm is None, rttm, target, positions, images, residual)
     corpus = Corpus(inputs, out, file_per_channel, manifest, shard, ray)
@@ -208,6 +208,16 @@ def separate(
     written |= {"target": target, "array": None if positions is None else positions.tolist()}
     written |= contents(turns=rttm, network=weights)
     job.run(_separator, chosen(flags, option, separator_types, separate), signals, written, device)
+
+
+def _check_turns(path: Path) -> None:
+    """Refuse turns that cannot be read, whatever recording they are of."""
+    from fca.activity import read_rttm
+
+    try:
+        read_rttm(path)
+    except InputError as error:
+        raise typer.BadParameter(str(error), param_hint="--rttm") from None
 
 
 def _positions(path: Path) -> NDArray[np.float64]:
