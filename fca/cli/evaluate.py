@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from fca.cli.options import Json
+from fca.cli.usage import usage
 from fca.errors import InputError
 
 if TYPE_CHECKING:
@@ -105,14 +106,12 @@ def evaluate(
     from fca.files import make_folder
 
     names = tuple(metric or ("sdr", "sir", "sar", "si_sdr", "stoi", "estoi"))
-    try:
+    with usage():
         _check(estimates, names, protocol)
         pairs, problems = find_pairs(
             estimates, references, reference=reference, channel=channel, mixtures=mixture
         )
         make_folder(out)
-    except InputError as error:
-        raise typer.BadParameter(str(error)) from None
     pairs, notes = _without_diarization(pairs)
     rows: list[tuple[Pair, Row]] = []
 

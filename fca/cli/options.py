@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from fca.cli.usage import usage
 from fca.cli.values import Types, check_models, read_value
 from fca.errors import InputError
 
@@ -117,14 +118,12 @@ def chosen(
     """
     given = {name: value for name, value in flags.items() if value is not None}
     pairs = dict(_pair(text) for text in texts or [])
-    try:
+    with usage():
         check_models(given)
         known = types(given | pairs)
         for name in pairs.keys() & _named(command) - known.keys() - flags.keys():
             raise InputError(f"{name} is an option of its own: --{name.replace('_', '-')}")
         values = {name: read_value(name, pairs[name], known.get(name, str)) for name in pairs}
-    except InputError as error:
-        raise typer.BadParameter(str(error)) from None
     return given | values
 
 

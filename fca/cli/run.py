@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from fca.cli.usage import usage
 from fca.errors import InputError
 from fca.plot import require_matplotlib
 
@@ -205,14 +206,12 @@ class Job:
         from fca.cli.report import Report, separation_line
         from fca.cli.results import Results
 
-        try:
+        with usage():
             recordings, problems, several = self.corpus.recordings()
             separator = _build(build, device=device, **options)
             self.course.build(separator)
             if self.plot:
                 require_matplotlib()
-        except InputError as error:
-            raise typer.BadParameter(str(error)) from None
         row = separator.method
         chosen = {"method": row.name, "n_iter": row.n_iter, "block": self.course.block}
         settings = {**options, **chosen, **written}
@@ -246,10 +245,8 @@ def _on_ray(
     """Outcomes of the recordings; a cluster that cannot be reached is an error of usage."""
     from fca.cli.cluster import work_through
 
-    try:
+    with usage("--ray"):
         yield from work_through(address, recordings, partial(_make, results, separator))
-    except InputError as error:
-        raise typer.BadParameter(str(error), param_hint="--ray") from None
 
 
 def _make(results: Results, separator: Separator, recording: Recording) -> Settings:

@@ -27,8 +27,8 @@ from fca.cli.options import (
     chosen,
 )
 from fca.cli.run import Corpus, Course, Job, contents
+from fca.cli.usage import usage
 from fca.cli.values import separator_types
-from fca.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -214,21 +214,17 @@ def _check_turns(path: Path) -> None:
     """Refuse turns that cannot be read, whatever recording they are of."""
     from fca.activity import read_rttm
 
-    try:
+    with usage("--rttm"):
         read_rttm(path)
-    except InputError as error:
-        raise typer.BadParameter(str(error), param_hint="--rttm") from None
 
 
 def _positions(path: Path) -> NDArray[np.float64]:
     from fca.direction import Directions
     from fca.positions import read_positions
 
-    try:
+    with usage("--array"):
         positions = read_positions(path)
         Directions(positions)
-    except InputError as error:
-        raise typer.BadParameter(str(error), param_hint="--array") from None
     return positions
 
 

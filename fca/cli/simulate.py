@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from fca.cli.options import Json
+from fca.cli.usage import usage
 from fca.errors import InputError
 
 UNUSED = {
@@ -166,7 +167,7 @@ def simulate(
     if clean:
         chosen["snr_db"] = None
     told = (lambda row: typer.echo(json.dumps(row))) if as_json else None
-    try:
+    with usage():
         check_name(name)
         kind = Condition(
             count=count,
@@ -181,8 +182,6 @@ def simulate(
         )
         corpora = Corpora(speech, noise, measured, sample_rate)
         make_folder(out)
-    except InputError as error:
-        raise typer.BadParameter(str(error)) from None
     try:
         items = build({name: kind}, corpora, out, seed=seed, jobs=jobs, told=told, others=True)
     except (InputError, OSError, MemoryError) as error:
@@ -208,8 +207,6 @@ def _positions(path: Path) -> tuple[tuple[float, float, float], ...]:
     """Positions of a file, relative to their centre."""
     from fca.positions import read_positions
 
-    try:
+    with usage("--array"):
         found = read_positions(path)
-    except InputError as error:
-        raise typer.BadParameter(str(error), param_hint="--array") from None
     return tuple((x, y, z) for x, y, z in (found - found.mean(0)).tolist())
