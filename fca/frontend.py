@@ -201,9 +201,10 @@ def live_channels(signal: Tensor, min_channels: int = 2) -> tuple[int, ...]:
 
 def copied_channels(signal: Tensor) -> list[tuple[int, int]]:
     """Channels of recordings (B, M, samples) that are multiples of others, and of which first."""
-    unit = signal.detach().double()
-    unit = unit / unit.norm(dim=-1, keepdim=True)
-    own = 1 - (unit @ unit.mT).square()
+    samples = signal.detach().double()
+    product = samples @ samples.mT
+    level = product.diagonal(dim1=-2, dim2=-1).sqrt()
+    own = 1 - (product / level[:, :, None] / level[:, None]).square()
     first = (own < _SAME).all(0).to(torch.uint8).argmax(1).tolist()
     return [(channel, other) for channel, other in enumerate(first) if other < channel]
 

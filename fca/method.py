@@ -234,12 +234,6 @@ class Method:
         choices = {key: options.pop(key) for key in ours if key in options}
         mixing = {key: options.pop(key) for key in _MIXING if key in options}
         choices["mixing"] = dataclasses.replace(self.mixing, **mixing)
-        idle = choices["mixing"].idle(mixing)
-        if idle:
-            raise InputError(f"{self.name}: {idle[0]} does nothing without {idle[1]}")
-        spatial = choices.get("spatial", self.spatial)
-        if "gain_update" in choices and "jointly diagonal" not in spatial:
-            raise InputError(f"{self.name}: gain_update goes with jointly diagonal models only")
         unknown = sorted(set(options) - set(known))
         if unknown:
             all_known = ", ".join([*_CHOICES, *_MIXING, *known])
@@ -252,6 +246,7 @@ class Method:
         options = {**inherited, **options}
         n_fft = _read_networks(source, options)
         row = dataclasses.replace(self, n_fft=n_fft or self.n_fft, **choices, options=options)
+        _check_effect(row, [*choices, *mixing])
         SOURCES[source](**options)  # says what is wrong with them, before there is a recording
         return row
 
@@ -305,6 +300,15 @@ class Method:
             For more sources than the spatial model allows, or activities that tell nothing.
         """
         return Building(self, mixture, n_sources, generator, activity, attempt, doubted).model()
+
+
+def _check_effect(row: Method, given: Collection[str]) -> None:
+    """Raise :class:`InputError` for choices that were made and do nothing in this method."""
+    idle = row.mixing.idle(given)
+    if idle:
+        raise InputError(f"{row.name}: {idle[0]} does nothing without {idle[1]}")
+    if "gain_update" in given and "jointly diagonal" not in row.spatial:
+        raise InputError(f"{row.name}: gain_update goes with jointly diagonal models only")
 
 
 def _read_networks(source: str, options: dict[str, Any]) -> int | None:
