@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from fca.errors import InputError
     from fca.methods import METHODS, Method
     from fca.module import SeparatorModule
-    from fca.separator import Separation, Separator, separate
+    from fca.separation import Separation
+    from fca.separator import Separator, separate
     from fca.streaming import OnlineSeparator
 
 _HOME = {
@@ -29,7 +30,7 @@ _HOME = {
     "METHODS": "fca.methods",
     "Method": "fca.methods",
     "OnlineSeparator": "fca.streaming",
-    "Separation": "fca.separator",
+    "Separation": "fca.separation",
     "Separator": "fca.separator",
     "SeparatorModule": "fca.module",
     "enhance": "fca.enhancer",

@@ -24,7 +24,8 @@ from fca.errors import InputError
 from fca.frontend import SAMPLE_RATE
 from fca.inference.iterate import Callback, Progress
 from fca.pieces import Reader
-from fca.separator import Separation, Separator
+from fca.separation import Separation
+from fca.separator import Separator
 from fca.tracks import Tracks, gather
 
 BLOCK_SECONDS = 30.0

@@ -19,7 +19,9 @@ from fca.frontend import SAMPLE_RATE
 from fca.inference.iterate import Callback
 from fca.methods import Method
 from fca.prior import SpeechPrior
-from fca.separator import Separation, Separator, Signal
+from fca.separation import Separation
+from fca.separator import Separator
+from fca.waveforms import Signal
 
 VAE_NMF = Method(
     "vae-nmf",

@@ -1,4 +1,4 @@
-"""The one exception that users meet, and the check that raises it for names."""
+"""The one exception that users meet, and the checks that raise it for names and numbers."""
 
 from __future__ import annotations
 
@@ -14,3 +14,17 @@ def check_choice(name: str, value: str, known: Iterable[str], of: str = "") -> N
     choices = list(known)
     if value not in choices:
         raise InputError(f"unknown {name} {value!r}{of}; choose from {', '.join(choices)}")
+
+
+def whole(name: str, value: float) -> int:
+    """The value as an integer; :class:`InputError` if it is none."""
+    if not float(value).is_integer():
+        raise InputError(f"{name} must be a whole number, got {value}")
+    return int(value)
+
+
+def at_least_one(name: str, value: float) -> int:
+    """The value as an integer; :class:`InputError` if it is none, or less than one."""
+    if value < 1:
+        raise InputError(f"{name} must be at least 1, got {value}")
+    return whole(name, value)

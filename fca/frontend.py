@@ -11,9 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -138,14 +137,6 @@ def prepare(
         stft, rate, waves.shape[-1], waves.shape[1], alive, copies, active, gain * power[..., 0]
     )
     return spectrum / power, frontend
-
-
-def as_tensor(samples: Tensor | ArrayLike) -> Tensor:
-    """Samples as torch takes them: forwards, writable and in the machine's byte order."""
-    if isinstance(samples, np.ndarray):
-        samples = np.ascontiguousarray(samples, samples.dtype.newbyteorder("="))
-        samples = samples if samples.flags.writeable else samples.copy()
-    return torch.as_tensor(samples)
 
 
 def check_dtype(dtype: torch.dtype) -> None:

@@ -242,11 +242,12 @@ class Method:
             if n_iter < min(1, self.n_iter):
                 raise InputError(f"at least one iteration is needed, got n_iter={n_iter}")
             choices["n_iter"] = n_iter
+        given = [*choices, *mixing, *options]
         inherited = {key: value for key, value in self.options.items() if key in known}
         options = {**inherited, **options}
         n_fft = _read_networks(source, options)
         row = dataclasses.replace(self, n_fft=n_fft or self.n_fft, **choices, options=options)
-        _check_effect(row, [*choices, *mixing])
+        _check_effect(row, given)
         SOURCES[source](**options)  # says what is wrong with them, before there is a recording
         return row
 
@@ -309,6 +310,13 @@ def _check_effect(row: Method, given: Collection[str]) -> None:
         raise InputError(f"{row.name}: {idle[0]} does nothing without {idle[1]}")
     if "gain_update" in given and "jointly diagonal" not in row.spatial:
         raise InputError(f"{row.name}: gain_update goes with jointly diagonal models only")
+    arguments = inspect.signature(SOURCES[row.source]).bind_partial(**row.options)
+    arguments.apply_defaults()
+    how = arguments.arguments
+    if "n_steps" in given and how["inference"].startswith("encode"):
+        raise InputError(f"{row.name}: n_steps does nothing where latent vectors are encoded")
+    if "strength" in given and how.get("refinement") == "gradient":
+        raise InputError(f"{row.name}: strength does nothing without refinement=em")
 
 
 def _read_networks(source: str, options: dict[str, Any]) -> int | None:

@@ -5,28 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 
-from fca import audio
 from fca.allocator import keep_freed_memory
 from fca.dereverberation import require_nara_wpe
-from fca.errors import InputError, check_choice
+from fca.errors import InputError, at_least_one, check_choice, whole
 from fca.fitting import Fitting
-from fca.frontend import SAMPLE_RATE, Frontend, as_tensor, check_dtype, prepare
+from fca.frontend import SAMPLE_RATE, Frontend, check_dtype, prepare
 from fca.inference.iterate import Callback
 from fca.methods import DEFAULT_METHOD, Method, get_method
-from fca.model import Fittable
 from fca.rendering import Renderer
+from fca.separation import Separation
 from fca.stft import STFT
+from fca.waveforms import Signal, load
 
 OUTPUT_FILTERS = ("wiener", "mvdr")
-Signal = Tensor | ArrayLike | str | Path
 
 
 @contextmanager
@@ -35,69 +31,6 @@ def _normal_mode() -> Iterator[None]:
     with_graph = torch.is_grad_enabled()
     with torch.inference_mode(False), torch.set_grad_enabled(with_graph):
         yield
-
-
-@dataclass(frozen=True)
-class Separation:
-    """What :func:`separate` returns.
-
-    Attributes
-    ----------
-    sources : Tensor
-        Source images at the reference channel, (N, samples) or (batch, N, samples), the loudest
-        first, as long as the mixture and in its scale.
-    residual : Tensor
-        What the sources leave of the mixture at the reference channel, (..., samples): background,
-        surplus sources and the mean. ``sources.sum(-2) + residual`` is the mixture.
-    sample_rate : int
-        In Hz, that of the mixture.
-    method : Method
-        The row of the table that was used, options included.
-    reference_channel : int
-        Microphone whose images the sources are.
-    cost : list of (int, float)
-        Iteration and cost per time-frequency bin.
-    seconds : float
-        Time taken.
-    model : Fittable
-        The fitted model: spatial covariances, PSDs, cost.
-    """
-
-    sources: Tensor
-    residual: Tensor
-    sample_rate: int
-    method: Method
-    reference_channel: int
-    cost: list[tuple[int, float]]
-    seconds: float
-    model: Fittable
-    _renderer: Renderer
-
-    @property
-    def remarks(self) -> list[str]:
-        """What is wrong with channels of the recording: silent ones, and copies of others."""
-        return self._renderer.frontend.remarks
-
-    def images(self) -> Tensor:
-        """Source images at all microphones, (..., N, channels, samples); zero at dead ones."""
-        with torch.set_grad_enabled(self.sources.requires_grad):
-            images = self._renderer.all_channels()
-        return images if self.sources.ndim == 3 else images[0]
-
-    def covariances(self) -> tuple[Tensor, tuple[int, ...]]:
-        """Covariances of the source images, (..., N, F, M, M), and the M channels they are of.
-
-        The model's, ``mean_t λ_nft H_nf``, at the channels that carry a signal; F frequencies from
-        0 to half of :data:`~fca.frontend.SAMPLE_RATE`. Their scale is not that of the recording.
-
-        Raises
-        ------
-        InputError
-            If the method does not describe sources by covariances.
-        """
-        with torch.set_grad_enabled(self.sources.requires_grad):
-            scm = self._renderer.covariances()
-        return scm if self.sources.ndim == 3 else scm[0], self._renderer.frontend.alive
 
 
 class Separator:
@@ -165,9 +98,9 @@ class Separator:
     ) -> None:
         row = get_method(method) if isinstance(method, str) else method
         self.method = row.with_options(n_iter=n_iter, **options)
-        self.n_sources = _at_least_one("n_sources", n_sources)
+        self.n_sources = at_least_one("n_sources", n_sources)
         starts = self.method.n_starts if n_starts is None else n_starts
-        self.n_starts = _at_least_one("n_starts", starts)
+        self.n_starts = at_least_one("n_starts", starts)
         self.n_refine = self.method.n_refine if n_refine is None else n_refine
         if self.n_refine < 0:
             raise InputError(f"n_refine cannot be negative, got {n_refine}")
@@ -182,7 +115,7 @@ class Separator:
         self.reference_channel = reference_channel
         window = self._window(n_fft)
         self.stft = STFT(window, window // 4 if hop is None else hop)
-        if abs(_whole("seed", seed)) >= 2**62:
+        if abs(whole("seed", seed)) >= 2**62:
             raise InputError(f"the seed is too large: {seed}")
         self.seed = seed
         self.device = _device(device)
@@ -248,7 +181,7 @@ class Separator:
     ) -> Separation:
         began = time.perf_counter()
         keep_freed_memory()
-        waves, rate = _load(mixture, sample_rate)
+        waves, rate = load(mixture, sample_rate)
         batch = waves.reshape(-1, *waves.shape[-2:]).to(self.device, self.dtype)
         with torch.set_grad_enabled(batch.requires_grad):
             spectrum, frontend = prepare(
@@ -358,28 +291,6 @@ def separate(
     return Separator(method, n_sources, **options)(mixture, sample_rate, callbacks)
 
 
-def _load(mixture: Signal, sample_rate: int | None) -> tuple[Tensor, int]:
-    """Recording (..., channels, samples) as a float tensor, and its rate."""
-    if isinstance(mixture, str | Path):
-        waveform, rate = audio.read(mixture)
-        if sample_rate not in (None, rate):
-            raise InputError(f"{mixture} has {rate} Hz, but sample_rate={sample_rate} was given")
-        return torch.from_numpy(waveform), rate
-    try:
-        waves = as_tensor(mixture)
-    except (TypeError, ValueError, RuntimeError):
-        kind = type(mixture).__name__
-        raise InputError(f"expected an array, a tensor or a path, got {kind}") from None
-    if waves.ndim not in (2, 3) or waves.numel() == 0:
-        raise InputError(
-            f"expected (channels, samples) or (batch, channels, samples), got {tuple(waves.shape)}"
-        )
-    if not waves.is_floating_point():
-        raise InputError(f"expected floating-point samples, got {waves.dtype}")
-    plain = waves.clone() if waves.is_inference() else waves
-    return plain, SAMPLE_RATE if sample_rate is None else _whole("sample_rate", sample_rate)
-
-
 def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -405,15 +316,3 @@ def _output_filter(name: str, method: Method) -> str:
     if name == "mvdr" and method.mixing.reverberation != "none":
         raise InputError("a beamformer goes with dereverberation, not with modelled reverberation")
     return name
-
-
-def _at_least_one(name: str, value: int) -> int:
-    if value < 1:
-        raise InputError(f"{name} must be at least 1, got {value}")
-    return _whole(name, value)
-
-
-def _whole(name: str, value: float) -> int:
-    if not float(value).is_integer():
-        raise InputError(f"{name} must be a whole number, got {value}")
-    return int(value)

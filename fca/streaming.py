@@ -10,10 +10,11 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from fca.errors import InputError
-from fca.frontend import MAX_CHANNELS, as_tensor, check_dtype
+from fca.frontend import MAX_CHANNELS, check_dtype
 from fca.inference.online import OnlineFit, Schedule
 from fca.methods import Method, get_method
 from fca.stft import STFT
+from fca.waveforms import as_tensor
 
 WINDOW_SECONDS = 0.128
 METHODS = ("fastmnmf1", "fastmnmf2")

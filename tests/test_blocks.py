@@ -18,7 +18,8 @@ from fca.activity import Segment
 from fca.blocks import OVERLAP, Block, BlockSeparator, block_spans, stitch
 from fca.errors import InputError
 from fca.inference import Progress
-from fca.separator import Separation, Separator
+from fca.separation import Separation
+from fca.separator import Separator
 from fca.simulate import mix
 from fca.tracks import Tracks
 

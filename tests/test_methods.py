@@ -118,6 +118,8 @@ def test_options_of_the_row_are_kept_unless_changed() -> None:
         ("ilrma", {"gain_update": "me"}, "ilrma: gain_update goes with jointly diagonal"),
         ("ilrma", {"taps": 2}, "ilrma: taps does nothing without reverberation"),
         ("fca", {"inertia": 2.0}, "fca: inertia does nothing without motion"),
+        ("deep-fca", {"n_steps": 3}, "deep-fca: n_steps does nothing where latent vectors are enc"),
+        ("deep-fca", {"strength": 2.0}, "deep-fca: strength does nothing without refinement=em"),
     ],
 )
 def test_wrong_options_are_named(name: str, options: dict[str, object], message: str) -> None:

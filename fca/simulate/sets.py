@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from fca import __version__, audio
-from fca.errors import InputError
+from fca.errors import InputError, at_least_one
 from fca.files import make_folder, write_text
 from fca.simulate.corpora import Corpora, draw_noise, draw_responses, draw_talkers
 from fca.simulate.diffuse import diffuse_noise
@@ -79,8 +79,7 @@ class Condition:
 
     def __post_init__(self) -> None:
         for name in ("count", "talkers", "mics"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+            at_least_one(name, getattr(self, name))
         for name in ("rt60", "seconds", "level_db", "aperture", "distance"):
             _check_range(name, *getattr(self, name))
         if self.snr_db is not None:

@@ -12,14 +12,15 @@ from fca.adapters.lhotse import separate_cuts
 from fca.errors import InputError
 from fca.methods import DEFAULT_METHOD
 from recipes import program
+from recipes.adapters.options import Iterations, MethodName, Window
 
 
 def main(
     manifest: Annotated[Path, typer.Argument(help="cuts", exists=True, dir_okay=False)],
     folder: Annotated[Path, typer.Argument(help="folder to write")],
-    method: Annotated[str, typer.Option(help="see: fca methods")] = DEFAULT_METHOD,
-    n_iter: Annotated[int | None, typer.Option(help="iterations")] = None,
-    n_fft: Annotated[int | None, typer.Option(help="window in samples")] = None,
+    method: MethodName = DEFAULT_METHOD,
+    n_iter: Iterations = None,
+    n_fft: Window = None,
 ) -> None:
     """Separate lhotse cuts."""
     try:

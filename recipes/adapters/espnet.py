@@ -11,14 +11,15 @@ import fca
 from fca.adapters.kaldi import separate_scp
 from fca.methods import DEFAULT_METHOD
 from recipes import program
+from recipes.adapters.options import Iterations, MethodName, Window
 
 
 def main(
     wav_scp: Annotated[Path, typer.Argument(help="lines of an id and a path")],
     folder: Annotated[Path, typer.Argument(help="folder to write")],
-    method: Annotated[str, typer.Option(help="see: fca methods")] = DEFAULT_METHOD,
-    n_iter: Annotated[int | None, typer.Option(help="iterations")] = None,
-    n_fft: Annotated[int | None, typer.Option(help="window in samples")] = None,
+    method: MethodName = DEFAULT_METHOD,
+    n_iter: Iterations = None,
+    n_fft: Window = None,
 ) -> None:
     """Separate what a wav.scp of Kaldi or ESPnet lists."""
     separator = fca.Separator(method, n_sources=2, n_iter=n_iter, n_fft=n_fft)

@@ -13,13 +13,14 @@ from fca import audio
 from fca.errors import InputError
 from fca.methods import DEFAULT_METHOD
 from recipes import program
+from recipes.adapters.options import Iterations, MethodName, Window
 
 
 def main(
     path: Annotated[Path, typer.Argument(help="multichannel recording")],
-    method: Annotated[str, typer.Option(help="see: fca methods")] = DEFAULT_METHOD,
-    n_iter: Annotated[int | None, typer.Option(help="iterations")] = None,
-    n_fft: Annotated[int | None, typer.Option(help="window in samples")] = None,
+    method: MethodName = DEFAULT_METHOD,
+    n_iter: Iterations = None,
+    n_fft: Window = None,
 ) -> Tensor:
     """Log-mel features of each talker."""
     try:
