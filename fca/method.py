@@ -310,12 +310,11 @@ def _check_effect(row: Method, given: Collection[str]) -> None:
         raise InputError(f"{row.name}: {idle[0]} does nothing without {idle[1]}")
     if "gain_update" in given and "jointly diagonal" not in row.spatial:
         raise InputError(f"{row.name}: gain_update goes with jointly diagonal models only")
-    arguments = inspect.signature(SOURCES[row.source]).bind_partial(**row.options)
-    arguments.apply_defaults()
-    how = arguments.arguments
-    if "n_steps" in given and how["inference"].startswith("encode"):
+    bound = inspect.signature(SOURCES[row.source]).bind_partial(**row.options)
+    bound.apply_defaults()
+    if "n_steps" in given and bound.arguments["inference"].startswith("encode"):
         raise InputError(f"{row.name}: n_steps does nothing where latent vectors are encoded")
-    if "strength" in given and how.get("refinement") == "gradient":
+    if "strength" in given and bound.arguments.get("refinement") == "gradient":
         raise InputError(f"{row.name}: strength does nothing without refinement=em")
 
 
