@@ -64,7 +64,7 @@ def rank1(
     attempt : int
         Gives another start for every number: odd ones see the microphones themselves if there are
         no more than outputs, and each pair converges at other frequencies first. With more sources
-        than microphones, odd ones cluster from random masks.
+        than microphones, odd ones cluster from random masks, for recordings without clear delays.
     doubted : bool
         See :func:`grouped`.
     fast : bool

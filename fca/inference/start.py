@@ -169,12 +169,16 @@ def underdetermined(
     """For more sources than microphones: a class of a cACGMM each, its covariance as gains.
 
     The classes start from :func:`~fca.inference.delays.delay_masks`, or at random if these have
-    nothing to go by or are not wanted.
+    nothing to go by or are not wanted. Where they have, a random start is in doubt: its cost may
+    end lower, as there are many optima, but its sources are talkers less often.
     """
     begin = random_masks(mixture, n_sources, generator)
+    by_delay, found = delay_masks(mixture, n_sources)
+    doubt = torch.zeros_like(by_delay[:, 0, 0, 0])
     if from_delays:
-        by_delay, found = delay_masks(mixture, n_sources)
         begin = torch.where(found[:, None, None, None], by_delay, begin)
+    else:
+        doubt = doubt.masked_fill(found, torch.inf)
     masks = _masks(mixture, n_sources, generator, n_iter, begin=begin)
     demixing = _between_classes(mixture, masks, n_sources, generator).demixing
     scm = weighted_covariance(pack_outer(mixture), masks)
@@ -183,7 +187,7 @@ def underdetermined(
     at_microphones = gains @ column_power(torch.linalg.inv(demixing))[..., None]
     gains = gains / at_microphones.clamp_min(torch.finfo(gains.dtype).tiny)  # silent frequencies
     power = masks * abs2(mixture).mean(2, keepdim=True)
-    return Start(demixing, power.clamp_min(FLOOR), gains.clamp_min(DIFFUSE))
+    return Start(demixing, power.clamp_min(FLOOR), gains.clamp_min(DIFFUSE), doubt)
 
 
 def guided(
