@@ -247,8 +247,8 @@ class Method:
         options = {**inherited, **options}
         n_fft = _read_networks(source, options)
         row = dataclasses.replace(self, n_fft=n_fft or self.n_fft, **choices, options=options)
-        _check_effect(row, given)
         SOURCES[source](**options)  # says what is wrong with them, before there is a recording
+        _check_effect(row, given)
         return row
 
     def n_fitted(self, n_sources: int, n_channels: int, guided: bool = False) -> int:
