@@ -55,8 +55,9 @@ class Start:
         Gains of the sources on the components, (B, F or 1, N, M), where there is an estimate; the
         powers are then those at a microphone.
     doubt : Tensor, optional
-        How little it looks like the sources that were asked for, (B,), where the source model says
-        (:mod:`fca.inference.grouping`); comparable between starts of one mixture.
+        How little it looks like the sources that were asked for, (B,), where the source model
+        (:mod:`fca.inference.grouping`) or the delays say (:func:`underdetermined`); comparable
+        between starts of one mixture.
     """
 
     demixing: Tensor
@@ -174,11 +175,8 @@ def underdetermined(
     """
     begin = random_masks(mixture, n_sources, generator)
     by_delay, found = delay_masks(mixture, n_sources)
-    doubt = torch.zeros_like(by_delay[:, 0, 0, 0])
-    if from_delays:
-        begin = torch.where(found[:, None, None, None], by_delay, begin)
-    else:
-        doubt = doubt.masked_fill(found, torch.inf)
+    begin = torch.where((found & from_delays)[:, None, None, None], by_delay, begin)
+    doubt = torch.where(found & (not from_delays), torch.inf, 0.0)
     masks = _masks(mixture, n_sources, generator, n_iter, begin=begin)
     demixing = _between_classes(mixture, masks, n_sources, generator).demixing
     scm = weighted_covariance(pack_outer(mixture), masks)
