@@ -272,17 +272,42 @@ def test_summary_has_the_largest_gap_first(tmp_path: Path) -> None:
         "| near | 2 | 10.00 | 12.00 | 2.00 | 0.50 |",
     ]
     with pytest.raises(InputError, match="no entry 'other'"):
-        summary.page(tmp_path / "quality.json", "deep", "other")
+        summary.page([tmp_path / "quality.json"], "deep", "other")
     with pytest.raises(InputError, match="no results"):
-        summary.page(tmp_path / "nowhere.json", "deep", "top")
+        summary.page([tmp_path / "nowhere.json"], "deep", "top")
+
+
+def test_in_a_summary_of_several_runs_later_conditions_take_the_place(tmp_path: Path) -> None:
+    def write(name: str, gains: dict[str, float], set_: str = "x") -> Path:
+        rows = [
+            {"entry": entry, "condition": condition, "improvement": {"sdr": [gain]}}
+            for condition, gain in gains.items()
+            for entry, gain in [("deep", gain), ("top", 10.0)]
+        ]
+        return run_of(rows, tmp_path / name, set_)
+
+    first = write("first.json", {"near": 9.0, "far": 1.0, "other": 8.5})
+    second = write("second.json", {"far": 5.0})
+    text = summary.page([first, second], "deep", "top")
+    assert "| deep | 3 | 7.50 | 5.00 | 0 |" in text
+    assert "| far | 1 | 5.00 | 10.00 | 5.00 |" in text
+    assert "within 1.5 dB in 2 of 3 conditions, 2.50 dB on the whole." in text
+    with pytest.raises(InputError, match="several sets"):
+        summary.page([first, write("third.json", {"far": 5.0}, "y")], "deep", "top")
+
+
+def run_of(rows: list[dict], path: Path, set_: str = "x") -> Path:
+    """A `quality.json` with some rows."""
+    facts = {"set": set_, "date": "today", "seed": 0, "code": "abc"}
+    content = {"surroundings": facts, "entries": {"deep": {}, "top": {}}, "rows": rows}
+    path.write_text(json.dumps(content))
+    return path
 
 
 def summarised(rows: list[dict], folder: Path) -> list[str]:
     """The rows of the summary's two tables."""
-    facts = {"set": "x", "date": "today", "seed": 0, "code": "abc"}
-    content = {"surroundings": facts, "entries": {"deep": {}, "top": {}}, "rows": rows}
-    (folder / "quality.json").write_text(json.dumps(content))
-    summary.main(folder / "quality.json", folder / "summary.md", "deep", "top")
+    results = run_of(rows, folder / "quality.json")
+    summary.main([results], folder / "summary.md", "deep", "top")
     lines = (folder / "summary.md").read_text().splitlines()
     return [line for line in lines if line.startswith("| ") and line[2] not in " -"]
 

@@ -2,13 +2,17 @@
 
     python -m recipes.benchmark.summary RESULTS/quality.json -o RESULTS/summary.md
 
+Of several runs on one set, the conditions of later ones take the place of those of earlier ones.
+
 For every entry: mean SDR improvement over all mixtures, the least, how many came out worse than
-they went in, and the mean above the low cut; then the means of each condition, and how far one
-entry stays below the ceiling, of the whole band and above the low cut.
+they went in, and the mean above the low cut; then in how many conditions one entry is near the
+ceiling, the means of each condition, and how far it stays below, of the whole band and above the
+low cut.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,6 +31,8 @@ from recipes.benchmark.tables import read
 
 CEILING = "JD, prior's PSD, 4096"
 METHOD = "deep-fca"
+NEAR = 1.5
+"""Distance from the ceiling, in dB, that counts as near."""
 ABOVE = f"above {LOW_CUT_HZ:g} Hz"
 
 
@@ -106,34 +112,66 @@ def _decibels(value: float) -> str:
     return "" if np.isnan(value) else f"{value:.2f}"
 
 
-def page(results: Path, method: str, ceiling: str) -> str:
-    """The summary of a `quality.json`.
+def near(gains: Gains, method: str, ceiling: str) -> str:
+    """In how many conditions a method is near the ceiling, and its distance on the whole."""
+    gaps = np.array([gains.gap(condition, method, ceiling) for condition in gains.conditions])
+    mean = float(gains.all(ceiling).mean() - gains.all(method).mean())
+    count = int((gaps <= NEAR).sum())
+    return f"within {NEAR:g} dB in {count} of {len(gaps)} conditions, {mean:.2f} dB on the whole"
+
+
+def merged(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Runs in one; conditions are those of the last run that has them."""
+    *earlier, last = runs
+    if not earlier:
+        return last
+    before = merged(earlier)
+    again = {row["condition"] for row in last["rows"]}
+    kept = [row for row in before["rows"] if row["condition"] not in again]
+    return {
+        "surroundings": last["surroundings"],
+        "entries": before["entries"] | last["entries"],
+        "rows": kept + last["rows"],
+    }
+
+
+def page(results: Sequence[Path], method: str, ceiling: str) -> str:
+    """The summary of a `quality.json`, or of several of one set.
 
     Raises
     ------
     InputError
-        If it cannot be read or has no such entries.
+        If one cannot be read, they are not of one set and seed, or there are no such entries.
     """
-    content = read(results)
+    runs = [read(path) for path in results]
+    facts = [run["surroundings"] for run in runs]
+    names = {(each["set"], each["seed"]) for each in facts}
+    if len(names) > 1:
+        raise InputError(f"runs of several sets or seeds: {sorted(names)}")
+    content = merged(runs)
     gains, above = Gains.read(content), Gains.read(content, LOW_CUT)
-    facts = content["surroundings"]
     for name in (method, ceiling):
         if name not in gains.entries:
-            raise InputError(f"{results}: no entry {name!r}; there are {gains.entries}")
+            raise InputError(f"{results[-1]}: no entry {name!r}; there are {gains.entries}")
+    code = ", then ".join(f"{each['date']}, code {each['code']}" for each in facts)
+    distance = near(gains, method, ceiling)
+    if above.of:
+        distance += f"; {ABOVE} {near(above, method, ceiling)}"
     return (
-        f"# SDR improvement on `{facts['set']}`\n\nIn dB, mean over talkers and mixtures; "
-        f"seed {facts['seed']}, {facts['date']}, code {facts['code']}.\n\n{overall(gains, above)}\n"
+        f"# SDR improvement on `{facts[0]['set']}`\n\nIn dB, mean over talkers and mixtures; "
+        f"seed {facts[0]['seed']}, {code}.\n\n{overall(gains, above)}\n"
+        f"{method} below {ceiling}: {distance}.\n\n"
         f"{by_condition(gains, above, method, ceiling)}"
     )
 
 
 def main(
-    results: Annotated[Path, typer.Argument(help="quality.json")],
+    results: Annotated[list[Path], typer.Argument(help="quality.json, one or more")],
     output: Annotated[Path, typer.Option("--output", "-o", help="page to write")],
     method: Annotated[str, typer.Option(help="entry that is compared")] = METHOD,
     ceiling: Annotated[str, typer.Option(help="entry that it is compared with")] = CEILING,
 ) -> None:
-    """All conditions of a run in one table."""
+    """All conditions of one or more runs in one table."""
     write_text(output, page(results, method, ceiling))
 
 
