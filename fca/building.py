@@ -19,6 +19,7 @@ from fca.model import Fittable, Model
 from fca.source import (
     NMF,
     VAE,
+    DenoisedSpeech,
     Free,
     Gated,
     Gauss,
@@ -54,6 +55,7 @@ SOURCES: dict[str, Callable[..., SourceModel]] = {
     "stationary": Stationary,
     "vae": VAE,
     "vae, nmf": noisy_speech,
+    "vae, noise": DenoisedSpeech,
     "neural": Neural,
 }
 

@@ -1,13 +1,14 @@
 """Speech enhancement: one talker out of noise, with the speech prior and one microphone or more.
 
-The model is that of Bando et al. (2018): the talker's PSD is decoded from latent vectors, the
-noise's is factorised, and both are fitted to the recording itself. With several microphones their
+The talker's PSD is decoded from latent vectors, and everything is fitted to the recording itself,
+as in VAE-NMF (Bando et al. 2018), which factorises the noise's PSD. With several microphones their
 covariances are jointly diagonalisable, as in FastMNMF-DP (Sekiguchi et al. 2019).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from fca.separation import Separation
 from fca.separator import Separator
 from fca.waveforms import Signal
 
+DEFAULT_PRIOR = "speech-prior"
+DEFAULT_INFERENCE = "denoise"
 VAE_NMF = Method(
     "vae-nmf",
     "jointly diagonal",
@@ -33,18 +36,33 @@ VAE_NMF = Method(
     fits="sources + noise",
     min_channels=1,
 )
-DEFAULT_PRIOR = "speech-prior"
-INFERENCES: dict[str, dict[str, Any]] = {
-    "encode": {"n_iter": 1},
-    "gradient": {"n_iter": 3, "n_steps": 4, "rate": 0.1},
-    "sample": {"n_iter": 3, "n_steps": 5, "rate": 0.02},
+
+
+def _vae_nmf(n_iter: int, inference: str, **options: Any) -> Method:
+    return replace(VAE_NMF, n_iter=n_iter, options={"inference": inference, **options})
+
+
+INFERENCES: dict[str, Method] = {
+    "denoise": replace(
+        VAE_NMF,
+        name="deep-fca-noise",
+        source="vae, noise",
+        paper="this toolkit",
+        n_iter=2,
+        gain_update="me",
+        spatial_steps=4,
+        n_refine=8,
+        surroundings=True,
+    ),
+    "encode": _vae_nmf(1, "encode"),
+    "gradient": _vae_nmf(3, "gradient", n_steps=4, rate=0.1),
+    "sample": _vae_nmf(3, "sample", n_steps=5, rate=0.02),
 }
 """How z is inferred, and the settings that do best on validation speech.
 
 There are few iterations because the likelihood does not tell speech from noise for long: a flexible
-prior describes noise, too, and takes it over from the factorisation as the cost falls.
+prior describes noise, too, and takes it over from the model of the noise as the cost falls.
 """
-DEFAULT_INFERENCE = "gradient"
 
 
 class Enhancement(Separation):
@@ -66,11 +84,13 @@ class Enhancer(Separator):
 
     Parameters
     ----------
-    inference : {"encode", "gradient", "sample"}
-        How the latent vectors are found: by the encoder, by gradient steps, or by Metropolis
-        sampling as in the paper.
-    prior : SpeechPrior, str or path
-        What describes speech: a prior, or the name, folder or hub id of one. The STFT is its own.
+    inference : {"denoise", "encode", "gradient", "sample"}
+        How the latent vectors are found. "denoise" is by the encoder of deep-fca, which sees the
+        noise, too, and then by refinement, beside stationary noise. The others are VAE-NMF: by the
+        prior's own encoder, by gradient steps, or by Metropolis sampling as in the paper.
+    prior : SpeechPrior, str or path, optional
+        What describes speech in VAE-NMF: a prior, or the name, folder or hub id of one. The STFT is
+        its own. "denoise" has the prior of its ``denoiser``.
     reference_channel : int
         Microphone (from 0) at which the speech is returned.
     n_iter : int, optional
@@ -88,13 +108,13 @@ class Enhancer(Separator):
     Raises
     ------
     InputError
-        For options that do not exist or make no sense together, or a prior that cannot be had.
+        For options that do not exist or make no sense together, or a network that cannot be had.
     """
 
     def __init__(
         self,
         inference: str = DEFAULT_INFERENCE,
-        prior: SpeechPrior | str | Path = DEFAULT_PRIOR,
+        prior: SpeechPrior | str | Path | None = None,
         *,
         reference_channel: int = 0,
         n_iter: int | None = None,
@@ -104,21 +124,17 @@ class Enhancer(Separator):
         **options: Any,
     ) -> None:
         check_choice("inference", inference, INFERENCES)
-        speech = prior if isinstance(prior, SpeechPrior) else SpeechPrior.from_pretrained(prior)
-        if speech.config.sample_rate != SAMPLE_RATE:
-            raise InputError(f"the prior is for {speech.config.sample_rate} Hz, not {SAMPLE_RATE}")
+        row = INFERENCES[inference]
         super().__init__(
-            VAE_NMF,
+            row,
             1,
             reference_channel=reference_channel,
-            n_fft=speech.config.n_fft,
-            hop=speech.config.hop,
+            n_iter=n_iter,
             seed=seed,
             device=device,
             dtype=dtype,
-            prior=speech,
-            inference=inference,
-            **{**INFERENCES[inference], **_given(n_iter=n_iter), **options},
+            **_with_prior(row, prior),
+            **options,
         )
 
     def __call__(
@@ -146,7 +162,7 @@ def enhance(
         (channels, samples) or (batch, channels, samples), one channel or more.
     sample_rate : int
         In Hz; may be left out for files, or if it is 16000.
-    inference : {"encode", "gradient", "sample"}
+    inference : {"denoise", "encode", "gradient", "sample"}
         How the latent vectors of the prior are found.
     callbacks : sequence of Callback
         Told the progress after every iteration.
@@ -171,6 +187,14 @@ def enhance(
     return Enhancer(inference, **options)(mixture, sample_rate, callbacks)
 
 
-def _given(**options: Any) -> dict[str, Any]:
-    """Options that are not None."""
-    return {name: value for name, value in options.items() if value is not None}
+def _with_prior(row: Method, prior: SpeechPrior | str | Path | None) -> dict[str, Any]:
+    """Options of a row with a prior that decide on its window; others have a denoiser's."""
+    if row.source != VAE_NMF.source:
+        if prior is not None:
+            raise InputError(f"{row.name} has the prior of its denoiser and takes no other")
+        return {}
+    prior = DEFAULT_PRIOR if prior is None else prior
+    speech = prior if isinstance(prior, SpeechPrior) else SpeechPrior.from_pretrained(prior)
+    if speech.config.sample_rate != SAMPLE_RATE:
+        raise InputError(f"the prior is for {speech.config.sample_rate} Hz, not {SAMPLE_RATE}")
+    return {"prior": speech, "n_fft": speech.config.n_fft, "hop": speech.config.hop}

@@ -27,7 +27,7 @@ from fca.spatial.diagonal import GAIN_UPDATES
 from fca.spatial.full_rank import FULL_RANK_UPDATES
 
 SPATIAL_MODELS = ("rank-1", "jointly diagonal", "jointly diagonal, shared gains", "full rank")
-_NETWORKS = ("vae", "vae, nmf", "neural")
+_PRIORS = ("vae", "vae, nmf", "vae, noise")
 _STARTS = (*STARTS, "rank-1", "network")
 _UPDATES: dict[str, Collection[str]] = {"full rank": FULL_RANK_UPDATES, "cACGMM": ("em",)}
 FITS = ("sources", "sources + 1", "sources + noise", "channels")
@@ -185,7 +185,8 @@ class Method:
         """How the parameters are found, in the words of the table."""
         spatial = {"ip": "IP", "ip2": "IP2", "iss": "ISS", "em": "EM", "mu": "MU"}[self.update]
         choice = self.options.get("inference", "encode")
-        source = {"nmf": "MU", "vae": choice, "neural": "network"}.get(self.source)
+        by_prior = dict.fromkeys(_PRIORS, choice)
+        source = {"nmf": "MU", "neural": "network", **by_prior}.get(self.source)
         fitted = spatial if source in (None, spatial) else f"{spatial} + {source}"
         by_em = self.source == "stationary" or self.options.get("refinement") == "em"
         refinement = "EM" if by_em else "gradient"
@@ -200,7 +201,7 @@ class Method:
     @property
     def whole_band(self) -> bool:
         """Whether a network takes part, which knows speech at all frequencies."""
-        return self.source in _NETWORKS
+        return self.source in (*_PRIORS, "neural")
 
     @property
     def refinable(self) -> bool:
@@ -326,11 +327,12 @@ def _read_networks(source: str, options: dict[str, Any]) -> int | None:
     if source == "neural":
         options["weights"] = load_weights(options.get("weights"))
         return int(options["weights"].config.n_fft)
-    if source not in ("vae", "vae, nmf"):
+    if source not in _PRIORS:
         return None
-    if options.get("denoiser") is None:
-        options.setdefault("prior", inspect.signature(SOURCES[source]).parameters["prior"].default)
+    parameters = inspect.signature(SOURCES[source]).parameters
     for kind, read in _READERS.items():
+        if kind in parameters and options.get("denoiser") is None:
+            options.setdefault(kind, parameters[kind].default)
         name = options.get(kind)
         if isinstance(name, str):
             options[kind] = _shipped(kind, name) if name in names() else read(name)

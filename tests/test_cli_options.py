@@ -13,6 +13,7 @@ from typer.testing import Result
 
 from fca.building import SOURCES
 from fca.cli.values import enhancer_types, online_types, read_value, separator_types
+from fca.enhancer import INFERENCES
 from fca.errors import InputError
 from fca.methods import METHODS
 
@@ -65,16 +66,30 @@ def test_values_of_other_types_are_refused(
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("n_bases=abc", "n_bases: a whole number is expected"),
         ("n_fft=512", "n_fft: cannot be chosen"),
         ("method=auxiva", "method: cannot be chosen"),
         ("device=cpu", "--device"),
         ("rate=fast", "rate: a number is expected"),
     ],
 )
-def test_of_enhance(tmp_path: Path, option: str, message: str) -> None:
-    result = fca("enhance", tmp_path / "x.wav", "-o", tmp_path / "o", "-O", option)
+@pytest.mark.parametrize("inference", INFERENCES)
+def test_of_enhance(tmp_path: Path, inference: str, option: str, message: str) -> None:
+    arguments = [tmp_path / "x.wav", "-o", tmp_path / "o", "--inference", inference]
+    result = fca("enhance", *arguments, "-O", option)
     assert message in said(result)
+
+
+@pytest.mark.parametrize(
+    ("inference", "message"),
+    [
+        ("denoise", "has no option 'n_bases'"),
+        ("encode", "n_bases: a whole number is expected"),
+        ("gradient", "n_bases: a whole number is expected"),
+    ],
+)
+def test_only_factorised_noise_has_bases(tmp_path: Path, inference: str, message: str) -> None:
+    arguments = [tmp_path / "x.wav", "-o", tmp_path / "o", "--inference", inference]
+    assert message in said(fca("enhance", *arguments, "-O", "n_bases=abc"))
 
 
 @pytest.mark.parametrize(
@@ -136,7 +151,8 @@ def test_every_method_and_source_model_tells_its_types() -> None:
         assert set(row.options) <= set(types)
     for source in SOURCES:
         assert "n_iter" in separator_types({"source": source})
-    assert enhancer_types({})["n_bases"] is int
+    assert enhancer_types({})["strength"] is float
+    assert enhancer_types({"inference": "gradient"})["n_bases"] is int
     assert online_types({})["memory"] is float
     with pytest.raises(InputError, match="unknown method"):
         separator_types({"method": "magic"})

@@ -16,12 +16,16 @@ import fca
 from fca import audio
 from fca.cli import app
 from fca.cli.enhance import enhance
-from fca.enhancer import DEFAULT_INFERENCE, DEFAULT_PRIOR, INFERENCES, Enhancer
+from fca.enhancer import DEFAULT_INFERENCE, INFERENCES, Enhancer
 from fca.errors import InputError
 from fca.evaluation.metrics import si_sdr
 from fca.inference.start import STARTS
+from fca.neural.denoiser import Denoiser, DenoiserConfig
 from fca.prior import PriorConfig, SpeechPrior
 from fca.simulate import diffuse_noise
+from fca.source import DenoisedSpeech
+from fca.source.base import floored
+from fca.spatial.base import ObservedStatistics
 
 RATE = 16000
 SNR_DB = 5.0
@@ -35,6 +39,15 @@ def prior() -> SpeechPrior:
     torch.manual_seed(0)
     config = PriorConfig(n_fft=128, hop=32, latent_dim=4, width=16, decoder_dilations=(1,))
     return SpeechPrior(config).eval().requires_grad_(False)
+
+
+def networks(inference: str, prior: SpeechPrior) -> dict[str, Denoiser | SpeechPrior]:
+    """What an inference takes, untrained."""
+    if inference != "denoise":
+        return {"prior": prior}
+    torch.manual_seed(1)
+    denoiser = Denoiser(DenoiserConfig(width=16, dilations=(1,)), prior)
+    return {"denoiser": denoiser.eval().requires_grad_(False)}
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +74,12 @@ def test_speech_and_noise_sum_to_the_recording(
 ) -> None:
     noisy = torch.from_numpy(noisy_speech(speech, n_channels)[:, :RATE])
     reference = n_channels - 1
-    result = fca.enhance(
-        noisy, RATE, inference=inference, prior=prior, n_iter=2, reference_channel=reference
-    )
+    options = {"n_iter": 2, "reference_channel": reference, **networks(inference, prior)}
+    result = fca.enhance(noisy, RATE, inference=inference, **options)
     assert result.speech.shape == result.noise.shape == (RATE,)
     torch.testing.assert_close(result.speech + result.noise, noisy[reference])
     assert result.sample_rate == RATE
-    assert result.cost[-1][0] == 2
+    assert result.cost[-1][0] == 2 + INFERENCES[inference].n_refine
     assert result.images().shape == (1, n_channels, RATE)
     torch.testing.assert_close(result.images()[0, reference], result.speech, rtol=0, atol=1e-5)
 
@@ -75,11 +87,43 @@ def test_speech_and_noise_sum_to_the_recording(
 @each_inference
 def test_a_seed_decides_everything(prior: SpeechPrior, speech: np.ndarray, inference: str) -> None:
     noisy = noisy_speech(speech, 1)[:, :RATE]
+    options = {"n_iter": 2, **networks(inference, prior)}
     first, second, other = (
-        Enhancer(inference, prior, n_iter=2, seed=seed)(noisy).speech for seed in (1, 1, 2)
+        Enhancer(inference, seed=seed, **options)(noisy).speech for seed in (1, 1, 2)
     )
     assert torch.equal(first, second)
-    assert not torch.equal(first, other)
+    random = inference != "denoise"  # which draws nothing
+    assert torch.equal(first, other) is not random
+
+
+def test_recordings_of_a_batch_are_denoised_as_if_alone(
+    prior: SpeechPrior, speech: np.ndarray
+) -> None:
+    noisy = torch.from_numpy(noisy_speech(speech, 2)[:, :RATE])
+    enhancer = Enhancer("denoise", **networks("denoise", prior))
+    both = enhancer(torch.stack([noisy, 4 * noisy.flip(-1)])).speech
+    torch.testing.assert_close(both[0], enhancer(noisy).speech, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(both[1], enhancer(4 * noisy.flip(-1)).speech, rtol=1e-3, atol=1e-4)
+
+
+def test_a_denoiser_sees_the_noise_as_the_rest(prior: SpeechPrior) -> None:
+    denoiser = networks("denoise", prior)["denoiser"]
+    generator = torch.Generator().manual_seed(0)
+    power = torch.rand(1, 65, 2, 20, generator=generator) + 0.1
+    source = DenoisedSpeech(denoiser)
+    source.initialise(power, generator)
+    speech, noise = power.transpose(1, 2).split(1, dim=1)
+    code = denoiser.encode(speech, noise)
+    expected = floored(prior.decode(code.z) * code.gain)
+    torch.testing.assert_close(source.psd()[:, :, 0], expected[:, 0], rtol=1e-4, atol=1e-6)
+
+    other = torch.rand(1, 65, 2, 20, generator=generator) + 0.1
+    for _ in range(2):  # the first update keeps the z of the start
+        source.update(lambda psd: ObservedStatistics(psd, other))
+    speech, noise = other.transpose(1, 2).split(1, dim=1)
+    code = denoiser.encode(speech, noise)
+    expected = floored(prior.decode(code.z) * code.gain)
+    torch.testing.assert_close(source.psd()[:, :, 0], expected[:, 0], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("n_channels", [1, 2])
@@ -163,6 +207,8 @@ def test_bad_recordings_get_one_line(prior: SpeechPrior, waves: torch.Tensor, me
         ({"n_steps": 0}, "at least one step"),
         ({"colour": "blue"}, "no option 'colour'"),
         ({"prior": "nowhere"}, "no model 'nowhere'"),
+        ({"inference": "denoise"}, "has the prior of its denoiser"),
+        ({"inference": "denoise", "prior": None, "denoiser": "nowhere"}, "no model 'nowhere'"),
     ],
 )
 def test_bad_options_get_one_line(
@@ -170,7 +216,7 @@ def test_bad_options_get_one_line(
 ) -> None:
     noisy = noisy_speech(speech, 1)[:, :RATE]
     with pytest.raises(InputError, match=message) as error:
-        fca.enhance(noisy, RATE, **{"prior": prior, **options})
+        fca.enhance(noisy, RATE, **{"inference": "gradient", "prior": prior, **options})
     assert "\n" not in str(error.value)
 
 
@@ -213,7 +259,7 @@ def test_command_writes_speech_noise_and_a_record(
 def test_command_and_library_have_the_same_defaults() -> None:
     parameters = inspect.signature(enhance).parameters
     assert parameters["inference"].default == DEFAULT_INFERENCE
-    assert parameters["prior"].default == DEFAULT_PRIOR
+    assert parameters["prior"].default is inspect.signature(Enhancer).parameters["prior"].default
 
 
 def test_command_says_what_is_wrong(tmp_path: Path, speech: np.ndarray, toy: str) -> None:
@@ -226,7 +272,12 @@ def test_command_says_what_is_wrong(tmp_path: Path, speech: np.ndarray, toy: str
     assert result.exit_code == 1
     assert "text.wav: cannot be read as audio" in result.stderr
     assert [path.name for path in out.iterdir()] == ["talk"]
-    for wrong in (["--prior", "nowhere"], ["--inference", "magic"], ["-O", "colour=blue"]):
+    for wrong in (
+        ["--prior", "nowhere"],
+        ["--inference", "magic"],
+        ["--inference", "denoise"],
+        ["-O", "colour=blue"],
+    ):
         result = run(files[0], "-o", tmp_path / "other", *fast, *wrong)
         assert result.exit_code == 2
         assert "Traceback" not in result.output

@@ -182,6 +182,12 @@ def test_the_prior_is_read_once_and_has_its_window(method: str, source: str) -> 
     assert row.n_fft == 2 * (row.options["prior"].config.n_freq - 1)
 
 
+def test_a_denoiser_is_read_once_and_has_the_window_of_its_prior() -> None:
+    row = get_method("fastmnmf-dp").with_options(source="vae, noise")
+    assert row.n_fft == row.options["denoiser"].prior.config.n_fft
+    assert "prior" not in row.options
+
+
 def test_known_activities_go_with_talkers_who_rest() -> None:
     moving = get_method("mnmf").with_options(forgetting=0.9)
     with pytest.raises(InputError, match="mnmf: known activities do not go with talkers who move"):

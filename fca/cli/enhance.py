@@ -33,19 +33,26 @@ if TYPE_CHECKING:
     from fca.enhancer import Enhancer
 
 Inference = Annotated[
-    Literal["encode", "gradient", "sample"],
+    Literal["denoise", "encode", "gradient", "sample"],
     typer.Option(
-        help="How the speech prior is fitted: by its encoder, by gradient steps or by sampling."
+        help="How the speech prior is fitted: by an encoder that sees the noise, too, and "
+        "refinement; or beside a factorised noise by its own encoder, gradient steps or sampling."
     ),
 ]
-Prior = Annotated[str, typer.Option(help="Name, folder or hub id of a speech prior.")]
+Prior = Annotated[
+    str | None,
+    typer.Option(
+        help="Name, folder or hub id of a speech prior, for all inferences but denoise.",
+        show_default="speech-prior",
+    ),
+]
 Options = Annotated[
     list[str] | None,
     typer.Option(
         "--option",
         "-O",
         metavar="NAME=VALUE",
-        help="Further option of fca.Enhancer, such as n_bases=8 or n_steps=4; repeatable.",
+        help="Further option of fca.Enhancer, such as n_refine=0 or n_bases=8; repeatable.",
         show_default=False,
     ),
 ]
@@ -59,8 +66,8 @@ def enhance(
     shard: Shard = None,
     ray: Ray = None,
     file_per_channel: FilePerChannel = False,
-    inference: Inference = "gradient",
-    prior: Prior = "speech-prior",
+    inference: Inference = "denoise",
+    prior: Prior = None,
     reference_channel: ReferenceChannel = 0,
     iterations: Iterations = None,
     dereverberate: Dereverberate = False,

@@ -31,10 +31,11 @@ def separator_types(given: Mapping[str, Any]) -> Types:
 
 def enhancer_types(given: Mapping[str, Any]) -> Types:
     """Types of what :class:`fca.Enhancer` takes, whose prior decides on the window."""
-    from fca.enhancer import VAE_NMF, Enhancer
+    from fca.enhancer import DEFAULT_INFERENCE, INFERENCES, Enhancer
     from fca.separator import Separator
 
-    known = _types(given.get("source", VAE_NMF.source), Separator, Enhancer)
+    row = INFERENCES[given.get("inference", DEFAULT_INFERENCE)]
+    known = _types(given.get("source", row.source), Separator, Enhancer)
     return known | dict.fromkeys(("method", "n_sources", "n_fft", "hop"), object)
 
 

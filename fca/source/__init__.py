@@ -5,7 +5,7 @@ from fca.source.free import Fixed, Free, Stationary
 from fca.source.gated import Gated
 from fca.source.invariant import Gauss, Laplace, Student
 from fca.source.nmf import NMF
-from fca.source.noisy_speech import noisy_speech
+from fca.source.noisy_speech import DenoisedSpeech, noisy_speech
 from fca.source.sliding import SlidingNMF
 from fca.source.stack import Stack
 from fca.source.vae import VAE
@@ -13,6 +13,7 @@ from fca.source.vae import VAE
 __all__ = [
     "NMF",
     "VAE",
+    "DenoisedSpeech",
     "Fixed",
     "Free",
     "Gated",

@@ -1,11 +1,17 @@
-"""One talker in noise: the speech prior beside a factorisation that learns the noise."""
+"""One talker in noise: the speech prior beside a model of the noise."""
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+
+from fca.neural.denoiser import Denoiser
 from fca.prior import SpeechPrior
+from fca.source.base import Evaluate
+from fca.source.free import Stationary
 from fca.source.nmf import NMF
 from fca.source.stack import Stack
-from fca.source.vae import VAE
+from fca.source.vae import VAE, observed_power
 
 
 def noisy_speech(
@@ -32,3 +38,40 @@ def noisy_speech(
     """
     speech = VAE(prior, inference, n_steps, rate)
     return Stack([(speech, 1), (NMF(n_bases, warmup), 1)])
+
+
+class DenoisedSpeech(Stack):
+    """Two sources, speech first, whose z a denoiser infers with the noise as the rest.
+
+    Parameters
+    ----------
+    denoiser, rate
+        As in :class:`VAE`.
+    strength
+        As in :class:`Stationary`, of the noise.
+
+    Raises
+    ------
+    InputError
+        For choices that :class:`VAE` or :class:`Stationary` refuse.
+    """
+
+    def __init__(
+        self, denoiser: Denoiser | str = "denoiser", rate: float = 0.1, strength: float = 2.0
+    ) -> None:
+        speech = VAE(denoiser=denoiser, rate=rate)
+        super().__init__([(speech, 1), (Stationary(strength), 1)])
+
+    def initialise(self, power: Tensor, generator: torch.Generator) -> None:
+        self._hear(power)
+        super().initialise(power, generator)
+
+    def update(self, evaluate: Evaluate) -> None:
+        self._hear(observed_power(evaluate(self.psd())))
+        super().update(evaluate)
+
+    def _hear(self, power: Tensor) -> None:
+        """Show the denoiser the noise in powers (B, F, 2, T) of both."""
+        speech, _ = self._parts[0]
+        assert isinstance(speech, VAE)
+        speech.beside = power[:, :, 1:].transpose(1, 2)

@@ -60,6 +60,8 @@ class VAE(Latent):
 
     at_microphone = True
     judges = True
+    beside: Tensor | float = 0.0
+    """Power of what is heard beside these sources, (B, 1, F, T), for a denoiser to know of."""
 
     def __init__(
         self,
@@ -143,7 +145,7 @@ class VAE(Latent):
         if self.denoiser is None:
             code = self.prior.encode(own)
         else:
-            code = self.denoiser.encode(own, own.sum(1, keepdim=True) - own)
+            code = self.denoiser.encode(own, own.sum(1, keepdim=True) - own + self.beside)
         self._infer(code.posterior)
         self._level = code.gain.transpose(1, 2)
         if self.denoiser is None:

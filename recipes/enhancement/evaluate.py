@@ -94,9 +94,10 @@ def competitors(prior: str, seed: int) -> dict[str, Enhance]:
         "start of ours alone": noise_floor(STFT(**window)),
         "NMF without the prior": separator(Separator(nmf, 1, n_iter=10, seed=seed, **window)),
     }
-    for name in INFERENCES:
+    for name, row in INFERENCES.items():
         default = " (default)" if name == DEFAULT_INFERENCE else ""
-        found[f"VAE-NMF, {name}{default}"] = separator(Enhancer(name, speech, seed=seed))
+        own = speech if row.source == VAE_NMF.source else None
+        found[f"{row.name}, {name}{default}"] = separator(Enhancer(name, own, seed=seed))
     return found
 
 
@@ -162,7 +163,7 @@ def main(
     seed: int = 0,
     threads: int = 1,
 ) -> None:
-    """Compare the inferences of VAE-NMF with doing nothing, spectral gating and plain NMF."""
+    """Compare the inferences of fca.enhance with doing nothing, spectral gating and plain NMF."""
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     recipe = Recipe(speech, noise, channels, part, seconds, rounds, held_out_rounds, seed, held_out)
