@@ -2,10 +2,12 @@
 
 A model with more outputs than sources keeps noise and parts of talkers in the spare ones. The
 loudest need not be all talkers: where a loud one comes out twice, a quiet one is among the spare.
+The two then explain the mixture less well than others, and their spectra go together.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from fca.linalg import abs2
 from fca.spatial import JointlyDiagonal, Rank1
+from fca.spatial.base import FLOOR
 
 FREQUENCIES = 16
 """Of how many frequencies one is looked at ..."""
@@ -22,6 +25,10 @@ NOISE_DB = -10.0
 """Level that noise beside the sources starts with, relative to the mixture."""
 STEPS = 2
 """Updates of the spatial model before a choice is judged."""
+COMPARED = 4
+"""Of how many frequencies one is compared between outputs."""
+ALIKE = 3.0
+"""What it costs if two sources are the same, in nats per bin."""
 MARGIN = 0.5
 """How much likelier than the loudest outputs others have to be to be taken, in nats per bin."""
 
@@ -42,7 +49,7 @@ def by_likelihood(spatial: Rank1, psd: Tensor, n_sources: int) -> Tensor:
     """The same, but others than the loudest outputs first where these explain all of them better.
 
     Every choice of ``n_sources`` outputs is tried, on some of the bins, as the sources of a jointly
-    diagonal model with shared gains and stationary noise.
+    diagonal model with shared gains and stationary noise. It is dear if two of them are alike.
 
     Parameters
     ----------
@@ -61,10 +68,29 @@ def by_likelihood(spatial: Rank1, psd: Tensor, n_sources: int) -> Tensor:
     choices = list(combinations(range(n_outputs), n_sources))
     each = torch.cat([take_rows(some, order[:, choice]) for choice in choices])
     costs = choice_cost(outputs.repeat(len(choices), 1, 1, 1), each).view(len(choices), -1)
+    costs += ALIKE * _most_alike(likeness(take_rows(psd, order[:, :n_outputs])), choices)
     costs[0] -= MARGIN
     best = costs.argmin(0)
     first = in_front(torch.tensor(choices, device=order.device), order.shape[1])
     return order.gather(1, first[best])
+
+
+def likeness(psd: Tensor) -> Tensor:
+    """Correlation of the amplitudes √λ of outputs with PSDs (B, F, K, T), (B, K, K).
+
+    Over time, of all frequencies together.
+    """
+    amplitude = psd[:, ::COMPARED].sqrt()
+    change = (amplitude - amplitude.mean(-1, keepdim=True)).transpose(1, 2).flatten(2)
+    change = change / change.norm(dim=-1, keepdim=True).clamp_min(FLOOR)
+    correlation: Tensor = change @ change.mT
+    return correlation
+
+
+def _most_alike(likeness: Tensor, choices: Sequence[tuple[int, ...]]) -> Tensor:
+    """Likeness (C, B) of the two outputs of every choice that are most alike."""
+    others = likeness - 2 * torch.eye(likeness.shape[-1]).to(likeness)  # than itself
+    return torch.stack([others[:, choice][:, :, choice].amax((1, 2)) for choice in choices])
 
 
 def choice_cost(outputs: Tensor, psd: Tensor) -> Tensor:
