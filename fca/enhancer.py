@@ -65,6 +65,12 @@ prior describes noise, too, and takes it over from the model of the noise as the
 """
 
 
+def get_inference(name: str) -> Method:
+    """Row of an inference; an unknown one is an :class:`InputError` that lists the known."""
+    check_choice("inference", name, INFERENCES)
+    return INFERENCES[name]
+
+
 class Enhancement(Separation):
     """What :func:`enhance` returns: a separation into one talker and the rest."""
 
@@ -123,8 +129,7 @@ class Enhancer(Separator):
         dtype: torch.dtype = torch.float32,
         **options: Any,
     ) -> None:
-        check_choice("inference", inference, INFERENCES)
-        row = INFERENCES[inference]
+        row = get_inference(inference)
         super().__init__(
             row,
             1,

@@ -70,6 +70,7 @@ def test_values_of_other_types_are_refused(
         ("method=auxiva", "method: cannot be chosen"),
         ("device=cpu", "--device"),
         ("rate=fast", "rate: a number is expected"),
+        ("inference=magic", "unknown inference 'magic'"),
     ],
 )
 @pytest.mark.parametrize("inference", INFERENCES)

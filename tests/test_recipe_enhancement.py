@@ -12,7 +12,7 @@ from fca import audio
 from fca.errors import InputError
 from fca.prior import PriorConfig, SpeechPrior
 from recipes.enhancement.data import SAMPLE_RATE, SNRS_DB, Recipe
-from recipes.enhancement.evaluate import competitors, run, tables
+from recipes.enhancement.evaluate import competitors, differences, run, tables
 
 DATA = Path(__file__).parent / "data"
 
@@ -73,3 +73,17 @@ def test_scores_and_tables(noise: Path, tmp_path: Path) -> None:
     text = tables(rows)
     for name in entries:
         assert text.count(f"| {name} |") == len(SNRS_DB) + 1
+
+
+def test_differences_are_taken_recording_by_recording() -> None:
+    scores = {"ours (default)": [3.0, 5.0, 4.0], "other": [1.0, 3.0, 2.0]}
+    rows = [
+        {"entry": entry, "si_sdr": value, "pesq": value, "stoi": 0.5, "held_out": False}
+        for entry, values in scores.items()
+        for value in values
+    ]
+    text = differences(rows)
+    assert "| other | 2.00 ± 0.00 | 2.00 ± 0.00 | 0.00 ± 0.00 |" in text
+    assert "Held-out" not in text
+    kept = [{**row, "held_out": True, "kind": "hum"} for row in rows]
+    assert differences(kept).count("| other |") == 2

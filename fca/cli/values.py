@@ -31,10 +31,10 @@ def separator_types(given: Mapping[str, Any]) -> Types:
 
 def enhancer_types(given: Mapping[str, Any]) -> Types:
     """Types of what :class:`fca.Enhancer` takes, whose prior decides on the window."""
-    from fca.enhancer import DEFAULT_INFERENCE, INFERENCES, Enhancer
+    from fca.enhancer import DEFAULT_INFERENCE, Enhancer, get_inference
     from fca.separator import Separator
 
-    row = INFERENCES[given.get("inference", DEFAULT_INFERENCE)]
+    row = get_inference(given.get("inference", DEFAULT_INFERENCE))
     known = _types(given.get("source", row.source), Separator, Enhancer)
     return known | dict.fromkeys(("method", "n_sources", "n_fft", "hop"), object)
 

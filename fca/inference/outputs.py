@@ -87,9 +87,9 @@ def likeness(psd: Tensor) -> Tensor:
     return correlation
 
 
-def _most_alike(likeness: Tensor, choices: Sequence[tuple[int, ...]]) -> Tensor:
+def _most_alike(alike: Tensor, choices: Sequence[tuple[int, ...]]) -> Tensor:
     """Likeness (C, B) of the two outputs of every choice that are most alike."""
-    others = likeness - 2 * torch.eye(likeness.shape[-1]).to(likeness)  # than itself
+    others = alike - 2 * torch.eye(alike.shape[-1]).to(alike)  # than itself
     return torch.stack([others[:, choice][:, :, choice].amax((1, 2)) for choice in choices])
 
 

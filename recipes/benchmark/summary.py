@@ -122,16 +122,10 @@ def near(gains: Gains, method: str, ceiling: str) -> str:
 
 def merged(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Runs in one; conditions are those of the last run that has them."""
-    *earlier, last = runs
-    if not earlier:
-        return last
-    before = merged(earlier)
-    again = {row["condition"] for row in last["rows"]}
-    kept = [row for row in before["rows"] if row["condition"] not in again]
+    last = {row["condition"]: number for number, run in enumerate(runs) for row in run["rows"]}
     return {
-        "surroundings": last["surroundings"],
-        "entries": before["entries"] | last["entries"],
-        "rows": kept + last["rows"],
+        "entries": {name: entry for run in runs for name, entry in run["entries"].items()},
+        "rows": [r for n, run in enumerate(runs) for r in run["rows"] if last[r["condition"]] == n],
     }
 
 

@@ -37,6 +37,7 @@ Enhance = Callable[[Array], Array]
 METRICS = {"si_sdr": "SI-SDR", "pesq": "PESQ", "stoi": "STOI"}
 HEADER = ["", "SI-SDR gain", *METRICS.values(), "RTF"]
 NMF_BASES = 16
+DEFAULT = " (default)"
 
 
 def unprocessed(noisy: Array) -> Array:
@@ -95,7 +96,7 @@ def competitors(prior: str, seed: int) -> dict[str, Enhance]:
         "NMF without the prior": separator(Separator(nmf, 1, n_iter=10, seed=seed, **window)),
     }
     for name, row in INFERENCES.items():
-        default = " (default)" if name == DEFAULT_INFERENCE else ""
+        default = DEFAULT if name == DEFAULT_INFERENCE else ""
         own = speech if row.source == VAE_NMF.source else None
         found[f"{row.name}, {name}{default}"] = separator(Enhancer(name, own, seed=seed))
     return found
@@ -149,6 +150,41 @@ def _line(name: str, rows: Sequence[dict[str, Any]]) -> list[str]:
     return [name, str(gain), *cells, f"{np.mean([row['rtf'] for row in rows]):.2f}"]
 
 
+def differences(rows: Sequence[dict[str, Any]]) -> str:
+    """How far the default is above every other entry, recording by recording; as :func:`tables`."""
+    held_out = [row for row in rows if row["held_out"]]
+    parts = [_differences("All", rows)]
+    if held_out:
+        parts.append(_differences(f"Held-out noise: {held_out[0]['kind']}", held_out))
+    return "\n".join(parts)
+
+
+def _differences(title: str, rows: Sequence[dict[str, Any]]) -> str:
+    entries = dict.fromkeys(row["entry"] for row in rows)
+    ours = next(name for name in entries if name.endswith(DEFAULT))
+    lines = [[name, *_above(rows, ours, name)] for name in entries if name != ours]
+    return f"### {title}: {ours} over the others\n\n{markdown(['', *METRICS.values()], lines)}"
+
+
+def _above(rows: Sequence[dict[str, Any]], ours: str, other: str) -> list[str]:
+    """Mean difference of two entries in each metric, with its interval."""
+    first, second = ([row for row in rows if row["entry"] == name] for name in (ours, other))
+    pairs = list(zip(first, second, strict=True))
+    return [str(summarise([[a[name] - b[name]] for a, b in pairs])) for name in METRICS]
+
+
+def page(facts: Mapping[str, Any], rows: Sequence[dict[str, Any]], seconds: float) -> str:
+    """The page with all tables."""
+    return (
+        f"# Speech enhancement, {facts['channels']} microphone(s)\n\n"
+        f"Means over recordings of {seconds:g} s. SI-SDR in dB, its gain over the unprocessed "
+        f"recording with the 95 % interval; PESQ wide band; RTF is time over duration with "
+        f"{facts['threads']} thread(s). Noise: the {facts['part']} half of every recording; "
+        f"'{facts['held_out']}' was kept from all tuning. Prior `{facts['prior']}`, seed "
+        f"{facts['seed']}.\n{describe(facts)}\n\n{tables(rows)}\n{differences(rows)}"
+    )
+
+
 def main(
     speech: Annotated[Path, typer.Option(help="folder of clean speech")],
     noise: Annotated[Path, typer.Option(help="folder of noise, one recording per kind")],
@@ -178,14 +214,7 @@ def main(
         "part": part,
         "held_out": held_out,
     }
-    text = (
-        f"# Speech enhancement, {channels} microphone(s)\n\n"
-        f"Means over recordings of {seconds:g} s. SI-SDR in dB, its gain over the unprocessed "
-        f"recording with the 95 % interval; PESQ wide band; RTF is time over duration with "
-        f"{threads} thread(s). Noise: the {part} half of every recording; '{held_out}' was kept "
-        f"from all tuning. Prior `{prior}`, seed {seed}.\n"
-        f"{describe(facts)}\n\n{tables(rows)}"
-    )
+    text = page(facts, rows, seconds)
     write_text(output, text)
     write_json(output.with_suffix(".json"), {"surroundings": facts, "rows": rows})
     typer.echo(text)
