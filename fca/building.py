@@ -72,21 +72,32 @@ class Building:
     attempt: int = 0
     doubted: bool = True
 
-    def model(self) -> Fittable:
-        """The model of the mixture at its start."""
+    def model(self, beside: bool = False) -> Fittable:
+        """The model of the mixture at its start, with a source ``beside`` those that are wanted.
+
+        It is silent in recordings without an interferer.
+        """
         method = self.method
         if method.spatial == "cACGMM":
             return CACGMM(self.mixture, self.n_fitted, self.generator, self.gate)
-        if method.spatial == "rank-1":
-            check_rank1(self.n_fitted, self.mixture.shape[2])
-        observation = self._observation()
-        source, start = self._started(observation)
+        source, start = self._started
+        if beside and start.interfered is None:
+            start = start.with_silent()
         if source.at_microphone:
             start = start.at_microphones()
-        spatial = self._spatial(observation, start)
+        spatial = self._spatial(self._observation, start)
         source.initialise(start.power, self.generator)
-        n_background = int(method.fits == "sources + noise")
-        return Model(spatial, source, method.spatial_steps, n_background, start.doubt)
+        beside = start.interfered is not None
+        n_background = int(method.fits == "sources + noise") + beside
+        steps = method.spatial_steps
+        return Model(spatial, source, steps, n_background, start.doubt, start.interfered)
+
+    @property
+    def interfered(self) -> bool:
+        """Whether the start shows an interferer in any of the recordings."""
+        if self.method.spatial == "cACGMM":
+            return False
+        return self._started[1].interfered is not None
 
     @cached_property
     def n_fitted(self) -> int:
@@ -113,14 +124,19 @@ class Building:
         known = self.activity
         return known is not None and self.n_sources == 1 and bool((known > 0.5).all())
 
+    @cached_property
     def _observation(self) -> Observation:
         n_components = self.method.n_components(self.n_sources, self.mixture.shape[2])
         if n_components < self.mixture.shape[2]:
             return Components(self.mixture, n_components)
         return self.method.mixing.observe(self.mixture)
 
-    def _started(self, observation: Observation) -> tuple[SourceModel, Start]:
+    @cached_property
+    def _started(self) -> tuple[SourceModel, Start]:
         """The source model, not yet initialised, and what it starts from."""
+        if self.method.spatial == "rank-1":
+            check_rank1(self.n_fitted, self.mixture.shape[2])
+        observation = self._observation
         source = SOURCES[self.method.source](**self.method.options)
         early = observation.early()
         if self.gate is not None:
@@ -152,6 +168,7 @@ class Building:
                 attempt=attempt,
                 doubted=self.doubted,
                 fast=method.fast_start,
+                interferers=method.interferers,
             )
         return STARTS[method.start](mixture, self.n_fitted, self.generator)
 

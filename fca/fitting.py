@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from fca.building import Building
 from fca.inference.choice import choose, likelier, worth_fitting
 from fca.inference.gate import gated
 from fca.inference.iterate import Callback, iterate
@@ -103,13 +104,17 @@ class Fitting:
 
     def _begun(self, mixture: Tensor, n_sources: int, activity: Tensor | None) -> list[Fittable]:
         """Models at every start that is worth a fit."""
-        models, several = [], self.n_starts > 1
+        several = self.n_starts > 1
+        begun = []
         for start in range(self.n_starts):
             generator = torch.Generator().manual_seed(self.seed + start)
-            model = self.method.build(mixture, n_sources, generator, activity, start, several)
-            if self._surrounded and isinstance(model, Model):
-                model = with_noise(model)
-            models.append(model)
+            begun.append(
+                Building(self.method, mixture, n_sources, generator, activity, start, several)
+            )
+        beside = any(building.interfered for building in begun)
+        models = [building.model(beside) for building in begun]
+        if self._surrounded:
+            models = [with_noise(m) if isinstance(m, Model) else m for m in models]
         return worth_fitting(models)
 
     def _iterate(self, model: Fittable, callbacks: Sequence[Callback]) -> Trace:

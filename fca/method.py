@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fca.building import SOURCES, Building
 from fca.errors import InputError, check_choice
+from fca.inference.rank1 import number_of_outputs
 from fca.inference.start import STARTS
 from fca.likelihood import Gaussian, Likelihood, StudentT
 from fca.mixing import Mixing
@@ -46,6 +47,7 @@ _CHOICES = (
     "fast_start",
     "gate",
     "surroundings",
+    "interferers",
 )
 _MIXING = tuple(choice.name for choice in dataclasses.fields(Mixing))
 
@@ -109,6 +111,9 @@ class Method:
         Model noise beside the sources, and late sound in all but the first quarter of
         the refinement, unless the method models reverberation or motion; see
         :mod:`fca.inference.surroundings`.
+    interferers : bool
+        Give a source of its own to a sound that is none of the sources asked for, where the start
+        "rank-1" shows one; see :mod:`fca.inference.interferer`.
     options : mapping
         Arguments of the source model.
     mixing : Mixing
@@ -136,6 +141,7 @@ class Method:
     gate: bool = False
     n_refine: int = 0
     surroundings: bool = False
+    interferers: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     mixing: Mixing = field(default_factory=Mixing)
 
@@ -267,7 +273,7 @@ class Method:
         """Number of components that ``n_sources`` wanted are inferred from."""
         if self.spare is None or "jointly diagonal" not in self.spatial or not self.mixing.plain:
             return n_channels
-        return min(n_sources + self.spare, n_channels)
+        return number_of_outputs(n_sources, n_channels, self.spare)
 
     def build(
         self,
@@ -309,6 +315,8 @@ def _check_effect(row: Method, given: Collection[str]) -> None:
     idle = row.mixing.idle(given)
     if idle:
         raise InputError(f"{row.name}: {idle[0]} does nothing without {idle[1]}")
+    if "interferers" in given and row.start != "rank-1":
+        raise InputError(f"{row.name}: interferers does nothing without start=rank-1")
     if "gain_update" in given and "jointly diagonal" not in row.spatial:
         raise InputError(f"{row.name}: gain_update goes with jointly diagonal models only")
     bound = inspect.signature(SOURCES[row.source]).bind_partial(**row.options)

@@ -106,6 +106,7 @@ _ROWS = [
         gate=True,
         n_refine=40,
         surroundings=True,
+        interferers=True,
         options={"denoiser": DENOISER, "rate": 0.1},
     ),
     Method(
@@ -124,6 +125,7 @@ _ROWS = [
         gate=True,
         n_refine=8,
         surroundings=True,
+        interferers=True,
         options={"denoiser": DENOISER, "refinement": "em"},
     ),
     Method(

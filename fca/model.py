@@ -39,8 +39,8 @@ class Model:
         Updates of the spatial model after each of the source model.
     n_background : int
         Sources, the last ones, that are nobody's and not asked for.
-    doubt : Tensor, optional
-        That of its :class:`~fca.inference.start.Start`, (B,).
+    doubt, interfered : Tensor, optional
+        Those of its :class:`~fca.inference.start.Start`, (B,).
     """
 
     spatial: SpatialModel
@@ -48,6 +48,7 @@ class Model:
     spatial_steps: int = 1
     n_background: int = 0
     doubt: Tensor | None = None
+    interfered: Tensor | None = None
 
     def cost(self) -> Tensor:
         """Negative log-likelihood plus the source prior's penalty, per bin, (B,)."""

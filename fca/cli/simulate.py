@@ -59,6 +59,14 @@ Level = Annotated[
     tuple[float, float],
     typer.Option(help="Range of each talker's level to the first one's (dB)."),
 ]
+Interferer = Annotated[
+    tuple[float, float] | None,
+    typer.Option(
+        help="Range of the level of one more sound, of the noise, but from one place, to the first "
+        "talker (dB).",
+        show_default="none",
+    ),
+]
 Aperture = Annotated[
     tuple[float, float] | None,
     typer.Option(help="Range of the array's size (m).", show_default="0.05, 0.3"),
@@ -119,6 +127,7 @@ def simulate(
     snr: Snr = None,
     clean: Clean = False,
     level: Level = (-5, 5),
+    interferer: Interferer = None,
     aperture: Aperture = None,
     distance: Distance = None,
     speed: Speed = 0.0,
@@ -174,6 +183,7 @@ def simulate(
             talkers=talkers,
             seconds=seconds,
             level_db=level,
+            interferer_db=interferer,
             array=positions,
             measured=measured is not None,
             speed=speed,

@@ -33,6 +33,8 @@ LOUD_DB = 25.0
 def gated(model: Model, reference: int, frame_seconds: float) -> Model:
     """The model with its sources gated by when they are heard; its background always is.
 
+    Beside an interferer nobody is gated: how loud he is says nothing of a talker's pauses.
+
     Parameters
     ----------
     model : Model
@@ -50,6 +52,9 @@ def gated(model: Model, reference: int, frame_seconds: float) -> Model:
     activity = torch.stack([_activity(recording, frame_seconds) for recording in power])
     moving = model.copy()
     gate = with_background(activity, n_sources)
+    if model.interfered is not None:
+        gate[model.interfered] = 1.0
+        gate[~model.interfered, activity.shape[1]] = 0.0
     return replace(moving, source=Gated.around(moving.source, gate))
 
 

@@ -7,14 +7,16 @@ method itself. After either, stretches of frequencies that changed places are pu
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from fca.inference.grouping import grouped
+from fca.inference.interferer import with_interferer
 from fca.inference.outputs import by_likelihood, by_loudness
-from fca.inference.start import Start, fit_outputs, identity, taken, underdetermined
+from fca.inference.start import Start, fit_outputs, identity, joined, taken, underdetermined
 from fca.linalg import abs2
 from fca.permutation import follow, reorder
 from fca.source import Gauss, SourceModel
@@ -34,6 +36,8 @@ HASTY = 1e-2
 """... and where a start has to be fast."""
 LONG = 64
 """Frames from which on every other one is enough for the most part."""
+SURER = 10.0
+"""Doubt, in nats per bin, that a start has less if it shows an interferer."""
 MENDINGS = 2
 """Times at most that what the source model has inferred is mended, and inferred again."""
 
@@ -50,6 +54,7 @@ def rank1(
     attempt: int = 0,
     doubted: bool = True,
     fast: bool = False,
+    interferers: bool = False,
 ) -> Start:
     """The rank-1 model of ``source`` with more outputs than sources, from :func:`thinned_iva`.
 
@@ -70,11 +75,13 @@ def rank1(
     fast : bool
         Show all but the last round of the source model every other frame of long recordings, which
         still overlap by half, and end the sweeps early: noise and motion leave less to go by then.
+    interferers : bool
+        Take one source more where there is one; see :mod:`fca.inference.interferer`.
     """
     n_channels = mixture.shape[2]
     if n_sources > n_channels:
         return underdetermined(mixture, n_sources, generator, from_delays=attempt % 2 == 0)
-    n_outputs = min(n_sources + SPARE, n_channels)
+    n_outputs = number_of_outputs(n_sources, n_channels)
     raw = attempt % 2 == 1 and n_outputs == n_channels
     early, tolerance = (_every_other(mixture), HASTY) if fast else (mixture, CONVERGED)
     basis = identity(mixture, n_channels, generator).demixing if raw else principal(early)
@@ -86,7 +93,36 @@ def rank1(
     demixing = fit_and_mend(fit, early, demixing, MENDINGS)[0].demixing
     spatial, psd = fit_and_mend(fit, mixture, demixing, MENDINGS)
     order = by_likelihood(spatial, psd, n_sources)
+    if interferers:
+        order, found = with_interferer(spatial, order, psd, n_sources, source)
+        if found.any():
+            return _accompanied(spatial, order, psd, n_sources, source, found)
     return grouped(spatial, order, psd, n_sources, source, doubted)
+
+
+def number_of_outputs(n_sources: int, n_channels: int, spare: int = SPARE) -> int:
+    """Outputs of the model: ``spare`` ones beyond the sources, and where there is one, company."""
+    return min(max(n_sources, 2) + spare, n_channels)
+
+
+def _accompanied(
+    spatial: Rank1, order: Tensor, psd: Tensor, n_sources: int, source: SourceModel, found: Tensor
+) -> Start:
+    """Start with one source more than is wanted, silent where no interferer was ``found``, (B,)."""
+    starts = []
+    for index in range(len(found)):
+        one = slice(index, index + 1)
+        alone = Rank1(spatial.mixture[one], spatial.demixing[one], spatial.n_sources)
+        n_present = n_sources + int(found[index])
+        start = grouped(alone, order[one], psd[one], n_present, source)
+        starts.append(_surer(start, found[one]) if found[index] else start)
+    return starts[0] if len(starts) == 1 else joined(starts)
+
+
+def _surer(start: Start, interfered: Tensor) -> Start:
+    """A start that shows an interferer, whom others of the recording leave in the sources."""
+    assert start.doubt is not None
+    return replace(start, doubt=start.doubt - SURER, interfered=interfered)
 
 
 def thinned_iva(

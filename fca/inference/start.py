@@ -6,12 +6,12 @@ methods end in one. Starts estimate Q and the source powers first, by a cheaper 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool1d
+from torch.nn.functional import avg_pool1d, pad
 
 from fca.clustering import CACGMM, random_masks
 from fca.errors import InputError
@@ -58,12 +58,17 @@ class Start:
         How little it looks like the sources that were asked for, (B,), where the source model
         (:mod:`fca.inference.grouping`) or the delays say (:func:`underdetermined`); comparable
         between starts of one mixture.
+    interfered : Tensor, optional
+        Where the last source is an interferer, who was not asked for
+        (:mod:`fca.inference.interferer`), and where it is silent, (B,); None if there is no such
+        source.
     """
 
     demixing: Tensor
     power: Tensor
     known_gains: Tensor | None = None
     doubt: Tensor | None = None
+    interfered: Tensor | None = None
 
     def at_microphones(self) -> Start:
         """The same start with the rows of Q scaled so that powers are those at a microphone."""
@@ -85,6 +90,16 @@ class Start:
         gains = torch.where(own, 1.0, LEAKAGE).to(self.power.dtype)
         n_freq = 1 if shared else self.power.shape[1]
         return gains.expand(self.power.shape[0], n_freq, -1, -1)
+
+    def with_silent(self) -> Start:
+        """The same start with a silent source more, which is none that was asked for."""
+        start = self.at_microphones()
+        return replace(
+            start,
+            power=pad(start.power, (0, 0, 0, 1), value=FLOOR),
+            known_gains=pad(start.gains(shared=True), (0, 0, 0, 1), value=LEAKAGE),
+            interfered=torch.zeros(len(start.power), dtype=torch.bool, device=start.power.device),
+        )
 
     def scm(self) -> Tensor:
         """Full-rank covariances (B, F, N, M, M) of the same model, with a little diffuse sound."""
@@ -281,6 +296,26 @@ def taken(spatial: Rank1, order: Tensor, n_sources: int) -> Start:
     repeat = torch.arange(n_sources, device=order.device) % spatial.n_sources
     power = take_rows(spatial.power, order)[:, :, repeat]
     return Start(take_rows(spatial.demixing, order), power)
+
+
+def joined(starts: Sequence[Start]) -> Start:
+    """Starts of several recordings as one, with a silent source where others have an interferer."""
+    if any(start.interfered is not None for start in starts):
+        starts = [s.with_silent() if s.interfered is None else s for s in starts]
+    parts = [start.at_microphones() for start in starts]
+    return Start(
+        torch.cat([part.demixing for part in parts]),
+        torch.cat([part.power for part in parts]),
+        torch.cat([part.gains(shared=True) for part in parts]),
+        _all_of([part.doubt for part in parts]),
+        _all_of([part.interfered for part in parts]),
+    )
+
+
+def _all_of(values: list[Tensor | None]) -> Tensor | None:
+    """Values (B,) of several recordings as one, if all have some."""
+    known = [value for value in values if value is not None]
+    return torch.cat(known) if len(known) == len(values) else None
 
 
 def _max_snr(target: Tensor, noise: Tensor) -> Tensor:

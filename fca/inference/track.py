@@ -81,11 +81,13 @@ def track(
     flat = torch.full_like(windows, 1 / len(windows)).expand(len(mixture), -1, -1)
     stays = same_everywhere(whole, flat, moving=False)
     goes = _joined(mixture, n_sources, parts, windows)
-    chosen = {name: _where(moving, getattr(goes, name), getattr(stays, name)) for name in _TENSORS}
-    return MovingStart(**chosen)
-
-
-_TENSORS = ("demixing", "power", "scms", "windows", "moving")
+    return MovingStart(
+        demixing=_where(moving, goes.demixing, stays.demixing),
+        power=_where(moving, goes.power, stays.power),
+        scms=_where(moving, goes.scms, stays.scms),
+        windows=_where(moving, goes.windows, stays.windows),
+        moving=_where(moving, goes.moving, stays.moving),
+    )
 
 
 def moves(mixture: Tensor, whole: Tensor, parts: list[Tensor], windows: Tensor) -> Tensor:

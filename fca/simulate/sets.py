@@ -10,7 +10,7 @@ import math
 import zlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from fca.errors import InputError, at_least_one
 from fca.files import make_folder, write_text
 from fca.simulate.corpora import Corpora, draw_noise, draw_responses, draw_talkers
 from fca.simulate.diffuse import diffuse_noise
-from fca.simulate.images import Array, Range
+from fca.simulate.images import Array, Range, convolve
 from fca.simulate.mixtures import Mixture, mix
 from fca.simulate.motion import mix_moving, path_responses, swaying_paths, walk
 from fca.simulate.rooms import random_scene, reverberation_time, room_responses
@@ -53,6 +53,8 @@ class Condition:
     snr_db : talkers together to diffuse noise, a number or a range; None for no noise
     level_db : range of each talker's level relative to the first one's; it and `snr_db` are from
         -150 to 150 dB
+    interferer_db : range of the level of one more sound from one place, of the noise, relative to
+        the first talker; None for none
     aperture, distance : ranges of the array's size and of the talkers' distance to it (m)
     array : positions (x, y, z) of the microphones relative to their centre (m), turned at random;
         drawn if None
@@ -69,6 +71,7 @@ class Condition:
     seconds: Range = (6, 10)
     snr_db: float | Range | None = 30
     level_db: Range = (-5, 5)
+    interferer_db: Range | None = None
     aperture: Range = (0.05, 0.3)
     distance: Range = (0.7, 2.5)
     array: tuple[tuple[float, float, float], ...] | None = None
@@ -84,6 +87,10 @@ class Condition:
             _check_range(name, *getattr(self, name))
         if self.snr_db is not None:
             _check_range("snr_db", *_range(self.snr_db))
+        if self.interferer_db is not None:
+            _check_range("interferer_db", *self.interferer_db)
+            if self.speed or self.sway:
+                raise InputError("an interferer goes with talkers who stand still only")
         if self.rt60[1] > MAX_RT60 and not self.measured:
             raise InputError(f"rt60: rooms are simulated up to {MAX_RT60} s, not {self.rt60[1]:g}")
         if not math.isfinite(self.speed):
@@ -241,7 +248,8 @@ def _draw(kind: Condition, corpora: Corpora, rng: np.random.Generator) -> tuple[
     if samples < 1:
         raise InputError("seconds: shorter than a sample")
     talkers, speech = draw_talkers(corpora, kind.speech, kind.talkers, samples, rng)
-    responses, mics, room = _draw_room(kind, corpora, samples, rng)
+    n_places = kind.talkers + (kind.interferer_db is not None)
+    responses, mics, room = _draw_room(replace(kind, talkers=n_places), corpora, samples, rng)
     snr_db = rng.uniform(*kind.snr_db) if isinstance(kind.snr_db, list | tuple) else kind.snr_db
     noise, noise_name = None, None
     if snr_db is not None:
@@ -250,17 +258,30 @@ def _draw(kind: Condition, corpora: Corpora, rng: np.random.Generator) -> tuple[
     mixer = mix_moving if kind.speed or kind.sway else mix
     mixture = mixer(
         speech,
-        responses,
+        responses[: kind.talkers],
         rng,
         level_db=kind.level_db,
         snr_db=snr_db,
         noise=noise,
         sample_rate=rate,
     )
-    at_first = responses.reshape(kind.talkers, -1, responses.shape[-1])[:, 0]
+    at_first = responses.reshape(n_places, -1, responses.shape[-1])[:, 0]
     t60 = float(np.mean([reverberation_time(r, rate) for r in at_first]))
     drawn = {"talkers": talkers, "room": room, "measured_t60": t60, "noise": noise_name}
-    return mixture, drawn | {"snr_db": snr_db, "level_db": _levels(mixture)}
+    drawn |= {"snr_db": snr_db, "level_db": _levels(mixture)}
+    if kind.interferer_db is not None:
+        sound, name = draw_noise(corpora, 1, samples, rng)
+        level = rng.uniform(*kind.interferer_db)
+        mixture = _interfered(mixture, sound, responses[-1:], level)
+        drawn |= {"interferer": name, "interferer_db": level}
+    return mixture, drawn
+
+
+def _interfered(mixture: Mixture, sound: Array, response: Array, level_db: float) -> Mixture:
+    """The mixture with a sound (1, samples) from one place, (1, channels, taps), in its noise."""
+    image = convolve(sound[:, None], response, sound.shape[-1])[0]
+    gain = np.sqrt(np.mean(mixture.images[0] ** 2) / np.mean(image**2)) * 10 ** (level_db / 20)
+    return replace(mixture, noise=mixture.noise + gain * image)
 
 
 def _draw_room(

@@ -1,0 +1,120 @@
+"""A sound from one place that is none of the sources asked for: a machine, music, one more talker.
+
+A model that has no source for it leaves it in the others. Of the spare outputs of a rank-1 model it
+is one that goes with none of the sources; all others hold noise and reverberation of these, and
+rise and fall with them.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+from fca.inference.outputs import FREQUENCIES, choice_cost, likeness, seen
+from fca.source import SourceModel
+from fca.spatial import Rank1
+from fca.spatial.base import FLOOR
+
+UNLIKE = 0.25
+"""Likeness below which two outputs are of different sounds ..."""
+AUDIBLE_DB = -12.0
+"""... both of them no further than this below the loudest."""
+SPOKEN = -1.2
+"""Excess (:func:`above_stationary`) of talkers, at most ..."""
+APART = 0.5
+"""... and by how much that of an interferer is above that of all of them."""
+
+
+def with_interferer(
+    spatial: Rank1, order: Tensor, psd: Tensor, n_sources: int, source: SourceModel
+) -> tuple[Tensor, Tensor]:
+    """Order of the outputs with an interferer right after the sources, and where there is one.
+
+    There is if one more outputs than sources are wanted are all unlike each other, and one of them
+    is no talker, as the source model says. Of several choices of so many outputs the likeliest is
+    taken, as in :func:`~fca.inference.outputs.by_likelihood`.
+
+    Parameters
+    ----------
+    spatial : Rank1
+        With as many outputs as sources are wanted, or more.
+    order : Tensor
+        Rows of Q, (B, M), those of the sources first.
+    psd : Tensor
+        λ of the outputs, (B, F, K, T).
+    n_sources : int
+        Sources wanted, at most K.
+    source : SourceModel
+        Has inferred ``psd``. If it does not judge, there are no interferers.
+
+    Returns
+    -------
+    order : Tensor
+        (B, M).
+    found : Tensor
+        (B,), true or false.
+    """
+    if not source.judges or spatial.n_sources == n_sources:
+        return order, order.new_zeros(len(order), dtype=torch.bool)
+    power = spatial.power[:, :, : spatial.n_sources] * spatial.scale()[..., None]
+    level, alike = power.mean((1, 3)), likeness(psd)
+    placed = []
+    for index, rows in enumerate(order):
+        one = slice(index, index + 1)
+        choices = _unlike(alike[index], level[index], n_sources + 1)
+        present = _likeliest(spatial.demixing[one], spatial.mixture[one], psd[one], choices)
+        placed.append(_placed(rows, present, power[one], source))
+    found = torch.tensor([rows is not None for rows in placed], device=order.device)
+    each = zip(placed, order, strict=True)
+    return torch.stack([old if rows is None else rows for rows, old in each]), found
+
+
+def _unlike(alike: Tensor, level: Tensor, count: int) -> list[list[int]]:
+    """All choices of so many audible outputs that are unlike each other; from (K, K) and (K,)."""
+    audible = (level > 10 ** (AUDIBLE_DB / 10) * level.max()).nonzero()[:, 0].tolist()
+    return [
+        list(chosen)
+        for chosen in combinations(audible, count)
+        if all(alike[pair] < UNLIKE for pair in combinations(chosen, 2))
+    ]
+
+
+def _likeliest(
+    demixing: Tensor, mixture: Tensor, psd: Tensor, choices: list[list[int]]
+) -> list[int]:
+    """The choice that explains all outputs of one recording best; empty if there is none."""
+    if len(choices) < 2:
+        return choices[0] if choices else []
+    some = seen(psd)
+    outputs = demixing[:, ::FREQUENCIES, : some.shape[2]] @ seen(mixture)
+    each = torch.cat([some[:, :, chosen] for chosen in choices])
+    cost = choice_cost(outputs.expand(len(choices), -1, -1, -1), each)
+    return choices[int(cost.argmin())]
+
+
+def _placed(rows: Tensor, present: list[int], power: Tensor, source: SourceModel) -> Tensor | None:
+    """Rows (M,) with those that are ``present`` first, the interferer last of these.
+
+    None if none of them is one; from powers (1, F, K, T) of all outputs.
+    """
+    if not present:
+        return None
+    excess = above_stationary(power[:, :, present], source)[0]
+    highest, place = excess.sort(descending=True)
+    if highest[0] < SPOKEN or highest[0] - highest[1] < APART:
+        return None
+    interferer = present[int(place[0])]
+    talkers = [row for row in present if row != interferer]
+    others = [row for row in rows.tolist() if row not in present]
+    return rows.new_tensor([*talkers, interferer, *others])
+
+
+def above_stationary(power: Tensor, source: SourceModel) -> Tensor:
+    """How much less likely the source model finds powers (B, F, K, T) than a stationary one does.
+
+    In nats per bin, (B, K). Machines are nearly stationary; talkers pause.
+    """
+    level = (power / power.mean((1, 3), keepdim=True).clamp_min(FLOOR)).mean(-1)
+    return source.surprise(power) - 1 - level.clamp_min(FLOOR).log().mean(1)
