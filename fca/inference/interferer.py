@@ -1,4 +1,4 @@
-"""A sound from one place that is none of the sources asked for: a machine, music, one more talker.
+"""A sound from one place that is none of the sources asked for, and no talker: a machine, say.
 
 A model that has no source for it leaves it in the others. Of the spare outputs of a rank-1 model it
 is one that goes with none of the sources; all others hold noise and reverberation of these, and
@@ -58,27 +58,35 @@ def with_interferer(
     """
     if not source.judges or spatial.n_sources == n_sources:
         return order, order.new_zeros(len(order), dtype=torch.bool)
+    choices = [_unlike(alike, n_sources + 1) for alike in likeness(psd)]
+    if not any(choices):
+        return order, order.new_zeros(len(order), dtype=torch.bool)
     power = spatial.power[:, :, : spatial.n_sources] * spatial.scale()[..., None]
-    level, alike = power.mean((1, 3)), likeness(psd)
     placed = []
     for index, rows in enumerate(order):
         one = slice(index, index + 1)
-        choices = _unlike(alike[index], level[index], n_sources + 1)
-        present = _likeliest(spatial.demixing[one], spatial.mixture[one], psd[one], choices)
+        audible = _audible(choices[index], power[index].mean((0, 2)))
+        present = _likeliest(spatial.demixing[one], spatial.mixture[one], psd[one], audible)
         placed.append(_placed(rows, present, power[one], source))
     found = torch.tensor([rows is not None for rows in placed], device=order.device)
     each = zip(placed, order, strict=True)
     return torch.stack([old if rows is None else rows for rows, old in each]), found
 
 
-def _unlike(alike: Tensor, level: Tensor, count: int) -> list[list[int]]:
-    """All choices of so many audible outputs that are unlike each other; from (K, K) and (K,)."""
-    audible = (level > 10 ** (AUDIBLE_DB / 10) * level.max()).nonzero()[:, 0].tolist()
+def _unlike(alike: Tensor, count: int) -> list[list[int]]:
+    """All choices of so many outputs that are unlike each other; from their likeness (K, K)."""
+    far = (alike < UNLIKE).tolist()
     return [
         list(chosen)
-        for chosen in combinations(audible, count)
-        if all(alike[pair] < UNLIKE for pair in combinations(chosen, 2))
+        for chosen in combinations(range(len(far)), count)
+        if all(far[a][b] for a, b in combinations(chosen, 2))
     ]
+
+
+def _audible(choices: list[list[int]], level: Tensor) -> list[list[int]]:
+    """Choices of which no output is faint; from the levels (K,)."""
+    loud = (level > 10 ** (AUDIBLE_DB / 10) * level.max()).tolist()
+    return [chosen for chosen in choices if all(loud[output] for output in chosen)]
 
 
 def _likeliest(
