@@ -87,8 +87,7 @@ class Building:
             start = start.at_microphones()
         spatial = self._spatial(self._observation, start)
         source.initialise(start.power, self.generator)
-        beside = start.interfered is not None
-        n_background = int(method.fits == "sources + noise") + beside
+        n_background = int(method.fits == "sources + noise") + int(start.interfered is not None)
         steps = method.spatial_steps
         return Model(spatial, source, steps, n_background, start.doubt, start.interfered)
 

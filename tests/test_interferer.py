@@ -162,6 +162,13 @@ def test_the_simulated_interferer_is_noise_at_its_level(items: list[Item]) -> No
         Condition(count=1, interferer_db=(0, 0), speed=10)
 
 
+def test_a_silent_interferer_is_refused(tmp_path: Path) -> None:
+    audio.write(tmp_path / "nothing.wav", np.zeros(16000), 16000)
+    kind = Condition(count=1, mics=2, seconds=(1, 1), snr_db=None, interferer_db=(0, 0))
+    with pytest.raises(InputError, match="the interferer is silent"):
+        build({"silent": kind}, Corpora(SPEECH, tmp_path), tmp_path / "set")
+
+
 def improvement(item: Item, **options: object) -> float:
     mixture, references = item.read("mixture"), item.references()
     separate = fca.Separator("deep-fca-fast", n_refine=2, **options)  # type: ignore[arg-type]

@@ -280,7 +280,10 @@ def _draw(kind: Condition, corpora: Corpora, rng: np.random.Generator) -> tuple[
 def _interfered(mixture: Mixture, sound: Array, response: Array, level_db: float) -> Mixture:
     """The mixture with a sound (1, samples) from one place, (1, channels, taps), in its noise."""
     image = convolve(sound[:, None], response, sound.shape[-1])[0]
-    gain = np.sqrt(np.mean(mixture.images[0] ** 2) / np.mean(image**2)) * 10 ** (level_db / 20)
+    power = np.mean(image**2)
+    if power == 0:
+        raise InputError("the interferer is silent")
+    gain = np.sqrt(np.mean(mixture.images[0] ** 2) / power) * 10 ** (level_db / 20)
     return replace(mixture, noise=mixture.noise + gain * image)
 
 
