@@ -12,7 +12,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from fca.inference.outputs import FREQUENCIES, choice_cost, likeness, seen
+from fca.inference.outputs import choice_costs, likeness, seen
 from fca.source import SourceModel
 from fca.spatial import Rank1
 from fca.spatial.base import FLOOR
@@ -56,50 +56,44 @@ def with_interferer(
     found : Tensor
         (B,), true or false.
     """
-    if not source.judges or spatial.n_sources == n_sources:
-        return order, order.new_zeros(len(order), dtype=torch.bool)
-    choices = [_unlike(alike, n_sources + 1) for alike in likeness(psd)]
+    may = source.judges and spatial.n_sources > n_sources
+    choices = [_unlike(alike, n_sources + 1) for alike in likeness(psd)] if may else []
     if not any(choices):
         return order, order.new_zeros(len(order), dtype=torch.bool)
     power = spatial.power[:, :, : spatial.n_sources] * spatial.scale()[..., None]
     placed = []
     for index, rows in enumerate(order):
         one = slice(index, index + 1)
+        alone = Rank1(spatial.mixture[one], spatial.demixing[one], spatial.n_sources)
         audible = _audible(choices[index], power[index].mean((0, 2)))
-        present = _likeliest(spatial.demixing[one], spatial.mixture[one], psd[one], audible)
+        present = _likeliest(alone, psd[one], audible)
         placed.append(_placed(rows, present, power[one], source))
     found = torch.tensor([rows is not None for rows in placed], device=order.device)
     each = zip(placed, order, strict=True)
     return torch.stack([old if rows is None else rows for rows, old in each]), found
 
 
-def _unlike(alike: Tensor, count: int) -> list[list[int]]:
+def _unlike(alike: Tensor, count: int) -> list[tuple[int, ...]]:
     """All choices of so many outputs that are unlike each other; from their likeness (K, K)."""
     far = (alike < UNLIKE).tolist()
     return [
-        list(chosen)
+        chosen
         for chosen in combinations(range(len(far)), count)
         if all(far[a][b] for a, b in combinations(chosen, 2))
     ]
 
 
-def _audible(choices: list[list[int]], level: Tensor) -> list[list[int]]:
+def _audible(choices: list[tuple[int, ...]], level: Tensor) -> list[tuple[int, ...]]:
     """Choices of which no output is faint; from the levels (K,)."""
     loud = (level > 10 ** (AUDIBLE_DB / 10) * level.max()).tolist()
     return [chosen for chosen in choices if all(loud[output] for output in chosen)]
 
 
-def _likeliest(
-    demixing: Tensor, mixture: Tensor, psd: Tensor, choices: list[list[int]]
-) -> list[int]:
+def _likeliest(spatial: Rank1, psd: Tensor, choices: list[tuple[int, ...]]) -> list[int]:
     """The choice that explains all outputs of one recording best; empty if there is none."""
     if len(choices) < 2:
-        return choices[0] if choices else []
-    some = seen(psd)
-    outputs = demixing[:, ::FREQUENCIES, : some.shape[2]] @ seen(mixture)
-    each = torch.cat([some[:, :, chosen] for chosen in choices])
-    cost = choice_cost(outputs.expand(len(choices), -1, -1, -1), each)
-    return choices[int(cost.argmin())]
+        return [output for chosen in choices for output in chosen]
+    return list(choices[int(choice_costs(spatial, seen(psd), choices).argmin())])
 
 
 def _placed(rows: Tensor, present: list[int], power: Tensor, source: SourceModel) -> Tensor | None:

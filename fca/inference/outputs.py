@@ -63,11 +63,8 @@ def by_likelihood(spatial: Rank1, psd: Tensor, n_sources: int) -> Tensor:
     order, n_outputs = by_loudness(spatial), spatial.n_sources
     if n_outputs == n_sources:
         return order
-    demixing, some = spatial.demixing[:, ::FREQUENCIES, :n_outputs], seen(psd)
-    outputs = demixing @ seen(spatial.mixture)
     choices = list(combinations(range(n_outputs), n_sources))
-    each = torch.cat([take_rows(some, order[:, choice]) for choice in choices])
-    costs = choice_cost(outputs.repeat(len(choices), 1, 1, 1), each).view(len(choices), -1)
+    costs = choice_costs(spatial, take_rows(seen(psd), order[:, :n_outputs]), choices)
     costs += ALIKE * _most_alike(likeness(take_rows(psd, order[:, :n_outputs])), choices)
     costs[0] -= MARGIN
     best = costs.argmin(0)
@@ -91,6 +88,14 @@ def _most_alike(alike: Tensor, choices: Sequence[tuple[int, ...]]) -> Tensor:
     """Likeness (C, B) of the two outputs of every choice that are most alike."""
     others = alike - 2 * torch.eye(alike.shape[-1]).to(alike)  # than itself
     return torch.stack([others[:, choice][:, :, choice].amax((1, 2)) for choice in choices])
+
+
+def choice_costs(spatial: Rank1, psd: Tensor, choices: Sequence[tuple[int, ...]]) -> Tensor:
+    """Costs (C, B) of choices of outputs; from what is :func:`seen` of their PSDs (B, F, K, T)."""
+    outputs = spatial.demixing[:, ::FREQUENCIES, : psd.shape[2]] @ seen(spatial.mixture)
+    each = torch.cat([psd[:, :, list(choice)] for choice in choices])
+    cost = choice_cost(outputs.repeat(len(choices), 1, 1, 1), each)
+    return cost.view(len(choices), -1)
 
 
 def choice_cost(outputs: Tensor, psd: Tensor) -> Tensor:

@@ -299,10 +299,9 @@ def taken(spatial: Rank1, order: Tensor, n_sources: int) -> Start:
 
 
 def joined(starts: Sequence[Start]) -> Start:
-    """Starts of several recordings as one, with a silent source where others have an interferer."""
-    if any(start.interfered is not None for start in starts):
-        starts = [s.with_silent() if s.interfered is None else s for s in starts]
-    parts = [start.at_microphones() for start in starts]
+    """Starts as one, with a silent source in those that have no interferer, as others do."""
+    wide = [start.with_silent() if start.interfered is None else start for start in starts]
+    parts = [start.at_microphones() for start in wide]
     return Start(
         torch.cat([part.demixing for part in parts]),
         torch.cat([part.power for part in parts]),

@@ -22,7 +22,7 @@ from fca.errors import InputError, at_least_one
 from fca.files import make_folder, write_text
 from fca.simulate.corpora import Corpora, draw_noise, draw_responses, draw_talkers
 from fca.simulate.diffuse import diffuse_noise
-from fca.simulate.images import Array, Range, convolve
+from fca.simulate.images import Array, Range, convolve, scaled_noise
 from fca.simulate.mixtures import Mixture, mix
 from fca.simulate.motion import mix_moving, path_responses, swaying_paths, walk
 from fca.simulate.rooms import random_scene, reverberation_time, room_responses
@@ -270,21 +270,23 @@ def _draw(kind: Condition, corpora: Corpora, rng: np.random.Generator) -> tuple[
     drawn = {"talkers": talkers, "room": room, "measured_t60": t60, "noise": noise_name}
     drawn |= {"snr_db": snr_db, "level_db": _levels(mixture)}
     if kind.interferer_db is not None:
-        sound, name = draw_noise(corpora, 1, samples, rng)
-        level = rng.uniform(*kind.interferer_db)
-        mixture = _interfered(mixture, sound, responses[-1:], level)
-        drawn |= {"interferer": name, "interferer_db": level}
+        mixture, beside = _interfered(mixture, responses[-1:], kind.interferer_db, corpora, rng)
+        drawn |= beside
     return mixture, drawn
 
 
-def _interfered(mixture: Mixture, sound: Array, response: Array, level_db: float) -> Mixture:
-    """The mixture with a sound (1, samples) from one place, (1, channels, taps), in its noise."""
-    image = convolve(sound[:, None], response, sound.shape[-1])[0]
-    power = np.mean(image**2)
-    if power == 0:
+def _interfered(
+    mixture: Mixture, response: Array, level_db: Range, corpora: Corpora, rng: np.random.Generator
+) -> tuple[Mixture, Row]:
+    """The mixture with a sound from one place, (1, channels, taps), in its noise."""
+    sound, name = draw_noise(corpora, 1, mixture.dry.shape[-1], rng)
+    if not sound.any():
         raise InputError("the interferer is silent")
-    gain = np.sqrt(np.mean(mixture.images[0] ** 2) / power) * 10 ** (level_db / 20)
-    return replace(mixture, noise=mixture.noise + gain * image)
+    level = rng.uniform(*level_db)
+    image = convolve(sound[:, None], response, sound.shape[-1])[0]
+    image = scaled_noise(mixture.images[:1], -level, image, rng)
+    drawn = {"interferer": name, "interferer_db": level}
+    return replace(mixture, noise=mixture.noise + image), drawn
 
 
 def _draw_room(
