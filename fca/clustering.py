@@ -42,6 +42,12 @@ class CACGMM:
     masks : Tensor, optional
         Initial masks of the classes, (B, F, K, T); random ones unless given.
 
+    Attributes
+    ----------
+    weights : Tensor or None
+        Mixture weights π_kft of every bin, (B, F, K, T), once they are known from elsewhere; they
+        tie the frequencies together, which are then no longer aligned.
+
     Raises
     ------
     InputError
@@ -66,6 +72,7 @@ class CACGMM:
         if masks is None:
             masks = random_masks(mixture, n_classes, generator)
         self._posterior = masks.clamp_min(_TINY)
+        self.weights: Tensor | None = None
         if self._barrier is not None:
             equal = self._barrier.softmax(2).expand(-1, mixture.shape[1], -1, -1)
             self._posterior = equal.clamp_min(_TINY)
@@ -75,18 +82,26 @@ class CACGMM:
     @property
     def masks(self) -> Tensor:
         """Posterior class probabilities γ, (B, F, K, T), aligned over frequency."""
-        if self._barrier is not None:  # which class is whose is known
+        if self._tied:
             return self._posterior
         return reorder(self._posterior, align(self._posterior))
 
+    @property
+    def _tied(self) -> bool:
+        """Whether it is known which class is whose at every frequency."""
+        return self._barrier is not None or self.weights is not None
+
     def step(self) -> None:
         """One EM iteration; every tenth first aligns the frequencies."""
-        if self._steps % 10 == 9 and self._barrier is None:
+        if self._steps % 10 == 9 and not self._tied:
             order = align(self._posterior)
             self._posterior = reorder(self._posterior, order)
             self._energy = reorder(self._energy, order)
         self._steps += 1
-        self._prior = self._posterior.mean(1, keepdim=True).clamp_min(_TINY)
+        weights = self.weights
+        if weights is None:
+            weights = self._posterior.mean(1, keepdim=True)
+        self._prior = weights.clamp_min(_TINY)
         precision, self._logdet = _covariance_update(self._outer, self._posterior, self._energy)
         self._energy = _energies(self._direction, precision)
         self._posterior = self._log_joint().softmax(dim=2).clamp_min(_TINY)

@@ -57,11 +57,16 @@ def test_em_lowers_the_cost_between_alignments() -> None:
     assert costs[-1] < costs[0] - 0.01
 
 
-def test_one_step_is_that_of_the_paper() -> None:
-    """Ito et al. 2016, eqs. 19 and 21, with matrices; π shared over frequency."""
+@pytest.mark.parametrize("known", [False, True])
+def test_one_step_is_that_of_the_paper(known: bool) -> None:
+    """Ito et al. 2016, eqs. 19 and 21, with matrices; π shared over frequency, or known."""
     mixture = random_mixture(4, 3, 20)
     model = CACGMM(mixture, 2, seeded(3))
     before = model._posterior
+    weights = before.mean(1, keepdim=True)
+    if known:
+        weights = random_psd((1, 4, 2, 20), seeded(4)).softmax(2)
+        model.weights = weights
     model.step()
     direction = mixture / mixture.norm(dim=2, keepdim=True)
     outer = torch.einsum("bfit,bfjt->bftij", direction, direction.conj())
@@ -72,8 +77,20 @@ def test_one_step_is_that_of_the_paper() -> None:
         "bfit,bfkij,bfjt->bfkt", direction.conj(), torch.linalg.inv(b), direction
     ).real
     log_det = torch.linalg.slogdet(b).logabsdet[..., None]
-    joint = before.mean(1, keepdim=True).log() - log_det - 3 * form.log()
+    joint = weights.log() - log_det - 3 * form.log()
     torch.testing.assert_close(model._posterior, joint.softmax(2).clamp_min(1e-10))
+
+
+def test_known_weights_keep_the_order_of_the_classes() -> None:
+    """What weights of every bin say is not undone by an alignment of frequencies."""
+    mixture, owner = disjoint()
+    active = (owner == torch.arange(2)[:, None]).double()
+    weights = torch.stack([active, 1 - active])[torch.arange(8) % 2][None]
+    model = CACGMM(mixture, 2, seeded(), masks=(0.2 + weights) / 1.4)
+    model.weights = (0.2 + weights) / 1.4
+    for _ in range(12):
+        model.step()
+    assert float((model.masks.argmax(2) == weights.argmax(2)).double().mean()) > 0.95
 
 
 def test_levels_do_not_matter() -> None:

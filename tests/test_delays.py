@@ -10,7 +10,6 @@ from torch import Tensor
 from toy import complex_normal, seeded
 
 from fca.inference.delays import APART, STEPS, delay_masks, peaks, pooled_correlation
-from fca.inference.start import underdetermined
 
 N_FREQ, N_FRAMES = 257, 60
 DELAYS = torch.tensor([-9.5, 1.0, 6.5], dtype=torch.float64)
@@ -84,13 +83,3 @@ def test_a_dead_microphone_or_silence_has_no_delays() -> None:
     masks, found = delay_masks(mixture, 3)
     assert found.tolist() == [False, False]
     torch.testing.assert_close(masks, torch.full_like(masks, 1 / 3))
-
-
-def test_random_starts_are_in_doubt_where_there_are_delays() -> None:
-    noise = complex_normal((1, N_FREQ, 2, N_FRAMES), seeded(), torch.float64)
-    mixture = torch.cat([heard()[0].sum(2), noise])
-    by_delay = underdetermined(mixture, 3, seeded(), n_iter=2)
-    at_random = underdetermined(mixture, 3, seeded(), n_iter=2, from_delays=False)
-    assert by_delay.doubt is not None and at_random.doubt is not None
-    assert by_delay.doubt.tolist() == [0, 0]
-    assert at_random.doubt.tolist() == [math.inf, 0]

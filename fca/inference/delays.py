@@ -20,7 +20,7 @@ STEPS = 6
 """Delays that are tried per sample ..."""
 APART = 5
 """... and how many of these talkers are at least apart."""
-QUIET = 0.03
+QUIET = 0.6
 """Power of the frames that are left out, relative to the mean."""
 SHARPNESS = 3.0
 """Concentration κ of the phase differences of a talker."""

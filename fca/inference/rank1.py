@@ -16,7 +16,8 @@ from torch import Tensor
 from fca.inference.grouping import grouped
 from fca.inference.interferer import with_interferer
 from fca.inference.outputs import by_likelihood, by_loudness
-from fca.inference.start import Start, fit_outputs, identity, joined, taken, underdetermined
+from fca.inference.start import Start, fit_outputs, identity, joined, taken
+from fca.inference.underdetermined import underdetermined
 from fca.linalg import abs2
 from fca.permutation import follow, reorder
 from fca.source import Gauss, SourceModel
@@ -62,7 +63,8 @@ def rank1(
     permuted, and shows the seams that are left; then the outputs are taken that explain all of them
     (:func:`by_likelihood`), alone or in groups (:func:`grouped`). IVA sees as many principal
     components as there are outputs: of more it would make parts of talkers. More sources than
-    microphones have no rank-1 model; their start is :func:`underdetermined`.
+    microphones have no rank-1 model; their start is
+    :func:`~fca.inference.underdetermined.underdetermined`.
 
     Parameters
     ----------
@@ -80,7 +82,8 @@ def rank1(
     """
     n_channels = mixture.shape[2]
     if n_sources > n_channels:
-        return underdetermined(mixture, n_sources, generator, from_delays=attempt % 2 == 0)
+        delays = attempt % 2 == 0
+        return underdetermined(mixture, n_sources, generator, source, from_delays=delays)
     n_outputs = number_of_outputs(n_sources, n_channels)
     raw = attempt % 2 == 1 and n_outputs == n_channels
     early, tolerance = (_every_other(mixture), HASTY) if fast else (mixture, CONVERGED)

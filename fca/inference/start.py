@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool1d, pad
 
-from fca.clustering import CACGMM, random_masks
+from fca.clustering import CACGMM
 from fca.errors import InputError
-from fca.inference.delays import delay_masks
 from fca.inference.iterate import EarlyStop, iterate
 from fca.inference.outputs import by_loudness, take_rows
 from fca.linalg import (
@@ -56,8 +55,8 @@ class Start:
         powers are then those at a microphone.
     doubt : Tensor, optional
         How little it looks like the sources that were asked for, (B,), where the source model
-        (:mod:`fca.inference.grouping`) or the delays say (:func:`underdetermined`); comparable
-        between starts of one mixture.
+        (:mod:`fca.inference.grouping`) or the delays say (:mod:`fca.inference.underdetermined`);
+        comparable between starts of one mixture.
     interfered : Tensor, optional
         Where the last source is an interferer, who was not asked for
         (:mod:`fca.inference.interferer`), and where it is silent, (B,); None if there is no such
@@ -172,35 +171,7 @@ def clustering(
 ) -> Start:
     """Rows of Q by max-SNR beamforming between the classes of a cACGMM."""
     masks = _masks(mixture, n_sources + 1, generator, n_iter)
-    return _between_classes(mixture, masks, n_sources, generator)
-
-
-def underdetermined(
-    mixture: Tensor,
-    n_sources: int,
-    generator: torch.Generator,
-    n_iter: int = 30,
-    from_delays: bool = True,
-) -> Start:
-    """For more sources than microphones: a class of a cACGMM each, its covariance as gains.
-
-    The classes start from :func:`~fca.inference.delays.delay_masks`, or at random if these have
-    nothing to go by or are not wanted. Where they have, a random start is in doubt: its cost may
-    end lower, as there are many optima, but its sources are talkers less often.
-    """
-    begin = random_masks(mixture, n_sources, generator)
-    by_delay, found = delay_masks(mixture, n_sources)
-    begin = torch.where((found & from_delays)[:, None, None, None], by_delay, begin)
-    doubt = torch.where(found & (not from_delays), torch.inf, 0.0)
-    masks = _masks(mixture, n_sources, generator, n_iter, begin=begin)
-    demixing = _between_classes(mixture, masks, n_sources, generator).demixing
-    scm = weighted_covariance(pack_outer(mixture), masks)
-    whitened = demixing[:, :, None] @ scm @ demixing[:, :, None].mH
-    gains = whitened.diagonal(dim1=-2, dim2=-1).real
-    at_microphones = gains @ column_power(torch.linalg.inv(demixing))[..., None]
-    gains = gains / at_microphones.clamp_min(torch.finfo(gains.dtype).tiny)  # silent frequencies
-    power = masks * abs2(mixture).mean(2, keepdim=True)
-    return Start(demixing, power.clamp_min(FLOOR), gains.clamp_min(DIFFUSE), doubt)
+    return between_classes(mixture, masks, n_sources, generator)
 
 
 def guided(
@@ -208,7 +179,7 @@ def guided(
 ) -> Start:
     """:func:`clustering` with known activities (B, N, T), one class per source."""
     masks = _masks(mixture, activity.shape[1], generator, n_iter, activity)
-    return _between_classes(mixture, masks, activity.shape[1], generator)
+    return between_classes(mixture, masks, activity.shape[1], generator)
 
 
 def _masks(
@@ -217,15 +188,14 @@ def _masks(
     generator: torch.Generator,
     n_iter: int,
     activity: Tensor | None = None,
-    begin: Tensor | None = None,
 ) -> Tensor:
     """Masks (B, F, K, T) of the classes of a cACGMM."""
-    classes = CACGMM(mixture, n_classes, generator, activity, begin)
+    classes = CACGMM(mixture, n_classes, generator, activity)
     iterate(classes, n_iter, monitor_every=None)
     return classes.masks
 
 
-def _between_classes(
+def between_classes(
     mixture: Tensor, masks: Tensor, n_sources: int, generator: torch.Generator
 ) -> Start:
     """Rows of Q by max-SNR beamforming between classes with masks (B, F, K, T)."""

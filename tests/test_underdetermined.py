@@ -1,0 +1,66 @@
+"""The start of more sources than microphones."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from test_delays import N_FRAMES, N_FREQ, heard
+from toy import complex_normal, random_psd, seeded
+
+from fca.clustering import CACGMM, random_masks
+from fca.inference.iterate import iterate
+from fca.inference.underdetermined import as_sources, underdetermined
+from fca.linalg import abs2
+from fca.source import Fixed, Gauss
+
+
+class Oracle(Fixed):
+    """True PSDs as those of a source model that judges."""
+
+    judges = True
+
+
+def test_random_starts_are_in_doubt_where_there_are_delays() -> None:
+    noise = complex_normal((1, N_FREQ, 2, N_FRAMES), seeded(), torch.float64)
+    mixture = torch.cat([heard()[0].sum(2), noise])
+    by_delay = underdetermined(mixture, 3, seeded(), Gauss(), n_iter=2)
+    at_random = underdetermined(mixture, 3, seeded(), Gauss(), n_iter=2, from_delays=False)
+    assert by_delay.doubt is not None and at_random.doubt is not None
+    assert by_delay.doubt.tolist() == [0, 0]
+    assert at_random.doubt.tolist() == [math.inf, 0]
+
+
+def test_the_source_model_tells_apart_what_directions_do_not() -> None:
+    """Three sources from one place: all that differs are their spectra; where one prevails."""
+    power = random_psd((1, 16, 3, 40), seeded(1)) ** 2
+    sources = power.sqrt() * complex_normal((1, 16, 3, 40), seeded(2), torch.float64)
+    steering = complex_normal((1, 16, 2, 1), seeded(3), torch.float64)
+    mixture = steering @ sources.sum(2, keepdim=True)
+    mixture = mixture + 0.01 * complex_normal((1, 16, 2, 40), seeded(4), torch.float64)
+    equal = power.new_full(power.shape, 1 / 3)
+    masks = as_sources(mixture, equal, Oracle(power), seeded())
+    torch.testing.assert_close(masks.sum(2), torch.ones_like(masks[:, :, 0]))
+    blind = CACGMM(mixture, 3, seeded(), masks=random_masks(mixture, 3, seeded()))
+    iterate(blind, 24, monitor_every=None)
+    first, second = power.sort(2, descending=True).values[:, :, :2].unbind(2)
+    right, by_chance = (
+        float((found.argmax(2) == power.argmax(2))[first > 10 * second].double().mean())
+        for found in (masks, blind.masks)
+    )
+    assert right > 0.8
+    assert by_chance < 0.5
+
+
+def test_powers_of_the_start_are_those_of_its_masks() -> None:
+    """A source model that judges has its say, and nothing of the mixture is counted twice."""
+    mixture = heard()[0].sum(2)
+    power = random_psd((1, N_FREQ, 3, N_FRAMES), seeded(5))
+    told, untold = (
+        underdetermined(mixture, 3, seeded(), source, n_iter=4)
+        for source in (Oracle(power), Fixed(power))
+    )
+    assert not torch.allclose(told.power, untold.power)
+    for start in (told, untold):
+        observed = abs2(mixture).mean(2)
+        torch.testing.assert_close(start.power.sum(2), observed, rtol=1e-6, atol=1e-7)
