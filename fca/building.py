@@ -140,7 +140,7 @@ class Building:
         early = observation.early()
         if self.gate is not None:
             return Gated(source, self.gate), guided(early, self.gate, self.generator)
-        # With odd numbers attempts would see the microphones, which components do not show.
+        # Odd attempts look for delays between microphones, which components do not show.
         attempt = 2 * self.attempt if isinstance(observation, Components) else self.attempt
         if self.method.mixing.moves:
             return source, self._moving_start(source, early, attempt)

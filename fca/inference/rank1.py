@@ -1,7 +1,7 @@
 """The start that the speech prior makes: a rank-1 model with more outputs than talkers.
 
-Independent vector analysis comes first, from a part of the bins; then the source model of the
-method itself. After either, stretches of frequencies that changed places are put back.
+Independent vector analysis comes first, from a part of the bins, or classes of bins; then the
+source model of the method itself. Stretches of frequencies that changed places are put back.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from fca.inference.classes import demixed, underdetermined
 from fca.inference.grouping import grouped
 from fca.inference.interferer import with_interferer
 from fca.inference.outputs import by_likelihood, by_loudness
 from fca.inference.start import Start, fit_outputs, identity, joined, taken
-from fca.inference.underdetermined import underdetermined
 from fca.linalg import abs2
 from fca.permutation import follow, reorder
 from fca.source import Gauss, SourceModel
@@ -64,14 +64,15 @@ def rank1(
     (:func:`by_likelihood`), alone or in groups (:func:`grouped`). IVA sees as many principal
     components as there are outputs: of more it would make parts of talkers. More sources than
     microphones have no rank-1 model; their start is
-    :func:`~fca.inference.underdetermined.underdetermined`.
+    :func:`~fca.inference.classes.underdetermined`.
 
     Parameters
     ----------
     attempt : int
-        Gives another start for every number: odd ones see the microphones themselves if there are
-        no more than outputs, and each pair converges at other frequencies first. With more sources
-        than microphones, odd ones cluster from random masks, for recordings without clear delays.
+        Gives another start for every number: in odd ones classes of bins take the place of IVA
+        (:func:`~fca.inference.classes.demixed`) unless there is one source only; IVA converges at
+        other frequencies first each time. With more sources than microphones, odd ones cluster
+        from random masks, for recordings without clear delays.
     doubted : bool
         See :func:`grouped`.
     fast : bool
@@ -85,13 +86,17 @@ def rank1(
         delays = attempt % 2 == 0
         return underdetermined(mixture, n_sources, generator, source, from_delays=delays)
     n_outputs = number_of_outputs(n_sources, n_channels)
-    raw = attempt % 2 == 1 and n_outputs == n_channels
     early, tolerance = (_every_other(mixture), HASTY) if fast else (mixture, CONVERGED)
-    basis = identity(mixture, n_channels, generator).demixing if raw else principal(early)
+    basis = principal(early)
     seen, others = basis[:, :, :n_outputs], basis[:, :, n_outputs:]
-    first = (attempt if n_outputs < n_channels else attempt // 2) % THINNING
-    begin = thinned_iva(seen @ early, n_outputs, generator, first=first, tolerance=tolerance)
-    demixing = torch.cat([begin.demixing @ seen, others], dim=2)
+    if attempt % 2 == 1 and n_sources > 1:
+        few = _every_other(mixture)
+        rows = demixed(few, seen @ few, n_sources, generator, source)
+    else:
+        first = (attempt // 2 if n_sources > 1 else attempt) % THINNING
+        iva = thinned_iva(seen @ early, n_outputs, generator, first=first, tolerance=tolerance)
+        rows = iva.demixing
+    demixing = torch.cat([rows @ seen, others], dim=2)
     fit = partial(_fit, n_outputs, source, generator, spatial_steps)
     demixing = fit_and_mend(fit, early, demixing, MENDINGS)[0].demixing
     spatial, psd = fit_and_mend(fit, mixture, demixing, MENDINGS)

@@ -55,7 +55,7 @@ class Start:
         powers are then those at a microphone.
     doubt : Tensor, optional
         How little it looks like the sources that were asked for, (B,), where the source model
-        (:mod:`fca.inference.grouping`) or the delays say (:mod:`fca.inference.underdetermined`);
+        (:mod:`fca.inference.grouping`) or the delays say (:mod:`fca.inference.classes`);
         comparable between starts of one mixture.
     interfered : Tensor, optional
         Where the last source is an interferer, who was not asked for

@@ -1,16 +1,17 @@
-"""The start of more sources than microphones."""
+"""Starts from classes of bins."""
 
 from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 from test_delays import N_FRAMES, N_FREQ, heard
 from toy import complex_normal, random_psd, seeded
 
 from fca.clustering import CACGMM, random_masks
+from fca.inference.classes import Effort, as_sources, demixed, underdetermined
 from fca.inference.iterate import iterate
-from fca.inference.underdetermined import as_sources, underdetermined
 from fca.linalg import abs2
 from fca.source import Fixed, Gauss
 
@@ -24,8 +25,8 @@ class Oracle(Fixed):
 def test_random_starts_are_in_doubt_where_there_are_delays() -> None:
     noise = complex_normal((1, N_FREQ, 2, N_FRAMES), seeded(), torch.float64)
     mixture = torch.cat([heard()[0].sum(2), noise])
-    by_delay = underdetermined(mixture, 3, seeded(), Gauss(), n_iter=2)
-    at_random = underdetermined(mixture, 3, seeded(), Gauss(), n_iter=2, from_delays=False)
+    by_delay = underdetermined(mixture, 3, seeded(), Gauss(), effort=Effort(2))
+    at_random = underdetermined(mixture, 3, seeded(), Gauss(), effort=Effort(2), from_delays=False)
     assert by_delay.doubt is not None and at_random.doubt is not None
     assert by_delay.doubt.tolist() == [0, 0]
     assert at_random.doubt.tolist() == [math.inf, 0]
@@ -57,10 +58,30 @@ def test_powers_of_the_start_are_those_of_its_masks() -> None:
     mixture = heard()[0].sum(2)
     power = random_psd((1, N_FREQ, 3, N_FRAMES), seeded(5))
     told, untold = (
-        underdetermined(mixture, 3, seeded(), source, n_iter=4)
+        underdetermined(mixture, 3, seeded(), source, effort=Effort(4))
         for source in (Oracle(power), Fixed(power))
     )
     assert not torch.allclose(told.power, untold.power)
     for start in (told, untold):
         observed = abs2(mixture).mean(2)
         torch.testing.assert_close(start.power.sum(2), observed, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("n_channels", [3, 4])
+def test_outputs_are_those_of_the_classes(n_channels: int) -> None:
+    """Told the spectra, three sources come out of the first three outputs, in their order."""
+    rng = seeded(6)
+    power = random_psd((1, 16, 3, 120), rng) ** 2
+    sources = power.sqrt() * complex_normal((1, 16, 3, 120), rng, torch.float64)
+    steering = complex_normal((1, 16, n_channels, 3), rng, torch.float64)
+    noise = 0.01 * complex_normal((1, 16, n_channels, 120), rng, torch.float64)
+    mixture = steering @ sources + noise
+    shares = []
+    for source in (Oracle(power), Fixed(power)):
+        demixing = demixed(mixture, mixture, 3, seeded(), source)
+        assert demixing.shape == (1, 16, n_channels, n_channels)
+        passed = abs2(demixing[:, :, :3] @ steering) * power.mean(-1)[:, :, None]
+        shares.append(float((passed.diagonal(dim1=-2, dim2=-1) / passed.sum(-1)).mean()))
+    told, by_direction = shares
+    assert told > 0.6
+    assert by_direction < 0.5, "a third by chance: nothing ties these frequencies together"
