@@ -256,6 +256,16 @@ def test_the_rank1_start_keeps_spare_outputs_and_a_background(
     assert across.abs().numel() == 0 or float(across.abs().max()) < 1e-8
 
 
+@pytest.mark.parametrize("attempt", [0, 1])
+def test_gradients_pass_every_start(attempt: int) -> None:
+    """Of what is heard, which does not depend on the phases of the principal components."""
+    mixture = random_mixture(64, 3, 70, dtype=torch.float32).requires_grad_()
+    start = rank1(mixture, 2, seeded(), Gauss(), attempt=attempt)
+    (gradient,) = torch.autograd.grad(start.at_microphones().power.log().sum(), mixture)
+    assert torch.isfinite(gradient).all()
+    assert torch.all(gradient.abs().amax((0, 1, 3)) > 0)
+
+
 @pytest.mark.parametrize("n_channels", [3, 6])
 def test_every_attempt_starts_elsewhere_and_separates(n_channels: int) -> None:
     mixture, mixing = independent(2, n_channels)

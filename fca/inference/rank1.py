@@ -87,7 +87,7 @@ def rank1(
         return underdetermined(mixture, n_sources, generator, source, from_delays=delays)
     n_outputs = number_of_outputs(n_sources, n_channels)
     early, tolerance = (_every_other(mixture), HASTY) if fast else (mixture, CONVERGED)
-    basis = principal(early)
+    basis = principal(early.detach())  # coordinates, which gradients have no part in
     seen, others = basis[:, :, :n_outputs], basis[:, :, n_outputs:]
     if attempt % 2 == 1 and n_sources > 1:
         few = _every_other(mixture)
