@@ -10,7 +10,7 @@ from test_delays import N_FRAMES, N_FREQ, heard
 from toy import complex_normal, random_psd, seeded
 
 from fca.clustering import CACGMM, random_masks
-from fca.inference.classes import Effort, as_sources, demixed, underdetermined
+from fca.inference.classes import as_sources, demixed, underdetermined
 from fca.inference.iterate import iterate
 from fca.linalg import abs2
 from fca.source import Fixed, Gauss
@@ -25,8 +25,8 @@ class Oracle(Fixed):
 def test_random_starts_are_in_doubt_where_there_are_delays() -> None:
     noise = complex_normal((1, N_FREQ, 2, N_FRAMES), seeded(), torch.float64)
     mixture = torch.cat([heard()[0].sum(2), noise])
-    by_delay = underdetermined(mixture, 3, seeded(), Gauss(), effort=Effort(2))
-    at_random = underdetermined(mixture, 3, seeded(), Gauss(), effort=Effort(2), from_delays=False)
+    by_delay = underdetermined(mixture, 3, seeded(), Gauss())
+    at_random = underdetermined(mixture, 3, seeded(), Gauss(), from_delays=False)
     assert by_delay.doubt is not None and at_random.doubt is not None
     assert by_delay.doubt.tolist() == [0, 0]
     assert at_random.doubt.tolist() == [math.inf, 0]
@@ -58,8 +58,7 @@ def test_powers_of_the_start_are_those_of_its_masks() -> None:
     mixture = heard()[0].sum(2)
     power = random_psd((1, N_FREQ, 3, N_FRAMES), seeded(5))
     told, untold = (
-        underdetermined(mixture, 3, seeded(), source, effort=Effort(4))
-        for source in (Oracle(power), Fixed(power))
+        underdetermined(mixture, 3, seeded(), source) for source in (Oracle(power), Fixed(power))
     )
     assert not torch.allclose(told.power, untold.power)
     for start in (told, untold):

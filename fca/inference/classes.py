@@ -40,8 +40,10 @@ class Effort:
     between: int = 4
 
 
-HASTY = Effort(n_iter=10, rounds=4, between=2)
+BRIEF = Effort(n_iter=10, rounds=4, between=2)
 """Enough where demixing matrices go on from there."""
+NONE = Effort(0, 0, 0)
+"""For starts that are not going to be used."""
 UPDATES = 4
 """Updates of these ..."""
 NOISE = 1e-2
@@ -54,12 +56,12 @@ def underdetermined(
     generator: torch.Generator,
     source: SourceModel,
     from_delays: bool = True,
-    effort: Effort = Effort(),
 ) -> Start:
     """For more sources than microphones: a class each, its covariance as gains.
 
     A random start is in doubt where there are delays: its cost may end lower, as there are many
-    optima, but its sources are talkers less often.
+    optima, but its sources are talkers less often. If all recordings of a batch have them, no time
+    is spent on it.
 
     Parameters
     ----------
@@ -69,12 +71,16 @@ def underdetermined(
         N.
     generator : torch.Generator
         Random numbers of the start and of the source model.
-    source, from_delays, effort
+    source : SourceModel
         As in :func:`source_masks`.
+    from_delays : bool
+        As in :func:`first_masks`.
     """
-    masks, found = source_masks(mixture, n_sources, generator, source, from_delays, effort)
-    doubt = torch.where(found & (not from_delays), torch.inf, 0.0)
-    return _of_classes(mixture, masks, generator, doubt)
+    begin, found = first_masks(mixture, n_sources, generator, from_delays)
+    in_doubt = found & (not from_delays)
+    effort = NONE if bool(in_doubt.all()) else Effort()
+    masks = source_masks(mixture, begin, source, generator, effort)
+    return _of_classes(mixture, masks, generator, torch.where(in_doubt, torch.inf, 0.0))
 
 
 def demixed(
@@ -97,7 +103,8 @@ def demixed(
     n_sources, generator, source
         As above.
     """
-    masks, _ = source_masks(mixture, n_sources, generator, source, effort=HASTY)
+    begin, _ = first_masks(mixture, n_sources, generator)
+    masks = source_masks(mixture, begin, source, generator, BRIEF)
     power = abs2(mixture).mean(2, keepdim=True)
     noise = NOISE * power.mean(-1, keepdim=True).expand_as(power)
     n_outputs = seen.shape[2]
@@ -108,42 +115,31 @@ def demixed(
     return spatial.demixing
 
 
-def source_masks(
-    mixture: Tensor,
-    n_sources: int,
-    generator: torch.Generator,
-    source: SourceModel,
-    from_delays: bool = True,
-    effort: Effort = Effort(),
+def first_masks(
+    mixture: Tensor, n_sources: int, generator: torch.Generator, from_delays: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """Masks of a class for every source, by a cACGMM, and where there were delays to begin with.
+    """Masks (B, F, N, T) that a clustering starts from, and where there are delays, (B,).
 
-    Parameters
-    ----------
-    mixture, n_sources, generator
-        As above.
-    source : SourceModel
-        If it judges what a source is, it has a say in which bins are of which (:func:`as_sources`).
-    from_delays : bool
-        Whether the classes start from :func:`~fca.inference.delays.delay_masks`, where these have
-        something to go by, and not at random.
-    effort : Effort
-        For how long.
-
-    Returns
-    -------
-    masks : Tensor
-        (B, F, N, T).
-    found : Tensor
-        (B,), true or false.
+    Those of :func:`~fca.inference.delays.delay_masks`, or random ones where these have nothing to
+    go by or are not wanted.
     """
     begin = random_masks(mixture, n_sources, generator)
     by_delay, found = delay_masks(mixture, n_sources)
-    begin = torch.where((found & from_delays)[:, None, None, None], by_delay, begin)
-    classes = CACGMM(mixture, n_sources, generator, masks=begin)
+    return torch.where((found & from_delays)[:, None, None, None], by_delay, begin), found
+
+
+def source_masks(
+    mixture: Tensor, begin: Tensor, source: SourceModel, generator: torch.Generator, effort: Effort
+) -> Tensor:
+    """Masks (B, F, N, T) of a class for every source, by a cACGMM that starts from such masks.
+
+    If the source model judges what a source is, it has a say in which bins are of which
+    (:func:`as_sources`).
+    """
+    classes = CACGMM(mixture, begin.shape[2], generator, masks=begin)
     iterate(classes, effort.n_iter, monitor_every=None)
     masks = classes.masks
-    return as_sources(mixture, masks, source, generator, effort) if source.judges else masks, found
+    return as_sources(mixture, masks, source, generator, effort) if source.judges else masks
 
 
 def as_sources(
