@@ -9,7 +9,7 @@ from fca.beamforming import apply, mvdr
 from fca.errors import InputError
 from fca.linalg import (
     abs2,
-    apply_packed,
+    dual,
     inverse_and_logdet,
     pack,
     pack_outer,
@@ -66,8 +66,7 @@ class CACGMM:
             raise InputError(f"clustering needs at least one class, got {n_classes}")
         self.mixture = mixture
         power = abs2(mixture).sum(2, keepdim=True)
-        self._direction = mixture / power.sqrt().clamp_min(_TINY)
-        self._outer = pack_outer(self._direction)
+        self._outer = pack_outer(mixture / power.sqrt().clamp_min(_TINY))
         self._barrier = None if activity is None else _barrier(activity.to(power))
         if masks is None:
             masks = random_masks(mixture, n_classes, generator)
@@ -103,7 +102,7 @@ class CACGMM:
             weights = self._posterior.mean(1, keepdim=True)
         self._prior = weights.clamp_min(_TINY)
         precision, self._logdet = _covariance_update(self._outer, self._posterior, self._energy)
-        self._energy = _energies(self._direction, precision)
+        self._energy = _energies(self._outer, precision)
         self._posterior = self._log_joint().softmax(dim=2).clamp_min(_TINY)
 
     def cost(self) -> Tensor:
@@ -143,13 +142,9 @@ def _covariance_update(outer: Tensor, masks: Tensor, energy: Tensor) -> tuple[Te
     return inverse_and_logdet(pack(covariance).mT)
 
 
-def _energies(direction: Tensor, precision: Tensor) -> Tensor:
-    """``ŷᴴ B_k⁻¹ ŷ`` for every class, (B, F, K, T)."""
-    energies = [
-        (direction.conj() * apply_packed(precision[..., k : k + 1], direction)).real.sum(2)
-        for k in range(precision.shape[-1])
-    ]
-    return torch.stack(energies, dim=2).clamp_min(_TINY)
+def _energies(outer: Tensor, precision: Tensor) -> Tensor:
+    """``ŷᴴ B_k⁻¹ ŷ = tr(B_k⁻¹ ŷŷᴴ)`` for every class, (B, F, K, T)."""
+    return (dual(precision.mT) @ outer).clamp_min(_TINY)
 
 
 def random_masks(mixture: Tensor, n_classes: int, generator: torch.Generator) -> Tensor:

@@ -89,10 +89,9 @@ def _places(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     return places.flatten(1)
 
 
-def pack_dual(matrix: Tensor) -> Tensor:
-    """Packed form whose dot product with :func:`pack` of another is ``tr(matrix @ other)``."""
-    size = matrix.shape[-1]
-    packed = pack(matrix)
+def dual(packed: Tensor) -> Tensor:
+    """Packed (..., M²) such that its dot product with another is ``tr(A B)`` of the matrices."""
+    size = round(packed.shape[-1] ** 0.5)
     return torch.cat([packed[..., :size], 2 * packed[..., size:]], dim=-1)
 
 

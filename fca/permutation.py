@@ -19,6 +19,9 @@ LEAST_GAIN = 1e-4
 MOST_EXCHANGES = 50
 """After these a recording is left as it is."""
 
+AT_ONCE = 8
+"""Frequencies are aligned to those before them one by one, and by this share of these later."""
+
 
 def align(power: Tensor, n_sweeps: int = 10) -> Tensor:
     """Order of the sources at each frequency that makes their activities agree.
@@ -179,21 +182,27 @@ def _subsets(size: int) -> list[tuple[Tensor, Tensor]]:
 
 
 def _seed_order(features: Tensor) -> Tensor:
-    """Chain of pairwise alignments from the frequency whose sources differ most."""
+    """Alignments to the mean of what is aligned, outwards from one frequency.
+
+    Several frequencies at once where these are few beside those that the mean is already of.
+    """
     n_freq = features.shape[1]
-    order = torch.zeros(features.shape[:3], dtype=torch.long, device=features.device)
-    order[:] = torch.arange(features.shape[2], device=features.device)
-    centroid = features[:, n_freq // 4]
-    for count, f in enumerate(_outwards(n_freq, n_freq // 4), start=1):
-        similarity = torch.einsum("bit,bjt->bij", features[:, f], centroid)
-        order[:, f] = best_assignment(similarity)
-        chosen = features[:, f].gather(1, order[:, f, :, None].expand_as(features[:, f]))
-        centroid = centroid + (chosen - centroid) / (count + 1)
+    order = torch.arange(features.shape[2], device=features.device).repeat(*features.shape[:2], 1)
+    outwards = _outwards(n_freq, n_freq // 4, features.device)
+    total, done = features[:, outwards[0]], 1
+    while done < n_freq:
+        chunk = outwards[done : done + max(done // AT_ONCE, 1)]
+        candidates = features[:, chunk]
+        similarity = torch.einsum("bfit,bjt->bfij", candidates, total / done)
+        order[:, chunk] = best_assignment(similarity)
+        total = total + _take(candidates, order[:, chunk]).sum(1)
+        done += len(chunk)
     return order
 
 
-def _outwards(size: int, centre: int) -> list[int]:
-    return sorted((f for f in range(size) if f != centre), key=lambda f: abs(f - centre))
+def _outwards(size: int, centre: int, device: torch.device) -> Tensor:
+    """Indices (size,), those near the centre first."""
+    return (torch.arange(size, device=device) - centre).abs().argsort(stable=True)
 
 
 def _standardise(values: Tensor) -> Tensor:

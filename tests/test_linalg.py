@@ -27,7 +27,7 @@ def test_packed_dot_product_is_a_trace(size: int) -> None:
     rng = seeded(1)
     a, b = random_scm((7,), size, rng), random_scm((7,), size, rng)
     trace = (a @ b).diagonal(dim1=-2, dim2=-1).sum(-1)
-    dot = (linalg.pack_dual(a) * linalg.pack(b)).sum(-1)
+    dot = (linalg.dual(linalg.pack(a)) * linalg.pack(b)).sum(-1)
     torch.testing.assert_close(dot, trace.real)
 
 

@@ -11,10 +11,10 @@ from fca.errors import check_choice
 from fca.likelihood import Gaussian, Likelihood
 from fca.linalg import (
     apply_packed,
+    dual,
     hermitise,
     inverse_and_logdet,
     pack,
-    pack_dual,
     pack_outer,
     regularise,
     riccati,
@@ -71,7 +71,7 @@ class FullRank(SpatialModel):
 
     def statistics(self, psd: Tensor) -> Statistics:
         precision, whitened_outer = self._whiten(psd)
-        h = pack_dual(self._h)
+        h = dual(pack(self._h))
         quadratic, trace = h @ whitened_outer, h @ precision
         return Statistics(psd, quadratic, trace, self.mixture.shape[2], lambda: self.bin_nll(psd))
 
