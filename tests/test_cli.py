@@ -1,4 +1,4 @@
-"""The command line: what is written, and what is skipped when it is run again."""
+"""The command line: what is written, and how it ends."""
 
 from __future__ import annotations
 
@@ -298,95 +298,6 @@ class TestResults:
             assert fca("separate", wav, "-o", out / folder, *options).exit_code == 0
         first, second = (audio.read(out / x / "talk" / "source1.wav")[0] for x in "ab")
         np.testing.assert_array_equal(first, second)
-
-
-class TestFinished:
-    def test_finished_recordings_are_skipped(self, wav: Path, out: Path) -> None:
-        separate(wav, "-o", out)
-        before = (out / "talk" / "source1.wav").stat().st_mtime_ns
-        result = separate(wav, "-o", out, "--json")
-        assert result.exit_code == 0
-        assert "finished earlier" in result.stderr
-        assert records(result)[0]["status"] == "skipped"
-        assert (out / "talk" / "source1.wav").stat().st_mtime_ns == before
-
-    @pytest.mark.parametrize("lost", ["separation.json", "source2.wav"])
-    def test_unfinished_recordings_are_done_again(self, wav: Path, out: Path, lost: str) -> None:
-        separate(wav, "-o", out)
-        (out / "talk" / lost).unlink()
-        assert records(separate(wav, "-o", out, "--json"))[0]["status"] == "done"
-        assert (out / "talk" / lost).exists()
-
-    def test_overwrite_leaves_nothing_of_the_earlier_results(self, wav: Path, out: Path) -> None:
-        separate(wav, "-o", out, "--residual")
-        result = separate(wav, "-o", out, "--overwrite", "--format", "flac")
-        assert result.exit_code == 0
-        names = sorted(path.name for path in (out / "talk").iterdir())
-        assert names == ["activity.rttm", "separation.json", "source1.flac", "source2.flac"]
-
-    def test_nothing_of_a_run_that_was_stopped_stays_among_later_results(
-        self, wav: Path, out: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """It was stopped after the talkers had been written, before the record was."""
-
-        def stop(*arguments: object) -> None:
-            raise OSError("no space left on device")
-
-        with monkeypatch.context() as patch:
-            patch.setattr("fca.cli.results.write_rttm", stop)
-            assert separate(wav, "-o", out, "--residual").exit_code == 1
-        assert (out / "talk" / "residual.wav").exists()
-        assert separate(wav, "-o", out).exit_code == 0
-        names = sorted(path.name for path in (out / "talk").iterdir())
-        assert names == ["activity.rttm", "separation.json", "source1.wav", "source2.wav"]
-
-    def test_results_for_other_turns_are_not_taken_for_these(
-        self, tmp_path: Path, wav: Path, out: Path
-    ) -> None:
-        guide = tmp_path / "turns.rttm"
-        turns = [Segment("ann", 0.0, 0.6), Segment("bob", 0.4, 0.6)]
-        write_rttm(guide, turns, "talk")
-        assert separate(wav, "-o", out, "--rttm", guide).exit_code == 0
-        assert "finished earlier" in separate(wav, "-o", out, "--rttm", guide).stderr
-        write_rttm(guide, [*turns, Segment("ann", 0.8, 0.2)], "talk")
-        again = separate(wav, "-o", out, "--rttm", guide)
-        assert again.exit_code == 1
-        assert "results of other settings" in again.stderr
-
-    def test_results_of_other_settings_or_recordings_are_not_touched(
-        self, tmp_path: Path, wav: Path, out: Path, recording: np.ndarray
-    ) -> None:
-        separate(wav, "-o", out)
-        before = (out / "talk" / "separation.json").read_bytes()
-        other = separate(wav, "-o", out, "--seed", 1)
-        assert other.exit_code == 1
-        assert "results of other settings" in other.stderr
-        write_all(tmp_path, ["elsewhere/talk.wav"], recording)
-        other = separate(tmp_path / "elsewhere" / "talk.wav", "-o", out)
-        assert other.exit_code == 1
-        assert "results of other input" in other.stderr
-        assert (out / "talk" / "separation.json").read_bytes() == before
-
-    def test_a_recording_that_was_replaced_is_no_finished_one(
-        self, wav: Path, out: Path, recording: np.ndarray
-    ) -> None:
-        separate(wav, "-o", out)
-        audio.write(wav, recording[:, : RATE // 2], RATE)
-        changed = separate(wav, "-o", out)
-        assert changed.exit_code == 1
-        assert "results of the input before it was changed" in changed.stderr
-        assert separate(wav, "-o", out, "--overwrite").exit_code == 0
-        assert "finished earlier" in separate(wav, "-o", out).stderr
-
-    def test_results_of_versions_that_kept_no_stamps_are_finished(
-        self, wav: Path, out: Path
-    ) -> None:
-        separate(wav, "-o", out)
-        path = out / "talk" / "separation.json"
-        record = json.loads(path.read_text())
-        del record["stamps"]
-        path.write_text(json.dumps(record))
-        assert "finished earlier" in separate(wav, "-o", out).stderr
 
 
 def test_methods_lists_every_row() -> None:
