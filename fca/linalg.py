@@ -25,7 +25,7 @@ def hermitise(matrix: Tensor) -> Tensor:
 
 
 def regularise(matrix: Tensor, strength: float = 1.0) -> Tensor:
-    """Add to Hermitian (..., M, M) a diagonal of ``strength`` times the rounding of its trace.
+    """Add to Hermitian (..., M, M) a diagonal of ``strength`` times :func:`rounding_load`.
 
     Dead or duplicated channels and bins without energy then stay invertible.
     """
@@ -42,10 +42,13 @@ def real_form(matrix: Tensor) -> Tensor:
 
 
 def rounding_load(matrix: Tensor) -> Tensor:
-    """What :func:`regularise` adds to the diagonal of (..., M, M), (...)."""
+    """About what rounding takes from the least eigenvalue of (..., M, M), (...).
+
+    That is relative to the largest one, which may be as large as the trace.
+    """
     finfo = torch.finfo(matrix.dtype)
     mean_power: Tensor = matrix.diagonal(dim1=-2, dim2=-1).real.mean(-1)
-    load: Tensor = 4 * finfo.eps * mean_power + finfo.tiny**0.5
+    load: Tensor = max(matrix.shape[-1], 4) * finfo.eps * mean_power + finfo.tiny**0.5
     return load
 
 

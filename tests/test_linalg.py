@@ -7,6 +7,7 @@ import torch
 from toy import complex_normal, random_psd, random_scm, seeded
 
 from fca import linalg
+from fca.spatial.observation import Observation
 
 SIZES = (1, 2, 3, 4, 6)
 each_size = pytest.mark.parametrize("size", SIZES)
@@ -138,3 +139,17 @@ def test_what_is_kept_from_inference_mode_serves_gradients() -> None:
     leaf = linalg.pack(matrix).requires_grad_()
     linalg.unpack(leaf).abs().square().sum().backward()
     assert bool(leaf.grad.isfinite().all())
+
+
+@pytest.mark.parametrize("n_channels", [2, 4, 8, 16])
+def test_covariances_of_one_loud_source_stay_positive(n_channels: int) -> None:
+    """Rounding in single precision makes eigenvalues negative that are to be zero."""
+    rng = seeded(9)
+    steering = complex_normal((1, 50, n_channels, 1), rng, torch.float32)
+    envelope = torch.rand(1, 50, 1, 1600, generator=rng) ** 4
+    mixture = steering @ (complex_normal((1, 50, 1, 1600), rng, torch.float32) * envelope)
+    weight = torch.rand(1, 50, 1, 1600, generator=rng).reciprocal()
+    bare = linalg.weighted_covariance(linalg.pack_outer(mixture), weight)
+    assert float(torch.linalg.eigvalsh(bare.to(torch.complex128)).min()) < 0
+    covariance = Observation(mixture).covariance(weight)
+    assert float(torch.linalg.eigvalsh(covariance.to(torch.complex128)).min()) > 0
