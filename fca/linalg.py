@@ -44,7 +44,8 @@ def real_form(matrix: Tensor) -> Tensor:
 def rounding_load(matrix: Tensor) -> Tensor:
     """About what rounding takes from the least eigenvalue of (..., M, M), (...).
 
-    That is relative to the largest one, which may be as large as the trace.
+    That is relative to the largest one, which may be as large as the trace; of less than four
+    channels somewhat more.
     """
     finfo = torch.finfo(matrix.dtype)
     mean_power: Tensor = matrix.diagonal(dim1=-2, dim2=-1).real.mean(-1)

@@ -18,9 +18,8 @@ LEAST_GAIN = 1e-4
 """Agreement that an exchange has to win; less is rounding."""
 MOST_EXCHANGES = 50
 """After these a recording is left as it is."""
-
 AT_ONCE = 8
-"""Frequencies are aligned to those before them one by one, and by this share of these later."""
+"""How many frequencies have to be aligned for each that is aligned to them at once."""
 
 
 def align(power: Tensor, n_sweeps: int = 10) -> Tensor:

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from fca.linalg import pack_outer, regularise, weighted_covariance
 from fca.neural.blocks import BLOCKS
 from fca.spatial.base import FLOOR
 from fca.spatial.demixing import iss
-from fca.spatial.observation import LOAD
+from fca.spatial.observation import Observation
 
 _EPSILON = 1e-6
 _TYPICAL_LOG_POWER = -6.0
@@ -157,8 +156,7 @@ def sweep(demixing: Tensor, mixture: Tensor, weight: Tensor) -> Tensor:
 
     The scale of Q is that of the weights otherwise, which are the network's to choose.
     """
-    covariance = regularise(weighted_covariance(pack_outer(mixture), weight), LOAD)
-    moved = iss(demixing, covariance, lambda rows: rows)
+    moved = iss(demixing, Observation(mixture).covariance(weight), lambda rows: rows)
     power = _power(moved @ mixture).mean((1, 2, 3), keepdim=True)
     return moved / power.sqrt()
 
