@@ -140,20 +140,18 @@ class Building:
         early = observation.early()
         if self.gate is not None:
             return Gated(source, self.gate), guided(early, self.gate, self.generator)
-        # Odd attempts look for delays between microphones, which components do not show.
-        attempt = 2 * self.attempt if isinstance(observation, Components) else self.attempt
         if self.method.mixing.moves:
-            return source, self._moving_start(source, early, attempt)
-        return source, self._resting_start(source, early, attempt)
+            return source, self._moving_start(source, early)
+        return source, self._resting_start(source, early)
 
-    def _moving_start(self, source: SourceModel, mixture: Tensor, attempt: int) -> Start:
+    def _moving_start(self, source: SourceModel, mixture: Tensor) -> Start:
         windows = self.method.mixing.windows(mixture)
         if self.method.start == "iva":
             return track(mixture, self.n_fitted, self.generator, windows)
-        start = self._resting_start(source, mixture, attempt)
+        start = self._resting_start(source, mixture)
         return same_everywhere(start, windows.expand(len(mixture), -1, -1), moving=True)
 
-    def _resting_start(self, source: SourceModel, mixture: Tensor, attempt: int) -> Start:
+    def _resting_start(self, source: SourceModel, mixture: Tensor) -> Start:
         method = self.method
         if method.start == "network":
             return source.start(mixture, self.n_fitted)
@@ -164,10 +162,11 @@ class Building:
                 self.n_fitted,
                 self.generator,
                 outputs,
-                attempt=attempt,
+                attempt=self.attempt,
                 doubted=self.doubted,
                 fast=method.fast_start,
                 interferers=method.interferers,
+                components=isinstance(self._observation, Components),
             )
         return STARTS[method.start](mixture, self.n_fitted, self.generator)
 

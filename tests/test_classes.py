@@ -10,7 +10,7 @@ from test_delays import N_FRAMES, N_FREQ, heard
 from toy import complex_normal, random_psd, seeded
 
 from fca.clustering import CACGMM, random_masks
-from fca.inference.classes import as_sources, demixed, underdetermined
+from fca.inference.classes import as_sources, demixed, first_masks, underdetermined
 from fca.inference.iterate import iterate
 from fca.linalg import abs2
 from fca.source import Fixed, Gauss
@@ -30,6 +30,16 @@ def test_random_starts_are_in_doubt_where_there_are_delays() -> None:
     assert by_delay.doubt is not None and at_random.doubt is not None
     assert by_delay.doubt.tolist() == [0, 0]
     assert at_random.doubt.tolist() == [math.inf, 0]
+
+
+def test_masks_to_begin_with_do_not_depend_on_the_other_recordings() -> None:
+    noise = complex_normal((2, N_FREQ, 2, N_FRAMES), seeded(), torch.float64)
+    mixture = torch.cat([heard()[0].sum(2), noise])
+    together, found = first_masks(mixture, 3, seeded())
+    assert found.tolist() == [True, False, False]
+    for index, masks in enumerate(together):
+        alone, _ = first_masks(mixture[index : index + 1], 3, seeded())
+        torch.testing.assert_close(masks, alone[0])
 
 
 def test_the_source_model_tells_apart_what_directions_do_not() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from toy import complex_normal, random_mixture, random_psd, seeded
 
+import fca.inference.rank1 as rank1_module
 from fca.inference.rank1 import LONG, fit_and_mend, rank1, thinned_iva
 from fca.inference.start import DIFFUSE, LEAKAGE, STARTS, Start, StartMethod
 from fca.methods import get_method
@@ -254,6 +256,44 @@ def test_the_rank1_start_keeps_spare_outputs_and_a_background(
     assert start.power.shape == (1, 16, 2, 200)
     # OverIVA's background is uncorrelated with what is separated.
     assert across.abs().numel() == 0 or float(across.abs().max()) < 1e-8
+
+
+def watch_classes(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Notes each time that classes of bins are looked for."""
+    calls: list[bool] = []
+    inner = rank1_module.demixed
+
+    def noted(*args: Any) -> Tensor:
+        calls.append(True)
+        return inner(*args)
+
+    monkeypatch.setattr(rank1_module, "demixed", noted)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("attempt", "options", "n_sources", "by_classes"),
+    [
+        (0, {}, 2, False),
+        (1, {}, 2, True),
+        (0, {"fast": True}, 2, True),
+        (1, {"fast": True}, 2, False),
+        (1, {}, 1, False),
+        (1, {"components": True}, 2, False),
+        (0, {"components": True, "fast": True}, 2, False),
+    ],
+)
+def test_which_starts_are_from_classes(
+    attempt: int,
+    options: dict[str, bool],
+    n_sources: int,
+    by_classes: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = watch_classes(monkeypatch)
+    mixture, _ = independent(2, 3)
+    rank1(mixture, n_sources, seeded(), Gauss(), attempt=attempt, **options)
+    assert calls == [True] * by_classes
 
 
 @pytest.mark.parametrize("attempt", [0, 1])

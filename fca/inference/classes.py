@@ -41,7 +41,9 @@ class Effort:
 
 
 BRIEF = Effort(n_iter=10, rounds=4, between=2)
-"""Enough where demixing matrices go on from there."""
+"""Enough where demixing matrices go on from there ..."""
+BRIEFEST = Effort(n_iter=6, rounds=3, between=2)
+"""... and where that has to be fast."""
 NONE = Effort(0, 0, 0)
 """For starts that are not going to be used."""
 UPDATES = 4
@@ -89,6 +91,7 @@ def demixed(
     n_sources: int,
     generator: torch.Generator,
     source: SourceModel,
+    effort: Effort = BRIEF,
 ) -> Tensor:
     """For as many microphones as sources, or more: Q (B, F, K, K) with an output for each class.
 
@@ -102,9 +105,11 @@ def demixed(
         What Q is applied to, complex (B, F, K, T), K ≥ N.
     n_sources, generator, source
         As above.
+    effort : Effort
+        How long they are looked for.
     """
     begin, _ = first_masks(mixture, n_sources, generator)
-    masks = source_masks(mixture, begin, source, generator, BRIEF)
+    masks = source_masks(mixture, begin, source, generator, effort)
     power = abs2(mixture).mean(2, keepdim=True)
     noise = NOISE * power.mean(-1, keepdim=True).expand_as(power)
     n_outputs = seen.shape[2]
@@ -121,9 +126,9 @@ def first_masks(
     """Masks (B, F, N, T) that a clustering starts from, and where there are delays, (B,).
 
     Those of :func:`~fca.inference.delays.delay_masks`, or random ones where these have nothing to
-    go by or are not wanted.
+    go by or are not wanted; the same for all recordings, so that none depends on the others.
     """
-    begin = random_masks(mixture, n_sources, generator)
+    begin = random_masks(mixture[:1], n_sources, generator).expand(len(mixture), -1, -1, -1)
     by_delay, found = delay_masks(mixture, n_sources)
     return torch.where((found & from_delays)[:, None, None, None], by_delay, begin), found
 

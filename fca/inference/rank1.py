@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from fca.inference.classes import demixed, underdetermined
+from fca.inference.classes import BRIEF, BRIEFEST, demixed, underdetermined
 from fca.inference.grouping import grouped
 from fca.inference.interferer import with_interferer
 from fca.inference.outputs import by_likelihood, by_loudness
@@ -34,7 +34,7 @@ QUIETEST = 1e-3
 CONVERGED = 3e-3
 """Cost per bin that ten sweeps gain at least while they go on ..."""
 HASTY = 1e-2
-"""... and where a start has to be fast."""
+"""... and where that has to be fast."""
 LONG = 64
 """Frames from which on every other one is enough for the most part."""
 SURER = 10.0
@@ -56,6 +56,7 @@ def rank1(
     doubted: bool = True,
     fast: bool = False,
     interferers: bool = False,
+    components: bool = False,
 ) -> Start:
     """The rank-1 model of ``source`` with more outputs than sources, from :func:`thinned_iva`.
 
@@ -69,31 +70,37 @@ def rank1(
     Parameters
     ----------
     attempt : int
-        Gives another start for every number: in odd ones classes of bins take the place of IVA
-        (:func:`~fca.inference.classes.demixed`) unless there is one source only; IVA converges at
+        Gives another start for every number: in odd ones, or in even ones that are to be ``fast``,
+        classes of bins take the place of IVA (:func:`~fca.inference.classes.demixed`) unless
+        there is one source only; IVA converges at
         other frequencies first each time. With more sources than microphones, odd ones cluster
         from random masks, for recordings without clear delays.
     doubted : bool
         See :func:`grouped`.
     fast : bool
         Show all but the last round of the source model every other frame of long recordings, which
-        still overlap by half, and end the sweeps early: noise and motion leave less to go by then.
+        still overlap by half, iterate less, and begin with classes: they lose fewer talkers who
+        sway.
     interferers : bool
         Take one source more where there is one; see :mod:`fca.inference.interferer`.
+    components : bool
+        The mixture is one of components of an array, among which there are no delays: IVA always.
     """
     n_channels = mixture.shape[2]
     if n_sources > n_channels:
         delays = attempt % 2 == 0
         return underdetermined(mixture, n_sources, generator, source, from_delays=delays)
     n_outputs = number_of_outputs(n_sources, n_channels)
-    early, tolerance = (_every_other(mixture), HASTY) if fast else (mixture, CONVERGED)
+    early = _every_other(mixture) if fast else mixture
     basis = principal(early.detach())  # coordinates, which gradients have no part in
     seen, others = basis[:, :, :n_outputs], basis[:, :, n_outputs:]
-    if attempt % 2 == 1 and n_sources > 1:
-        few = _every_other(mixture)
-        rows = demixed(few, seen @ few, n_sources, generator, source)
+    in_turns = n_sources > 1 and not components
+    if in_turns and (attempt % 2 == 1) != fast:
+        few, effort = _every_other(mixture), BRIEFEST if fast else BRIEF
+        rows = demixed(few, seen @ few, n_sources, generator, source, effort)
     else:
-        first = (attempt // 2 if n_sources > 1 else attempt) % THINNING
+        first = (attempt // 2 if in_turns else attempt) % THINNING
+        tolerance = HASTY if fast else CONVERGED
         iva = thinned_iva(seen @ early, n_outputs, generator, first=first, tolerance=tolerance)
         rows = iva.demixing
     demixing = torch.cat([rows @ seen, others], dim=2)
