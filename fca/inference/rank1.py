@@ -72,9 +72,9 @@ def rank1(
     attempt : int
         Gives another start for every number: in odd ones, or in even ones that are to be ``fast``,
         classes of bins take the place of IVA (:func:`~fca.inference.classes.demixed`) unless
-        there is one source only; IVA converges at
-        other frequencies first each time. With more sources than microphones, odd ones cluster
-        from random masks, for recordings without clear delays.
+        there is one source only; IVA converges at other frequencies first each time. With more
+        sources than microphones, odd ones cluster from random masks, for recordings without clear
+        delays.
     doubted : bool
         See :func:`grouped`.
     fast : bool
@@ -96,7 +96,7 @@ def rank1(
     seen, others = basis[:, :, :n_outputs], basis[:, :, n_outputs:]
     in_turns = n_sources > 1 and not components
     if in_turns and (attempt % 2 == 1) != fast:
-        few, effort = _every_other(mixture), BRIEFEST if fast else BRIEF
+        few, effort = (early, BRIEFEST) if fast else (_every_other(mixture), BRIEF)
         rows = demixed(few, seen @ few, n_sources, generator, source, effort)
     else:
         first = (attempt // 2 if in_turns else attempt) % THINNING
