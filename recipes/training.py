@@ -147,6 +147,13 @@ class Task(lightning.LightningModule):
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """A gradient that is not finite is left out, for it would spoil every weight for good."""
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        if not all(bool(gradient.isfinite().all()) for gradient in gradients):
+            for gradient in gradients:
+                gradient.zero_()
+
     def _optimizer(self) -> torch.optim.Optimizer:
         options = self.options
         rate, decay = options.learning_rate, options.weight_decay

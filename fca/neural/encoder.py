@@ -88,7 +88,7 @@ class Encoder(nn.Module):
         self.lean = False
         self.enter = nn.Linear((2 * n_channels - 1) * n_freq, width)
         self.blocks = nn.ModuleList(BLOCKS[block](width, hidden, n_layers) for _ in range(n_blocks))
-        self.posterior = nn.Linear(width, n_sources * n_parameters)
+        self.posterior = _silent(nn.Linear(width, n_sources * n_parameters))
         self.level = nn.Linear(width, n_sources) if levels else None
         n_outputs = n_freq * n_channels
         sweeps = n_blocks - 1 if diagonal else 0
@@ -140,6 +140,13 @@ class Encoder(nn.Module):
         masks = self.gains(hidden).sigmoid().reshape(batch, n_frames, self.n_sources, n_freq, -1)
         gains = torch.einsum("btnfm,bfmt->bfnm", masks, _power(demixing @ mixture))
         return (gains / gains.mean(-1, keepdim=True)).clamp_min(FLOOR)
+
+
+def _silent(layer: nn.Linear) -> nn.Linear:
+    """A layer whose outputs are zero at first: posteriors that begin as the prior of z."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
 
 
 def features(mixture: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -11,7 +12,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -23,6 +24,9 @@ from fca.evaluation.scores import finite_json
 from fca.files import write_json, write_text
 from fca.simulate.stored import Item
 from recipes.config import load
+
+if TYPE_CHECKING:
+    from fca.neural import NeuralFCA
 
 __all__ = [
     "Entry",
@@ -94,7 +98,10 @@ class Entry:
             return model.separate(mixture, rate, n_sources, **self.options)
         from fca.separator import Separator
 
-        separator = Separator(self.method, n_sources, seed=seed, **self.options)
+        options = dict(self.options)
+        if self.folder is not None:
+            options["weights"] = _neural_fca(self.folder)
+        separator = Separator(self.method, n_sources, seed=seed, **options)
         sources: Waveform = separator(mixture, rate).sources.numpy()
         return sources
 
@@ -108,19 +115,35 @@ class Entry:
 
     def fits(self, item: Item) -> bool:
         """Whether the entry is made for such mixtures; networks are for a number of talkers."""
-        if self.kind != "network":
+        if self.folder is None:
             return True
-        from recipes.supervised import model
+        if self.kind == "network":
+            from recipes.supervised import model
 
-        return model.fits(self.options["folder"], item)
+            return model.fits(self.folder, item)
+        made_for = _neural_fca(self.folder).config
+        return (made_for.n_talkers, made_for.n_channels) == (item.n_talkers, item.row["channels"])
+
+    @property
+    def folder(self) -> str | None:
+        """That of its weights, for entries whose weights do not ship."""
+        return self.options.get("folder" if self.kind == "network" else "weights")
 
     def weights(self) -> str | None:
         """Checksum of the weights that lie in a folder of the user's."""
-        if self.kind != "network":
+        if self.folder is None:
             return None
         from fca.pretrained import CONFIG as SIZES
 
-        return str(json.loads((Path(self.options["folder"]) / SIZES).read_text())["sha256"])
+        return str(json.loads((Path(self.folder) / SIZES).read_text())["sha256"])
+
+
+@functools.lru_cache(maxsize=2)
+def _neural_fca(folder: str) -> NeuralFCA:
+    """Network of a folder, read once and not for every mixture."""
+    from fca.neural import NeuralFCA
+
+    return NeuralFCA.from_pretrained(folder)
 
 
 def settings(section: str, config: Path | None, quick: bool, overrides: list[str]) -> Settings:
@@ -133,7 +156,7 @@ def settings(section: str, config: Path | None, quick: bool, overrides: list[str
 def entries(config: Mapping[str, Any], only: Sequence[str] = ()) -> list[Entry]:
     """Every method of the toolkit, and the configured variants, peers, ceilings and networks.
 
-    The last without asteroid are none.
+    The last without asteroid are none. What needs weights is left out without a folder of them.
 
     Raises
     ------
@@ -157,12 +180,13 @@ def entries(config: Mapping[str, Any], only: Sequence[str] = ()) -> list[Entry]:
         "method": ours,
         "peer": config.get("peers"),
         "ceiling": config.get("ceilings"),
-        "network": {name: options for name, options in networks.items() if options["folder"]},
+        "network": networks,
     }
     found = [
         _entry(name, kind, dict(options or {}))
         for kind, section in sections.items()
         for name, options in (section or {}).items()
+        if None not in [(options or {}).get(key, "") for key in ("folder", "weights")]
     ]
     unknown = set(only) - {entry.name for entry in found}
     if unknown:

@@ -80,14 +80,19 @@ class Room:
 
     def some(self, n_talkers: int, n_channels: int, rng: np.random.Generator) -> Room:
         """The same room with so many of its talkers and microphones, in random order."""
+        self.check(n_talkers, n_channels)
+        talkers, mics = self.responses.shape[:2]
+        kept = rng.permutation(mics)[:n_channels]
+        return Room(self.responses[rng.permutation(talkers)[:n_talkers]][:, kept], self.mics[kept])
+
+    def check(self, n_talkers: int, n_channels: int) -> None:
+        """Raise :class:`InputError` if there are fewer talkers or microphones."""
         talkers, mics = self.responses.shape[:2]
         if n_talkers > talkers or n_channels > mics:
             raise InputError(
                 f"the bank's rooms have {talkers} talkers and {mics} microphones, "
                 f"{n_talkers} and {n_channels} are asked for"
             )
-        kept = rng.permutation(mics)[:n_channels]
-        return Room(self.responses[rng.permutation(talkers)[:n_talkers]][:, kept], self.mics[kept])
 
 
 class Bank:
@@ -100,7 +105,10 @@ class Bank:
 
     def draw(self, rng: np.random.Generator) -> Room:
         """One room."""
-        path = self.paths[int(rng.integers(len(self.paths)))]
+        return self.read(self.paths[int(rng.integers(len(self.paths)))])
+
+    def read(self, path: Path) -> Room:
+        """The room of a file."""
         try:
             with np.load(path, allow_pickle=False) as room:
                 return Room(room["responses"].astype(np.float32), room["mics"])

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,9 @@ from fca.prior import Elbo, SpeechPrior
 from fca.stft import STFT
 from recipes import config, training
 from recipes.neural.data import Bank, Conditions, Drawn, Mixtures, Recordings, Sample, Source
+from recipes.neural.resident import Batch, ResidentMixtures
 from recipes.prior.data import Corpus
+from recipes.prior.resident import Batches
 
 NETWORKS: dict[str, Callable[[str], Pretrained]] = {
     "weights": NeuralFCA.from_pretrained,
@@ -55,6 +57,7 @@ class Data:
     seconds, batch_size : of the mixtures, per process
     valid_items : mixtures to validate on
     workers : processes that prepare batches
+    resident : whether mixtures are made in the memory of the device that trains
     conditions : what is drawn
     """
 
@@ -68,6 +71,7 @@ class Data:
     batch_size: int = 16
     valid_items: int = 64
     workers: int = 0
+    resident: bool = False
     conditions: Conditions = field(default_factory=Conditions)
 
 
@@ -175,12 +179,24 @@ class MixtureData(lightning.LightningDataModule):
         self._train = self._source(self.options.train, self.options.rooms)
         self._valid = self._source(self.options.valid, self.options.valid_rooms)
 
-    def train_dataloader(self) -> DataLoader[Sample]:
+    @cached_property
+    def resident(self) -> ResidentMixtures:
+        """The mixtures to train on, in the memory of the device that trains."""
+        if not isinstance(self._train, Mixtures):
+            raise InputError("recordings are not made in memory: give data.rooms or no resident")
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        return ResidentMixtures(self._train, device)
+
+    def train_dataloader(self) -> DataLoader[Sample] | Batches[Batch]:
         trainer = self.trainer
         epoch, processes = (trainer.current_epoch, trainer.world_size) if trainer else (0, 1)
-        group = self.options.batch_size * processes
-        count = self.experiment.training.steps_per_epoch * group
-        return self._loader(self._train, count, group, self.experiment.seed, epoch)
+        options, steps = self.options, self.experiment.training.steps_per_epoch
+        if options.resident:
+            samples = round(options.seconds * SAMPLE_RATE)
+            seed = (self.experiment.seed, epoch, trainer.global_rank if trainer else 0)
+            return Batches(self.resident, steps, options.batch_size, samples, seed)
+        group = options.batch_size * processes
+        return self._loader(self._train, steps * group, group, self.experiment.seed, epoch)
 
     def val_dataloader(self) -> DataLoader[Sample]:
         return self._loader(self._valid, self.options.valid_items, self.options.batch_size)
