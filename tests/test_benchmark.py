@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from fca.errors import InputError
 from fca.methods import get_method
+from fca.neural import NeuralConfig, NeuralFCA
 from fca.separator import Separator
 from recipes import config
 from recipes.benchmark import (
@@ -292,3 +293,19 @@ def test_every_peer_separates(built: Path) -> None:
         sources = peer.separate(mixture, 2, n_iter=2)
         assert sources.shape == (2, mixture.shape[-1]), peer.name
         assert np.isfinite(sources).all(), peer.name
+
+
+def test_a_network_trained_on_mixtures_competes_where_it_fits(built: Path, tmp_path: Path) -> None:
+    sizes = NeuralConfig(True, 4, 2, n_fft=256, latent_dim=4, n_blocks=2, n_layers=2)
+    sizes = replace(sizes, width=8, hidden=8, decoder_width=8)
+    NeuralFCA(sizes).save_pretrained(tmp_path)
+    override = f"quality.variants.neural-fastfca.weights={tmp_path}"
+    without, chosen = (common.settings("quality", None, False, o) for o in ([], [override]))
+    assert not [e for e in common.entries(without) if e.method == "neural-fastfca"]
+    (entry,) = [e for e in common.entries(chosen) if e.method == "neural-fastfca"]
+    assert entry.name == "neural-fastfca"
+    assert entry.weights() == json.loads((tmp_path / "config.json").read_text())["sha256"]
+    items = data.load(built)
+    assert [entry.fits(item) for item in items] == [True, True, False]  # the last has two channels
+    assert entry.separate_item(items[0], seed=0).shape == (2, items[0].row["samples"])
+    assert all(e.fits(items[2]) for e in common.entries(chosen, ["auxiva", "deep-fca"]))

@@ -44,12 +44,20 @@ def network(name: str = "neural-fca", block: str = "dilated", **changes: object)
     with torch.no_grad():  # untrained networks say too little for tests otherwise
         model.decoder[-1].weight.mul_(20.0)
         model.decoder[-1].bias.fill_(4.0)
+        nn.init.normal_(model.encoder.posterior.weight, std=0.1)
     return model
 
 
 @pytest.fixture
 def mixture() -> Tensor:
     return random_mixture(F, M, T, batch=2, dtype=torch.float32)
+
+
+@each_row
+def test_posteriors_begin_as_the_prior(name: str, mixture: Tensor) -> None:
+    untrained = NeuralFCA(replace(CONFIG, diagonal=ROWS[name]))
+    row = get_method(name).with_options(weights=untrained)
+    assert float(built(row, mixture).source.divergence().abs().max()) == 0.0
 
 
 def built(row: Method, mixture: Tensor, seed: int = 1) -> Model:

@@ -157,6 +157,29 @@ def test_fixed_weights_work_in_bfloat16_where_the_processor_does(
     torch.testing.assert_close(double.float(), exact, rtol=1e-5, atol=1e-5)
 
 
+def test_matrices_in_bfloat16_are_those_of_mixed_precision_and_follow_the_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(networks, "processor_has_bfloat16", lambda: True)
+    torch.manual_seed(0)
+    network = FrameNetwork(3, 32, 2, (1, 3, 0)).requires_grad_(False)
+    frames = torch.randn(1, 30, 3)
+    with torch.inference_mode():
+        network(frames)
+    for scale in (1.0, 2.0):
+        for parameter in network.parameters():
+            parameter.mul_(scale)
+        expected = frames
+        with torch.autocast("cpu", torch.bfloat16):
+            for layer in network:
+                expected = layer(expected)
+        assert torch.equal(network(frames), expected.float())
+    frames.requires_grad_()
+    network(frames).sum().backward()
+    assert float(frames.grad.abs().sum()) > 0
+    assert len(network.state_dict()) == len(list(network.parameters()))
+
+
 def test_wrong_stft_is_refused(prior: SpeechPrior) -> None:
     with pytest.raises(InputError, match="needs powers"):
         prior.encode(torch.ones(1, 65, 10))

@@ -75,7 +75,7 @@ def settings(path: Path, bank: Path, prior: Path, output: Path, *more: str) -> l
     if path.stem in ("encoding-prior", "denoiser"):
         network = prior.with_name("denoiser") if path.stem == "denoiser" else prior
         return [*chosen, f"begin={network}", "n_fft=128", *more]
-    decoder = [f"decoder={prior}"] if path.stem.endswith("-prior") else []
+    decoder = [f"decoder={prior}"] if "decoder" in config.load(path) else []
     return [*chosen, *SMALL, *FIXED, *decoder, *more]
 
 
@@ -235,6 +235,29 @@ def test_training_lowers_the_loss(bank: Path, prior: Path, tmp_path: Path) -> No
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0] - 0.1
+
+
+def test_a_gradient_that_is_not_finite_moves_nothing(
+    bank: Path, prior: Path, tmp_path: Path
+) -> None:
+    path = ROOT / "recipes/neural/configs/neural-fastfca.yaml"
+    task = train.make_task(
+        config.build(train.Experiment, config.load(path, settings(path, bank, prior, tmp_path)))
+    )
+    optimizer = task.configure_optimizers()["optimizer"]
+    before = [p.detach().clone() for p in task.model.parameters()]
+    for broken in (True, False):
+        for parameter in task.model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        if broken:
+            next(task.model.parameters()).grad[0, 0] = float("nan")
+        task.on_before_optimizer_step(optimizer)
+        optimizer.step()
+        moved = [
+            not torch.equal(*pair) for pair in zip(task.model.parameters(), before, strict=True)
+        ]
+        assert all(moved) != broken
+        assert any(moved) != broken
 
 
 def test_two_processes_train_together(bank: Path, prior: Path, tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ from fca.inference.iterate import iterate
 from fca.inference.start import DIFFUSE, Start, between_classes
 from fca.linalg import abs2, pack_outer, weighted_covariance
 from fca.source import SourceModel
-from fca.spatial import Rank1
 from fca.spatial.base import FLOOR
+from fca.spatial.demixing import ip
 from fca.spatial.diagonal import column_power
-from fca.spatial.observation import identity
+from fca.spatial.observation import Observation, identity
 
 
 @dataclass(frozen=True)
@@ -114,10 +114,11 @@ def demixed(
     noise = NOISE * power.mean(-1, keepdim=True).expand_as(power)
     n_outputs = seen.shape[2]
     psd = torch.cat([masks * power, noise.expand(-1, -1, n_outputs - n_sources, -1)], dim=2)
-    spatial = Rank1(seen, identity(seen), n_outputs)
+    covariance = Observation(seen).covariance(psd.clamp_min(FLOOR).reciprocal())
+    demixing = identity(seen)
     for _ in range(UPDATES):
-        spatial.update(psd.clamp_min(FLOOR))
-    return spatial.demixing
+        demixing = ip(demixing, covariance, lambda rows: rows)
+    return demixing
 
 
 def first_masks(

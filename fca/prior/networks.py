@@ -6,9 +6,9 @@ layer, which runs several times faster on a CPU than a dilated convolution.
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -68,15 +68,31 @@ class FrameNetwork(nn.Sequential):
         blocks = [ContextBlock(width, dilation) for dilation in dilations]
         ends = nn.Linear(n_in, width), nn.LayerNorm(width), nn.Linear(width, n_out)
         super().__init__(ends[0], *blocks, *ends[1:])
+        self._half: tuple[object, nn.Sequential] | None = None
 
     def forward(self, frames: Tensor) -> Tensor:
         """(..., T, n_in) to (..., T, n_out) in the same precision."""
         half = self._in_bfloat16(frames)
-        with torch.autocast("cpu", torch.bfloat16) if half else nullcontext():
-            out = frames
-            for module in self:
-                out = module(out)
-        return out.to(frames.dtype) if half else out
+        out = frames.to(torch.bfloat16) if half else frames
+        for layer in self._in_half() if half else self:
+            out = layer(out)
+        return out.to(frames.dtype)
+
+    @torch.inference_mode(False)  # it serves callers that want gradients, too
+    def _in_half(self) -> nn.Sequential:
+        """The layers with matrices in bfloat16, made anew when the weights have changed.
+
+        What automatic mixed precision computes, but that converts them in every call, which takes
+        as long as the products.
+        """
+        weights = [(p.data_ptr(), 0 if p.is_inference() else p._version) for p in self.parameters()]
+        if self._half is None or self._half[0] != weights:
+            layers = copy.deepcopy(nn.Sequential(*self))
+            for layer in layers.modules():
+                if isinstance(layer, nn.Linear):
+                    layer.to(torch.bfloat16)
+            self._half = weights, layers
+        return self._half[1]
 
     def _in_bfloat16(self, frames: Tensor) -> bool:
         if torch.compiler.is_exporting() or any(p.requires_grad for p in self.parameters()):

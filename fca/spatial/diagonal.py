@@ -125,6 +125,7 @@ class Rank1(Diagonal):
     ) -> None:
         check_rank1(n_sources, mixture.shape[2])
         super().__init__(mixture, demixing, n_sources, update, likelihood, observation)
+        self._weight_of = Latest(inverse_psd)
 
     def statistics(self, psd: Tensor) -> Statistics:
         power = self.power[:, :, : self.n_sources]
@@ -134,13 +135,13 @@ class Rank1(Diagonal):
         return ObservedStatistics(psd, power)
 
     def update(self, psd: Tensor) -> None:
-        weight = inverse_psd(psd)
+        weight = self._weight_of(psd)
         if self.likelihood.heavy_tailed:
             weight = self.likelihood.weight(self.power[:, :, : self.n_sources] / psd, 1) * weight
         self._update_demixing(weight)
 
     def bin_nll(self, psd: Tensor) -> Tensor:
-        precision = inverse_psd(psd)
+        precision = self._weight_of(psd)
         energy = self.likelihood.energy(self.power[:, :, : self.n_sources] * precision, 1)
         sources = energy.sum(2) + log_psd(psd).sum(2)
         log_volume = self._background_log_det() - 2 * log_abs_det(self.demixing)

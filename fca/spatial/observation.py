@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fca.linalg import pack_outer, regularise, weighted_covariance
+from fca.memo import Latest
 
 LOAD = 4.0
 """Diagonal load of covariances in units of rounding: identical channels are told apart by it."""
@@ -34,6 +35,7 @@ class Observation:
     def __init__(self, mixture: Tensor) -> None:
         self.mixture = mixture
         self.frames = mixture
+        self._covariance_of = Latest(_covariance)
 
     def rows(self, demixing: Tensor) -> Tensor:
         """Rows (B, F, M, D) over :attr:`frames` of a demixing matrix Q (B, F, M, M)."""
@@ -57,8 +59,11 @@ class Observation:
         return demixing
 
     def covariance(self, weight: Tensor) -> Tensor:
-        """Covariances V (B, F, K, D, D) of the frames with weights (B, F, K, T)."""
-        return regularise(weighted_covariance(self._outer, weight), LOAD)
+        """Covariances V (B, F, K, D, D) of the frames with weights (B, F, K, T).
+
+        Kept until the weights are replaced, for updates of Q that follow each other.
+        """
+        return self._covariance_of(self._outer, weight)
 
     def adapt(self, weight: Tensor) -> Tensor:
         """:meth:`covariance` of the first K rows, to which all else is fitted on the way."""
@@ -77,6 +82,10 @@ class Observation:
     def _outer(self) -> Tensor:
         """Packed x xᴴ, (B, F, D², T)."""
         return pack_outer(self.frames)
+
+
+def _covariance(outer: Tensor, weight: Tensor) -> Tensor:
+    return regularise(weighted_covariance(outer, weight), LOAD)
 
 
 def identity(mixture: Tensor) -> Tensor:
