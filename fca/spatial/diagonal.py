@@ -65,7 +65,8 @@ class Diagonal(SpatialModel):
         self.n_sources = n_sources
         self.likelihood: Likelihood = likelihood or Gaussian()
         self._step = DEMIXING_UPDATES[update]
-        self._set_demixing(self._refresh(demixing))
+        self._power_of = Latest(_power)
+        self.demixing = self._refresh(demixing)
 
     @property
     def mixing(self) -> Tensor:
@@ -78,17 +79,16 @@ class Diagonal(SpatialModel):
         result: Tensor = self.observation.rows(self.demixing) @ self.observation.frames
         return result
 
-    def _set_demixing(self, demixing: Tensor) -> None:
-        """Replace Q and x̃ = |Qx|²; a real product, whose squares are read in order, is faster."""
-        self.demixing = demixing
-        rows = real_form(self.observation.rows(demixing))
-        real, imag = (rows @ self.observation.stacked).chunk(2, dim=2)
-        self.power = real.square().addcmul_(imag, imag)
+    @property
+    def power(self) -> Tensor:
+        """x̃ = |Qx|², (B, F, M, T); kept until Q is replaced."""
+        observation = self.observation
+        return self._power_of(observation.rows(self.demixing), observation.stacked)
 
     def _update_demixing(self, weight: Tensor) -> None:
         """One pass over the rows of Q with frame weights (B, F, K, T), K rows updated."""
         covariance = self.observation.adapt(weight)
-        self._set_demixing(self._step(self.demixing, covariance, self._refresh))
+        self.demixing = self._step(self.demixing, covariance, self._refresh)
 
     def images(self, psd: Tensor, channels: slice = slice(None)) -> Tensor:
         early = functools.partial(self.early_images, psd)
@@ -152,7 +152,7 @@ class Rank1(Diagonal):
 
     def rescale(self, factor: Tensor) -> None:
         rows = self.demixing[:, :, : self.n_sources] / factor.sqrt()[..., None]
-        self._set_demixing(torch.cat([rows, self.demixing[:, :, self.n_sources :]], dim=2))
+        self.demixing = torch.cat([rows, self.demixing[:, :, self.n_sources :]], dim=2)
 
     def early_images(self, psd: Tensor, channels: slice) -> Tensor:
         """``x̂_n = a_n q_nᴴ x``: the Wiener filter of a rank-1 model does not depend on λ."""
@@ -260,8 +260,7 @@ class JointlyDiagonal(Diagonal):
         others = level.reciprocal().expand(-1, -1, self.n_sources, n_others)
         known = self.gains.expand(-1, psd.shape[1], -1, -1)
         other = self.with_gains(torch.cat([known, others], dim=3))
-        other.observation = Observation(self.mixture)
-        other._set_demixing(whole)
+        other.observation, other.demixing = Observation(self.mixture), whole
         return other
 
     def with_gains(self, gains: Tensor) -> JointlyDiagonal:
@@ -322,6 +321,12 @@ class JointlyDiagonal(Diagonal):
     def _frame_weight(self, energy: Tensor) -> Tensor:
         """Weight (B, F, 1, T) of frames with component energies ``x̃/ỹ``."""
         return self.likelihood.weight(energy.sum(2, keepdim=True), energy.shape[2])
+
+
+def _power(rows: Tensor, stacked: Tensor) -> Tensor:
+    """``|Qx|²`` from rows of Q; a real product, whose squares are read in order, is faster."""
+    real, imag = (real_form(rows) @ stacked).chunk(2, dim=2)
+    return real.square().addcmul_(imag, imag)
 
 
 def _precision(psd: Tensor, gains: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ class Observation:
     def __init__(self, mixture: Tensor) -> None:
         self.mixture = mixture
         self.frames = mixture
-        self._covariance_of = Latest(_covariance)
+        self._covariance_of, self._stacked_of = Latest(_covariance), Latest(_stacked)
 
     def rows(self, demixing: Tensor) -> Tensor:
         """Rows (B, F, M, D) over :attr:`frames` of a demixing matrix Q (B, F, M, M)."""
@@ -73,15 +73,19 @@ class Observation:
         """Images at the chosen channels, given those of what the rows of Q pass."""
         return images(channels)
 
-    @functools.cached_property
+    @property
     def stacked(self) -> Tensor:
         """Real and imaginary parts of :attr:`frames`, (B, F, 2 D, T)."""
-        return torch.cat([self.frames.real, self.frames.imag], dim=2)
+        return self._stacked_of(self.frames)
 
     @functools.cached_property
     def _outer(self) -> Tensor:
         """Packed x xᴴ, (B, F, D², T)."""
         return pack_outer(self.frames)
+
+
+def _stacked(frames: Tensor) -> Tensor:
+    return torch.cat([frames.real, frames.imag], dim=2)
 
 
 def _covariance(outer: Tensor, weight: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from torch.nn.functional import pad
 
 from fca.errors import InputError
 from fca.linalg import hermitise, regularise
+from fca.memo import Latest
 from fca.spatial.base import FLOOR
 from fca.spatial.observation import Images, Observation, identity
 
@@ -72,10 +73,11 @@ class Prediction(Observation):
         self.frames = torch.cat([*past, mixture], dim=2)
         shape = (*mixture.shape[:2], n_channels, taps * n_channels, n_channels)
         self.filters = mixture.new_zeros(()).expand(shape)
+        self._rows_of = Latest(_rows)
 
     def rows(self, demixing: Tensor) -> Tensor:
         """``[−q_mᴴ G_mᴴ, q_mᴴ]``, (B, F, M, (L + 1) M): filters first, as the past is."""
-        return torch.cat([-self._filtered(demixing), demixing], dim=-1)
+        return self._rows_of(demixing, self.filters)
 
     def early(self) -> Tensor:
         """The mixture less what is predicted of it, (B, F, M, T)."""
@@ -120,19 +122,24 @@ class Prediction(Observation):
         """
         if not self.reverberant:
             return images(channels)
-        prediction = torch.linalg.solve(demixing, self._filtered(demixing))
+        prediction = torch.linalg.solve(demixing, _filtered(demixing, self.filters))
         filters = stable(prediction, self.delay)
         return _go_round(images(slice(None)), filters, self.delay)[:, :, :, channels]
-
-    def _filtered(self, demixing: Tensor) -> Tensor:
-        """``q_mᴴ G_mᴴ`` of every row, (B, F, M, L M)."""
-        return (demixing[:, :, :, None] @ self.filters.mH)[:, :, :, 0]
 
     def _extended_covariance(self, weight: Tensor) -> Tensor:
         """Covariances (B, F, K, (L + 1) M, (L + 1) M) of past and present."""
         parts = zip(torch.split(self.frames, CHUNK, 1), torch.split(weight, CHUNK, 1), strict=True)
         covariance = torch.cat([_weighted_covariance(x, w) for x, w in parts], dim=1)
         return regularise(covariance, CONDITION)
+
+
+def _rows(demixing: Tensor, filters: Tensor) -> Tensor:
+    return torch.cat([-_filtered(demixing, filters), demixing], dim=-1)
+
+
+def _filtered(demixing: Tensor, filters: Tensor) -> Tensor:
+    """``q_mᴴ G_mᴴ`` of every row, (B, F, M, L M)."""
+    return (demixing[:, :, :, None] @ filters.mH)[:, :, :, 0]
 
 
 def wpe(prediction: Prediction, n_iter: int = 3) -> None:
