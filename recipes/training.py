@@ -150,7 +150,8 @@ class Task(lightning.LightningModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """A gradient that is not finite is left out, for it would spoil every weight for good."""
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        if not all(bool(gradient.isfinite().all()) for gradient in gradients):
+        norm = torch.nn.utils.get_total_norm(gradients)  # the device is waited for once
+        if not bool(norm.isfinite()):
             for gradient in gradients:
                 gradient.zero_()
 

@@ -186,12 +186,17 @@ def entries(config: Mapping[str, Any], only: Sequence[str] = ()) -> list[Entry]:
         _entry(name, kind, dict(options or {}))
         for kind, section in sections.items()
         for name, options in (section or {}).items()
-        if None not in [(options or {}).get(key, "") for key in ("folder", "weights")]
+        if _ready(options or {})
     ]
     unknown = set(only) - {entry.name for entry in found}
     if unknown:
         raise InputError(f"no entry {sorted(unknown)}; there are {[e.name for e in found]}")
     return [entry for entry in found if not only or entry.name in only]
+
+
+def _ready(options: Mapping[str, Any]) -> bool:
+    """Whether a folder is given where weights are needed that do not ship."""
+    return all(options[key] is not None for key in ("folder", "weights") if key in options)
 
 
 def _entry(name: str, kind: str, options: Settings) -> Entry:
