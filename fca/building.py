@@ -139,26 +139,27 @@ class Building:
         source = SOURCES[self.method.source](**self.method.options)
         early = observation.early()
         if self.gate is not None:
-            return Gated(source, self.gate), guided(early, self.gate, self.generator)
+            return Gated(source, self.gate), guided(early.mixture, self.gate, self.generator)
         if self.method.mixing.moves:
             return source, self._moving_start(source, early)
         return source, self._resting_start(source, early)
 
-    def _moving_start(self, source: SourceModel, mixture: Tensor) -> Start:
+    def _moving_start(self, source: SourceModel, early: Observation) -> Start:
+        mixture = early.mixture
         windows = self.method.mixing.windows(mixture)
         if self.method.start == "iva":
             return track(mixture, self.n_fitted, self.generator, windows)
-        start = self._resting_start(source, mixture)
+        start = self._resting_start(source, early)
         return same_everywhere(start, windows.expand(len(mixture), -1, -1), moving=True)
 
-    def _resting_start(self, source: SourceModel, mixture: Tensor) -> Start:
+    def _resting_start(self, source: SourceModel, early: Observation) -> Start:
         method = self.method
         if method.start == "network":
-            return source.start(mixture, self.n_fitted)
+            return source.start(early.mixture, self.n_fitted)
         if method.start == "rank-1":
             outputs = SOURCES[method.source](**method.options)
             return rank1(
-                mixture,
+                early,
                 self.n_fitted,
                 self.generator,
                 outputs,
@@ -168,7 +169,7 @@ class Building:
                 interferers=method.interferers,
                 components=isinstance(self._observation, Components),
             )
-        return STARTS[method.start](mixture, self.n_fitted, self.generator)
+        return STARTS[method.start](early.mixture, self.n_fitted, self.generator)
 
     def _spatial(self, observation: Observation, start: Start) -> SpatialModel:
         method, mixture = self.method, observation.mixture

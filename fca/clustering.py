@@ -12,13 +12,16 @@ from fca.linalg import (
     dual,
     inverse_and_logdet,
     pack,
-    pack_outer,
     regularise,
     weighted_covariance,
 )
 from fca.permutation import align, reorder
+from fca.spatial.observation import Observation
 
 _TINY = 1e-10
+"""Least probability ..."""
+_FAINTEST = 1e-20
+"""... and power of a bin, relative to that of the mixture."""
 
 
 class CACGMM:
@@ -41,6 +44,8 @@ class CACGMM:
         (guided source separation, Boeddeker et al. 2018). Some class must be active in each frame.
     masks : Tensor, optional
         Initial masks of the classes, (B, F, K, T); random ones unless given.
+    observation : Observation, optional
+        The mixture with its outer products, if there is one already.
 
     Attributes
     ----------
@@ -61,13 +66,14 @@ class CACGMM:
         generator: torch.Generator,
         activity: Tensor | None = None,
         masks: Tensor | None = None,
+        observation: Observation | None = None,
     ) -> None:
         if n_classes < 1:
             raise InputError(f"clustering needs at least one class, got {n_classes}")
         self.mixture = mixture
-        power = abs2(mixture).sum(2, keepdim=True)
-        self._outer = pack_outer(mixture / power.sqrt().clamp_min(_TINY))
-        self._barrier = None if activity is None else _barrier(activity.to(power))
+        self._outer = (observation or Observation(mixture)).outer
+        self._power = abs2(mixture).sum(2, keepdim=True).clamp_min(_FAINTEST)
+        self._barrier = None if activity is None else _barrier(activity.to(self._power))
         if masks is None:
             masks = random_masks(mixture, n_classes, generator)
         self._posterior = masks.clamp_min(_TINY)
@@ -75,7 +81,7 @@ class CACGMM:
         if self._barrier is not None:
             equal = self._barrier.softmax(2).expand(-1, mixture.shape[1], -1, -1)
             self._posterior = equal.clamp_min(_TINY)
-        self._energy = torch.ones_like(self._posterior)
+        self._energy = self._power.expand_as(self._posterior)
         self._steps = 0
 
     @property
@@ -109,19 +115,20 @@ class CACGMM:
         """Negative log-likelihood per bin without constants, (B,)."""
         if self._steps == 0:
             return torch.zeros_like(self._energy[:, 0, 0, 0])
-        return -self._log_joint().logsumexp(2).mean((1, 2))
+        scale = self.mixture.shape[2] * self._power[:, :, 0].log()
+        return -(self._log_joint().logsumexp(2) + scale).mean((1, 2))
 
     def images(self, channels: slice = slice(None)) -> Tensor:
         """MVDR estimates of the class images, complex (B, F, K, C, T)."""
-        outer, masks = pack_outer(self.mixture), self.masks
-        target = weighted_covariance(outer, masks)
-        noise = weighted_covariance(outer, 1 - masks)
+        masks = self.masks
+        target = weighted_covariance(self._outer, masks)
+        noise = weighted_covariance(self._outer, 1 - masks)
         references = range(*channels.indices(self.mixture.shape[2]))
         beams = [apply(mvdr(target, noise, m), self.mixture) for m in references]
         return torch.stack(beams, dim=3)
 
     def _log_joint(self) -> Tensor:
-        """``log π_k − log|B_k| − M log ŷᴴB_k⁻¹ŷ`` (eq. 19), (B, F, K, T)."""
+        """``log π_k − log|B_k| − M log xᴴB_k⁻¹x``, (B, F, K, T): eq. 19 less ``M log ‖x‖²``."""
         n_channels = self.mixture.shape[2]
         joint = self._prior.log() - self._logdet[..., None] - n_channels * self._energy.log()
         return joint if self._barrier is None else joint + self._barrier
@@ -133,7 +140,10 @@ def _barrier(activity: Tensor) -> Tensor:
 
 
 def _covariance_update(outer: Tensor, masks: Tensor, energy: Tensor) -> tuple[Tensor, Tensor]:
-    """``B_k = M Σ_t γ ŷŷᴴ/(ŷᴴB_k⁻¹ŷ) / Σ_t γ`` (eq. 21): packed inverses and log-determinants."""
+    """``B_k = M Σ_t γ ŷŷᴴ/(ŷᴴB_k⁻¹ŷ) / Σ_t γ`` (eq. 21): packed inverses and log-determinants.
+
+    The norm of x cancels in the fraction.
+    """
     n_channels = round(outer.shape[2] ** 0.5)
     covariance = weighted_covariance(outer, masks / energy)
     covariance = n_channels * covariance / masks.mean(-1).clamp_min(_TINY)[..., None, None]
@@ -143,8 +153,8 @@ def _covariance_update(outer: Tensor, masks: Tensor, energy: Tensor) -> tuple[Te
 
 
 def _energies(outer: Tensor, precision: Tensor) -> Tensor:
-    """``ŷᴴ B_k⁻¹ ŷ = tr(B_k⁻¹ ŷŷᴴ)`` for every class, (B, F, K, T)."""
-    return (dual(precision.mT) @ outer).clamp_min(_TINY)
+    """``xᴴ B_k⁻¹ x = tr(B_k⁻¹ xxᴴ)`` for every class, (B, F, K, T)."""
+    return (dual(precision.mT) @ outer).clamp_min(_FAINTEST)
 
 
 def random_masks(mixture: Tensor, n_classes: int, generator: torch.Generator) -> Tensor:

@@ -121,7 +121,8 @@ class Fitting:
         """Fit in place: the method's iterations, then its free steps."""
         trace = iterate(model, self.method.n_iter, callbacks)
         if self.method.free_steps and isinstance(model, Model):
-            steps = iterate(Settling(model), self.method.free_steps)
+            settling, n_steps = Settling(model), self.method.free_steps
+            steps = iterate(settling, n_steps, first_cost=trace[-1][1])
             trace = _continued(trace, steps)
         return trace
 

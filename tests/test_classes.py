@@ -14,6 +14,7 @@ from fca.inference.classes import as_sources, demixed, first_masks, underdetermi
 from fca.inference.iterate import iterate
 from fca.linalg import abs2
 from fca.source import Fixed, Gauss
+from fca.spatial.observation import Observation
 
 
 class Oracle(Fixed):
@@ -25,8 +26,8 @@ class Oracle(Fixed):
 def test_random_starts_are_in_doubt_where_there_are_delays() -> None:
     noise = complex_normal((1, N_FREQ, 2, N_FRAMES), seeded(), torch.float64)
     mixture = torch.cat([heard()[0].sum(2), noise])
-    by_delay = underdetermined(mixture, 3, seeded(), Gauss())
-    at_random = underdetermined(mixture, 3, seeded(), Gauss(), from_delays=False)
+    by_delay = underdetermined(Observation(mixture), 3, seeded(), Gauss())
+    at_random = underdetermined(Observation(mixture), 3, seeded(), Gauss(), from_delays=False)
     assert by_delay.doubt is not None and at_random.doubt is not None
     assert by_delay.doubt.tolist() == [0, 0]
     assert at_random.doubt.tolist() == [math.inf, 0]
@@ -50,7 +51,7 @@ def test_the_source_model_tells_apart_what_directions_do_not() -> None:
     mixture = steering @ sources.sum(2, keepdim=True)
     mixture = mixture + 0.01 * complex_normal((1, 16, 2, 40), seeded(4), torch.float64)
     equal = power.new_full(power.shape, 1 / 3)
-    masks = as_sources(mixture, equal, Oracle(power), seeded())
+    masks = as_sources(Observation(mixture), equal, Oracle(power), seeded())
     torch.testing.assert_close(masks.sum(2), torch.ones_like(masks[:, :, 0]))
     blind = CACGMM(mixture, 3, seeded(), masks=random_masks(mixture, 3, seeded()))
     iterate(blind, 24, monitor_every=None)
@@ -68,7 +69,8 @@ def test_powers_of_the_start_are_those_of_its_masks() -> None:
     mixture = heard()[0].sum(2)
     power = random_psd((1, N_FREQ, 3, N_FRAMES), seeded(5))
     told, untold = (
-        underdetermined(mixture, 3, seeded(), source) for source in (Oracle(power), Fixed(power))
+        underdetermined(Observation(mixture), 3, seeded(), source)
+        for source in (Oracle(power), Fixed(power))
     )
     assert not torch.allclose(told.power, untold.power)
     for start in (told, untold):
@@ -87,7 +89,7 @@ def test_outputs_are_those_of_the_classes(n_channels: int) -> None:
     mixture = steering @ sources + noise
     shares = []
     for source in (Oracle(power), Fixed(power)):
-        demixing = demixed(mixture, mixture, 3, seeded(), source)
+        demixing = demixed(Observation(mixture), mixture, 3, seeded(), source)
         assert demixing.shape == (1, 16, n_channels, n_channels)
         passed = abs2(demixing[:, :, :3] @ steering) * power.mean(-1)[:, :, None]
         shares.append(float((passed.diagonal(dim1=-2, dim2=-1) / passed.sum(-1)).mean()))

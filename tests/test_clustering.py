@@ -45,6 +45,15 @@ def test_masks_find_who_is_active() -> None:
     assert share > 0.95, "one source per class, the same at every frequency"
 
 
+def test_levels_of_bins_have_no_say() -> None:
+    """Directions alone count: how loud a bin is changes neither masks nor cost."""
+    mixture = random_mixture(7, 3, 60)
+    level = 10 ** (6 * torch.rand(mixture[:, :, :1].shape, generator=seeded(8)) - 3)
+    plain, louder = fitted(mixture, 2, 12), fitted(level * mixture, 2, 12)
+    torch.testing.assert_close(louder.masks, plain.masks, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(louder.cost(), plain.cost(), rtol=1e-6, atol=1e-6)
+
+
 def test_em_lowers_the_cost_between_alignments() -> None:
     model = CACGMM(random_mixture(6, 3, 60), 3, seeded())
     model.step()

@@ -29,6 +29,11 @@ def test_cost_is_monitored_at_both_ends_and_between() -> None:
     assert trace == [(0, 10.0), (3, 7.0), (6, 4.0), (7, 3.0)]
 
 
+def test_a_cost_that_is_known_is_not_computed() -> None:
+    model = Countdown([9.0, 2.0, 1.0])
+    assert iterate(model, 2, first_cost=5.0) == [(0, 5.0), (2, 1.0)]
+
+
 def test_callbacks_are_told_of_every_iteration() -> None:
     seen: list[Progress] = []
     iterate(Countdown([3.0, 2.0, 1.0]), 2, [seen.append], monitor_every=2)

@@ -172,7 +172,7 @@ def test_one_source_from_everywhere_is_wpe(taps: int, delay: int) -> None:
     expected = torch.from_numpy(nara.wpe_v8(mixture.numpy(), taps, delay, iterations=3))
     prediction = Prediction(mixture, taps, delay)
     wpe(prediction, n_iter=3)
-    torch.testing.assert_close(prediction.early(), expected, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(prediction.early().mixture, expected, rtol=1e-8, atol=1e-8)
     eye = torch.eye(3, dtype=mixture.dtype).expand(2, 4, 3, 3)
     spatial = Isotropic(
         mixture, eye, torch.ones(2, 4, 1, 3).double(), observation=Prediction(mixture, taps, delay)

@@ -13,9 +13,11 @@ from toy import complex_normal, random_mixture, random_psd, seeded
 import fca.inference.rank1 as rank1_module
 from fca.inference.rank1 import LONG, fit_and_mend, rank1, thinned_iva
 from fca.inference.start import DIFFUSE, LEAKAGE, STARTS, Start, StartMethod
+from fca.linalg import pack_outer
 from fca.methods import get_method
 from fca.source import NMF, Gauss
 from fca.spatial import FullRank, JointlyDiagonal, Rank1
+from fca.spatial.observation import Observation
 from fca.spatial.subspace import principal
 
 each_start = pytest.mark.parametrize("name", STARTS)
@@ -68,7 +70,7 @@ def test_identity_shares_the_power_of_the_mixture() -> None:
 
 
 def by_nmf(mixture: Tensor, n_sources: int, generator: torch.Generator) -> Start:
-    return rank1(mixture, n_sources, generator, NMF(n_bases=2))
+    return rank1(Observation(mixture), n_sources, generator, NMF(n_bases=2))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +93,7 @@ def test_informed_starts_separate_by_themselves(begin: StartMethod) -> None:
 
 def test_more_microphones_than_outputs_see_principal_components() -> None:
     mixture, mixing = independent(2, 6)
-    basis = principal(mixture)
+    basis = principal(pack_outer(mixture))
     torch.testing.assert_close(basis @ basis.mH, torch.eye(6).expand(1, 16, 6, 6).to(basis))
     power = (basis @ mixture).abs().square().mean(-1)
     assert (power.diff(dim=-1) <= 0).all()
@@ -122,7 +124,7 @@ def test_fast_starts_of_long_recordings_see_every_other_frame_until_the_last_rou
     fast: bool, n_frames: int, early: int
 ) -> None:
     mixture, source = independent()[0][..., :n_frames], Watched()
-    start = rank1(mixture, 2, seeded(), source, fast=fast)
+    start = rank1(Observation(mixture), 2, seeded(), source, fast=fast)
     assert source.n_frames[0] == early and source.n_frames[-1] == n_frames
     assert start.power.shape[-1] == n_frames
 
@@ -157,13 +159,13 @@ def test_what_is_mended_is_fitted_again_and_nothing_else() -> None:
     sources[0, 40:] = sources[0, 40:].flip(1)
     fitted = []
 
-    def fit(mixture: Tensor, demixing: Tensor) -> tuple[Rank1, Tensor]:
-        fitted.append(mixture)
-        spatial = Rank1(mixture, demixing, 2)
+    def fit(observation: Observation, demixing: Tensor) -> tuple[Rank1, Tensor]:
+        fitted.append(observation.mixture)
+        spatial = Rank1(observation.mixture, demixing, 2)
         return spatial, spatial.power
 
     eye = torch.eye(2, dtype=sources.dtype).expand(2, 64, 2, 2)
-    spatial, psd = fit_and_mend(fit, sources, eye, n_mendings=3)
+    spatial, psd = fit_and_mend(fit, Observation(sources), eye, n_mendings=3)
     exchanged = torch.cat([eye[:1, :40], eye[:1, 40:].flip(2)], dim=1)
     assert torch.equal(spatial.demixing, torch.cat([exchanged, eye[1:]]))
     assert torch.equal(psd, spatial.power)
@@ -177,7 +179,7 @@ def test_more_sources_than_microphones_start_from_classes() -> None:
     turn = torch.arange(300) // 100
     signal = complex_normal((1, 16, 1, 300), seeded(1), torch.float64)
     noise = 1e-3 * complex_normal((1, 16, 2, 300), seeded(2), torch.float64)
-    start = rank1(mixing[..., turn] * signal + noise, 3, seeded(), Gauss())
+    start = rank1(Observation(mixing[..., turn] * signal + noise), 3, seeded(), Gauss())
     power = start.scm().diagonal(dim1=-2, dim2=-1).real.mean(-1)
     torch.testing.assert_close(power, torch.ones_like(power), rtol=0.05, atol=0)
     active = start.power.sum(1).argmax(1)[0]
@@ -189,7 +191,7 @@ def test_more_sources_than_microphones_start_from_classes() -> None:
 def test_silent_frequencies_start_with_finite_gains() -> None:
     mixture = random_mixture(6, 2, 40)
     mixture[:, 3] = 0
-    start = rank1(mixture, 3, seeded(), Gauss())
+    start = rank1(Observation(mixture), 3, seeded(), Gauss())
     assert start.gains().isfinite().all()
     assert start.demixing.isfinite().all()
 
@@ -249,7 +251,7 @@ def test_the_rank1_start_keeps_spare_outputs_and_a_background(
     n_channels: int, n_outputs: int
 ) -> None:
     mixture, _ = independent(3, n_channels)
-    start = rank1(mixture, 2, seeded(), Gauss())
+    start = rank1(Observation(mixture), 2, seeded(), Gauss())
     output = start.demixing @ mixture
     covariance = output @ output.mH / output.shape[-1]
     across = covariance[:, :, :n_outputs, n_outputs:]
@@ -292,7 +294,7 @@ def test_which_starts_are_from_classes(
 ) -> None:
     calls = watch_classes(monkeypatch)
     mixture, _ = independent(2, 3)
-    rank1(mixture, n_sources, seeded(), Gauss(), attempt=attempt, **options)
+    rank1(Observation(mixture), n_sources, seeded(), Gauss(), attempt=attempt, **options)
     assert calls == [True] * by_classes
 
 
@@ -300,7 +302,7 @@ def test_which_starts_are_from_classes(
 def test_gradients_pass_every_start(attempt: int) -> None:
     """Of what is heard, which does not depend on the phases of the principal components."""
     mixture = random_mixture(64, 3, 70, dtype=torch.float32).requires_grad_()
-    start = rank1(mixture, 2, seeded(), Gauss(), attempt=attempt)
+    start = rank1(Observation(mixture), 2, seeded(), Gauss(), attempt=attempt)
     (gradient,) = torch.autograd.grad(start.at_microphones().power.log().sum(), mixture)
     assert torch.isfinite(gradient).all()
     assert torch.all(gradient.abs().amax((0, 1, 3)) > 0)
@@ -311,7 +313,7 @@ def test_every_attempt_starts_elsewhere_and_separates(n_channels: int) -> None:
     mixture, mixing = independent(2, n_channels)
     found = []
     for attempt in range(3):
-        start = rank1(mixture, 2, seeded(), Gauss(), attempt=attempt)
+        start = rank1(Observation(mixture), 2, seeded(), Gauss(), attempt=attempt)
         total = (start.demixing @ mixing)[:, :, :2].abs().square()
         assert 10 * float((total.amax(-1) / total.amin(-1)).log10().mean()) > 10
         found.append(start.demixing)

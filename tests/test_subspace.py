@@ -12,7 +12,7 @@ from toy import complex_normal, random_mixture, random_psd, seeded
 from fca.errors import InputError
 from fca.fitting import Fitting
 from fca.inference.settle import Settling
-from fca.linalg import abs2
+from fca.linalg import abs2, pack_outer
 from fca.methods import get_method
 from fca.model import Model
 from fca.prior import PriorConfig, SpeechPrior
@@ -52,7 +52,7 @@ def in_subspace(mixture: Tensor, n_components: int = N_COMPONENTS) -> JointlyDia
 
 def test_cost_is_that_of_the_mixture_with_stationary_noise_beside(mixture: Tensor) -> None:
     spatial, psd = in_subspace(mixture), psd_for(mixture)
-    others = principal(mixture)[:, :, N_COMPONENTS:]
+    others = principal(pack_outer(mixture))[:, :, N_COMPONENTS:]
     noise = abs2(others @ mixture).mean(-1)
     background = (others.mH * noise[:, :, None]) @ others
     scm = spatial.scm()
@@ -67,7 +67,7 @@ def test_cost_is_that_of_the_mixture_with_stationary_noise_beside(mixture: Tenso
 
 def test_all_components_are_the_whole_array(mixture: Tensor) -> None:
     psd, spatial = psd_for(mixture), in_subspace(mixture, N_CHANNELS)
-    demixing = spatial.demixing @ principal(mixture)
+    demixing = spatial.demixing @ principal(pack_outer(mixture))
     plain = JointlyDiagonal(mixture, demixing, spatial.gains)
     for model in (spatial, plain):
         model.update(psd)
@@ -78,7 +78,7 @@ def test_all_components_are_the_whole_array(mixture: Tensor) -> None:
 
 def test_images_sum_to_what_is_seen(mixture: Tensor) -> None:
     spatial, psd = in_subspace(mixture), psd_for(mixture)
-    seen = principal(mixture)[:, :, :N_COMPONENTS]
+    seen = principal(pack_outer(mixture))[:, :, :N_COMPONENTS]
     torch.testing.assert_close(spatial.images(psd).sum(2), seen.mH @ (seen @ mixture))
     whole = spatial.on_whole_array(psd)
     torch.testing.assert_close(whole.images(psd).sum(2), mixture)

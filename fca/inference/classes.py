@@ -15,7 +15,7 @@ from fca.clustering import CACGMM, random_masks
 from fca.inference.delays import delay_masks
 from fca.inference.iterate import iterate
 from fca.inference.start import DIFFUSE, Start, between_classes
-from fca.linalg import abs2, pack_outer, weighted_covariance
+from fca.linalg import abs2, weighted_covariance
 from fca.source import SourceModel
 from fca.spatial.base import FLOOR
 from fca.spatial.demixing import ip
@@ -53,7 +53,7 @@ NOISE = 1e-2
 
 
 def underdetermined(
-    mixture: Tensor,
+    observation: Observation,
     n_sources: int,
     generator: torch.Generator,
     source: SourceModel,
@@ -67,8 +67,8 @@ def underdetermined(
 
     Parameters
     ----------
-    mixture : Tensor
-        X, complex (B, F, M, T).
+    observation : Observation
+        The mixture.
     n_sources : int
         N.
     generator : torch.Generator
@@ -78,15 +78,16 @@ def underdetermined(
     from_delays : bool
         As in :func:`first_masks`.
     """
+    mixture = observation.mixture
     begin, found = first_masks(mixture, n_sources, generator, from_delays)
     in_doubt = found & (not from_delays)
     effort = NONE if bool(in_doubt.all()) else Effort()
-    masks = source_masks(mixture, begin, source, generator, effort)
-    return _of_classes(mixture, masks, generator, torch.where(in_doubt, torch.inf, 0.0))
+    masks = source_masks(observation, begin, source, generator, effort)
+    return _of_classes(observation, masks, generator, torch.where(in_doubt, torch.inf, 0.0))
 
 
 def demixed(
-    mixture: Tensor,
+    observation: Observation,
     seen: Tensor,
     n_sources: int,
     generator: torch.Generator,
@@ -99,8 +100,8 @@ def demixed(
 
     Parameters
     ----------
-    mixture : Tensor
-        X, complex (B, F, M, T), in which the classes are found.
+    observation : Observation
+        The mixture, in which the classes are found.
     seen : Tensor
         What Q is applied to, complex (B, F, K, T), K ≥ N.
     n_sources, generator, source
@@ -108,8 +109,9 @@ def demixed(
     effort : Effort
         How long they are looked for.
     """
+    mixture = observation.mixture
     begin, _ = first_masks(mixture, n_sources, generator)
-    masks = source_masks(mixture, begin, source, generator, effort)
+    masks = source_masks(observation, begin, source, generator, effort)
     power = abs2(mixture).mean(2, keepdim=True)
     noise = NOISE * power.mean(-1, keepdim=True).expand_as(power)
     n_outputs = seen.shape[2]
@@ -135,21 +137,26 @@ def first_masks(
 
 
 def source_masks(
-    mixture: Tensor, begin: Tensor, source: SourceModel, generator: torch.Generator, effort: Effort
+    observation: Observation,
+    begin: Tensor,
+    source: SourceModel,
+    generator: torch.Generator,
+    effort: Effort,
 ) -> Tensor:
     """Masks (B, F, N, T) of a class for every source, by a cACGMM that starts from such masks.
 
     If the source model judges what a source is, it has a say in which bins are of which
     (:func:`as_sources`).
     """
-    classes = CACGMM(mixture, begin.shape[2], generator, masks=begin)
+    mixture, n_sources = observation.mixture, begin.shape[2]
+    classes = CACGMM(mixture, n_sources, generator, masks=begin, observation=observation)
     iterate(classes, effort.n_iter, monitor_every=None)
     masks = classes.masks
-    return as_sources(mixture, masks, source, generator, effort) if source.judges else masks
+    return as_sources(observation, masks, source, generator, effort) if source.judges else masks
 
 
 def as_sources(
-    mixture: Tensor,
+    observation: Observation,
     masks: Tensor,
     source: SourceModel,
     generator: torch.Generator,
@@ -160,8 +167,9 @@ def as_sources(
     ``π_nft ∝ √λ_nft`` with the PSDs λ that it takes the power of each class for. The root keeps a
     class from what it has got wrong: weights ``∝ λ`` would leave the directions little say.
     """
+    mixture, n_sources = observation.mixture, masks.shape[2]
     power = abs2(mixture).mean(2, keepdim=True)
-    classes = CACGMM(mixture, masks.shape[2], generator, masks=masks)
+    classes = CACGMM(mixture, n_sources, generator, masks=masks, observation=observation)
     for _ in range(effort.rounds):
         source.initialise((masks * power).clamp_min(FLOOR), generator)
         amplitude = source.psd().sqrt()
@@ -171,13 +179,15 @@ def as_sources(
     return masks
 
 
-def _of_classes(mixture: Tensor, masks: Tensor, generator: torch.Generator, doubt: Tensor) -> Start:
+def _of_classes(
+    observation: Observation, masks: Tensor, generator: torch.Generator, doubt: Tensor
+) -> Start:
     """Start of sources with masks (B, F, N, T)."""
-    demixing = between_classes(mixture, masks, masks.shape[2], generator).demixing
-    scm = weighted_covariance(pack_outer(mixture), masks)
+    demixing = between_classes(observation, masks, masks.shape[2], generator).demixing
+    scm = weighted_covariance(observation.outer, masks)
     whitened = demixing[:, :, None] @ scm @ demixing[:, :, None].mH
     gains = whitened.diagonal(dim1=-2, dim2=-1).real
     at_microphones = gains @ column_power(torch.linalg.inv(demixing))[..., None]
     gains = gains / at_microphones.clamp_min(torch.finfo(gains.dtype).tiny)  # silent frequencies
-    power = masks * abs2(mixture).mean(2, keepdim=True)
+    power = masks * abs2(observation.mixture).mean(2, keepdim=True)
     return Start(demixing, power.clamp_min(FLOOR), gains.clamp_min(DIFFUSE), doubt)

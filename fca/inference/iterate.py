@@ -56,6 +56,7 @@ def iterate(
     n_iter: int,
     callbacks: Sequence[Callback] = (),
     monitor_every: int | None = 10,
+    first_cost: float | None = None,
 ) -> list[tuple[int, float]]:
     """Run ``n_iter`` steps of ``model`` in place.
 
@@ -69,6 +70,8 @@ def iterate(
         Called in turn after each iteration.
     monitor_every : int
         The cost is computed at the start, every so many iterations, and at the end; None for never.
+    first_cost : float, optional
+        That at the start, if it is known.
 
     Returns
     -------
@@ -80,7 +83,9 @@ def iterate(
     InputError
         If the cost is no longer finite, or a matrix can no longer be inverted.
     """
-    trace = [] if monitor_every is None else [(0, _finite_cost(model, 0))]
+    trace = []
+    if monitor_every is not None:
+        trace.append((0, _finite_cost(model, 0) if first_cost is None else first_cost))
     for iteration in range(1, n_iter + 1):
         _step(model, iteration)
         cost = None

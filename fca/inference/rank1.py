@@ -18,10 +18,10 @@ from fca.inference.grouping import grouped
 from fca.inference.interferer import with_interferer
 from fca.inference.outputs import by_likelihood, by_loudness
 from fca.inference.start import Start, fit_outputs, identity, joined, taken
-from fca.linalg import abs2
 from fca.permutation import follow, reorder
 from fca.source import Gauss, SourceModel
 from fca.spatial import Rank1
+from fca.spatial.observation import Observation
 from fca.spatial.subspace import principal
 
 SPARE = 2
@@ -42,12 +42,12 @@ SURER = 10.0
 MENDINGS = 2
 """Times at most that what the source model has inferred is mended, and inferred again."""
 
-Fit = Callable[[Tensor, Tensor], tuple[Rank1, Tensor]]
-"""From a mixture (B, F, M, T) and Q to a model fitted from there and the PSDs of its outputs."""
+Fit = Callable[[Observation, Tensor], tuple[Rank1, Tensor]]
+"""From a mixture and Q to a model fitted from there and the PSDs of its outputs."""
 
 
 def rank1(
-    mixture: Tensor,
+    observation: Observation,
     n_sources: int,
     generator: torch.Generator,
     source: SourceModel,
@@ -69,6 +69,8 @@ def rank1(
 
     Parameters
     ----------
+    observation : Observation
+        The mixture.
     attempt : int
         Gives another start for every number: in odd ones, or in even ones that are to be ``fast``,
         classes of bins take the place of IVA (:func:`~fca.inference.classes.demixed`) unless
@@ -86,27 +88,28 @@ def rank1(
     components : bool
         The mixture is one of components of an array, among which there are no delays: IVA always.
     """
-    n_channels = mixture.shape[2]
+    n_channels = observation.mixture.shape[2]
     if n_sources > n_channels:
         delays = attempt % 2 == 0
-        return underdetermined(mixture, n_sources, generator, source, from_delays=delays)
+        return underdetermined(observation, n_sources, generator, source, from_delays=delays)
     n_outputs = number_of_outputs(n_sources, n_channels)
-    early = _every_other(mixture) if fast else mixture
-    basis = principal(early.detach())  # coordinates, which gradients have no part in
+    early = _every_other(observation) if fast else observation
+    basis = principal(early.outer.detach())  # coordinates, which gradients have no part in
     seen, others = basis[:, :, :n_outputs], basis[:, :, n_outputs:]
     in_turns = n_sources > 1 and not components
     if in_turns and (attempt % 2 == 1) != fast:
-        few, effort = (early, BRIEFEST) if fast else (_every_other(mixture), BRIEF)
-        rows = demixed(few, seen @ few, n_sources, generator, source, effort)
+        few, effort = (early, BRIEFEST) if fast else (_every_other(observation), BRIEF)
+        rows = demixed(few, seen @ few.mixture, n_sources, generator, source, effort)
     else:
         first = (attempt // 2 if in_turns else attempt) % THINNING
         tolerance = HASTY if fast else CONVERGED
-        iva = thinned_iva(seen @ early, n_outputs, generator, first=first, tolerance=tolerance)
+        mixture = seen @ early.mixture
+        iva = thinned_iva(mixture, n_outputs, generator, first=first, tolerance=tolerance)
         rows = iva.demixing
     demixing = torch.cat([rows @ seen, others], dim=2)
     fit = partial(_fit, n_outputs, source, generator, spatial_steps)
     demixing = fit_and_mend(fit, early, demixing, MENDINGS)[0].demixing
-    spatial, psd = fit_and_mend(fit, mixture, demixing, MENDINGS)
+    spatial, psd = fit_and_mend(fit, observation, demixing, MENDINGS)
     order = by_likelihood(spatial, psd, n_sources)
     if interferers:
         order, found = with_interferer(spatial, order, psd, n_sources, source)
@@ -161,7 +164,7 @@ def thinned_iva(
     some = torch.arange(first, mixture.shape[1], thinning, device=mixture.device)
     demixing = identity(mixture, n_channels, generator).demixing
     sweep = partial(_sweep, n_thin, tolerance, generator)
-    thin, _ = fit_and_mend(sweep, mixture[:, some], demixing[:, some], n_mendings=1)
+    thin, _ = fit_and_mend(sweep, Observation(mixture[:, some]), demixing[:, some], n_mendings=1)
     spatial = Rank1(mixture, demixing.index_copy(1, some, thin.demixing), n_channels)
     source = Gauss()
     source.initialise(spatial.power[:, some], generator)
@@ -172,29 +175,33 @@ def thinned_iva(
 
 
 def fit_and_mend(
-    fit: Fit, mixture: Tensor, demixing: Tensor, n_mendings: int
+    fit: Fit, observation: Observation, demixing: Tensor, n_mendings: int
 ) -> tuple[Rank1, Tensor]:
     """What ``fit`` gives; where :func:`follow` finds seams, it is mended and fitted again.
 
     At most ``n_mendings`` times, and only the recordings that have any.
     """
-    spatial, psd = fit(mixture, demixing)
+    mixture = observation.mixture
+    spatial, psd = fit(observation, demixing)
     for _ in range(n_mendings):
         order = follow(spatial.power[:, :, : spatial.n_sources])
         rows = torch.arange(order.shape[2], device=order.device)
         seams = (order != rows).any((1, 2)).nonzero()[:, 0]
         if not len(seams):
             break
-        again, its_psd = fit(mixture[seams], _reordered(spatial, order)[seams])
+        some = observation if len(seams) == len(mixture) else Observation(mixture[seams])
+        again, its_psd = fit(some, _reordered(spatial, order)[seams])
         mended = spatial.demixing.index_copy(0, seams, again.demixing)
-        spatial = Rank1(mixture, mended, spatial.n_sources)
+        spatial = Rank1(mixture, mended, spatial.n_sources, observation=observation)
         psd = psd.index_copy(0, seams, its_psd)
     return spatial, psd
 
 
-def _every_other(mixture: Tensor) -> Tensor:
+def _every_other(observation: Observation) -> Observation:
     """Every other frame of a mixture that is long enough."""
-    return mixture[..., ::2].contiguous() if mixture.shape[-1] >= LONG else mixture
+    mixture = observation.mixture
+    long = mixture.shape[-1] >= LONG
+    return Observation(mixture[..., ::2].contiguous()) if long else observation
 
 
 def _reordered(spatial: Rank1, order: Tensor) -> Tensor:
@@ -204,9 +211,14 @@ def _reordered(spatial: Rank1, order: Tensor) -> Tensor:
 
 
 def _sweep(
-    n_iter: int, tolerance: float, generator: torch.Generator, mixture: Tensor, demixing: Tensor
+    n_iter: int,
+    tolerance: float,
+    generator: torch.Generator,
+    observation: Observation,
+    demixing: Tensor,
 ) -> tuple[Rank1, Tensor]:
     """Sweeps of IVA until they gain little: of each recording as many as it takes."""
+    mixture = observation.mixture
     found, psd = [], []
     for x, q in zip(mixture[:, None], demixing[:, None], strict=True):
         spatial, source = Rank1(x, q, x.shape[2]), Gauss(quietest=QUIETEST)
@@ -221,13 +233,12 @@ def _fit(
     source: SourceModel,
     generator: torch.Generator,
     spatial_steps: int,
-    mixture: Tensor,
+    observation: Observation,
     demixing: Tensor,
 ) -> tuple[Rank1, Tensor]:
     """One iteration of the source model from its outputs."""
-    begin = Start(demixing, abs2(demixing[:, :, :n_outputs] @ mixture))
+    spatial = Rank1(observation.mixture, demixing, n_outputs, observation=observation)
     if source.at_microphone:
-        begin = begin.at_microphones()
-    spatial = Rank1(mixture, begin.demixing, n_outputs)
-    fit_outputs(spatial, source, 1, generator, begin.power, spatial_steps)
+        spatial.rescale(spatial.scale().reciprocal())
+    fit_outputs(spatial, source, 1, generator, spatial_steps=spatial_steps)
     return spatial, source.psd()

@@ -31,6 +31,7 @@ from fca.spatial import Rank1
 from fca.spatial.base import FLOOR, log_abs_det
 from fca.spatial.demixing import orthogonal_background
 from fca.spatial.diagonal import column_power
+from fca.spatial.observation import Observation
 
 LEAKAGE = 0.05
 """Gain that a source starts with on the components of the others."""
@@ -144,16 +145,14 @@ def fit_outputs(
     source: SourceModel,
     n_iter: int,
     generator: torch.Generator,
-    power: Tensor | None = None,
     spatial_steps: int = 1,
     tolerance: float | None = None,
 ) -> None:
-    """Iterate a rank-1 model; its sources start with ``power`` or that of its outputs.
+    """Iterate a rank-1 model, whose sources start with the power of its outputs.
 
     Ends before ``n_iter`` when ten iterations lower the cost by less than the ``tolerance``.
     """
-    first = spatial.power[:, :, : spatial.n_sources] if power is None else power
-    source.initialise(first, generator)
+    source.initialise(spatial.power[:, :, : spatial.n_sources], generator)
     model = Model(spatial, source, spatial_steps)
     if tolerance is None:
         iterate(model, n_iter, monitor_every=None)
@@ -170,36 +169,39 @@ def clustering(
     mixture: Tensor, n_sources: int, generator: torch.Generator, n_iter: int = 30
 ) -> Start:
     """Rows of Q by max-SNR beamforming between the classes of a cACGMM."""
-    masks = _masks(mixture, n_sources + 1, generator, n_iter)
-    return between_classes(mixture, masks, n_sources, generator)
+    observation = Observation(mixture)
+    masks = _masks(observation, n_sources + 1, generator, n_iter)
+    return between_classes(observation, masks, n_sources, generator)
 
 
 def guided(
     mixture: Tensor, activity: Tensor, generator: torch.Generator, n_iter: int = 30
 ) -> Start:
     """:func:`clustering` with known activities (B, N, T), one class per source."""
-    masks = _masks(mixture, activity.shape[1], generator, n_iter, activity)
-    return between_classes(mixture, masks, activity.shape[1], generator)
+    observation = Observation(mixture)
+    masks = _masks(observation, activity.shape[1], generator, n_iter, activity)
+    return between_classes(observation, masks, activity.shape[1], generator)
 
 
 def _masks(
-    mixture: Tensor,
+    observation: Observation,
     n_classes: int,
     generator: torch.Generator,
     n_iter: int,
     activity: Tensor | None = None,
 ) -> Tensor:
     """Masks (B, F, K, T) of the classes of a cACGMM."""
-    classes = CACGMM(mixture, n_classes, generator, activity)
+    mixture = observation.mixture
+    classes = CACGMM(mixture, n_classes, generator, activity, observation=observation)
     iterate(classes, n_iter, monitor_every=None)
     return classes.masks
 
 
 def between_classes(
-    mixture: Tensor, masks: Tensor, n_sources: int, generator: torch.Generator
+    observation: Observation, masks: Tensor, n_sources: int, generator: torch.Generator
 ) -> Start:
     """Rows of Q by max-SNR beamforming between classes with masks (B, F, K, T)."""
-    outer = pack_outer(mixture)
+    mixture, outer = observation.mixture, observation.outer
     target = weighted_covariance(outer, masks[:, :, :n_sources])
     noise = regularise(weighted_covariance(outer, 1 - masks[:, :, :n_sources]), CONDITION)
     covariance = weighted_covariance(outer, torch.ones_like(masks[:, :, :1]))[:, :, 0]

@@ -186,14 +186,15 @@ class SpeechPrior(Pretrained):
 def decode(network: nn.Module, embedded: Tensor, floor: float) -> Tensor:
     """PSD (..., F, T) of embedded latent vectors (..., T, D), at least ``floor``."""
     output = network(embedded).to(embedded.dtype)
-    log_psd = _LOG_RANGE * torch.tanh((output + _TYPICAL_LOG_POWER) / _LOG_RANGE)
-    return (log_psd.exp() + floor).mT
+    log_psd = _LOG_RANGE * output.add(_TYPICAL_LOG_POWER).div_(_LOG_RANGE).tanh_()
+    psd: Tensor = (log_psd.exp() + floor).mT
+    return psd
 
 
 def log_features(power: Tensor, gain: Tensor, floor: float) -> Tensor:
     """Log-powers relative to ``gain``, time-major (..., T, F), of about unit variance."""
-    log_power = (power / gain + floor).log().mT
-    return (log_power - _TYPICAL_LOG_POWER) / _LOG_POWER_SPREAD
+    log_power = (power / gain).add_(floor).log_()
+    return log_power.sub_(_TYPICAL_LOG_POWER).div_(_LOG_POWER_SPREAD).mT
 
 
 def mean_power(power: Tensor) -> Tensor:

@@ -41,9 +41,9 @@ class Observation:
         """Rows (B, F, M, D) over :attr:`frames` of a demixing matrix Q (B, F, M, M)."""
         return demixing
 
-    def early(self) -> Tensor:
-        """What a start is looked for in, (B, F, K, T); here the mixture itself."""
-        return self.mixture
+    def early(self) -> Observation:
+        """What a start is looked for in; here the mixture itself."""
+        return self
 
     @property
     def unseen_nll(self) -> Tensor | float:
@@ -63,7 +63,7 @@ class Observation:
 
         Kept until the weights are replaced, for updates of Q that follow each other.
         """
-        return self._covariance_of(self._outer, weight)
+        return self._covariance_of(self.outer, weight)
 
     def adapt(self, weight: Tensor) -> Tensor:
         """:meth:`covariance` of the first K rows, to which all else is fitted on the way."""
@@ -79,8 +79,8 @@ class Observation:
         return self._stacked_of(self.frames)
 
     @functools.cached_property
-    def _outer(self) -> Tensor:
-        """Packed x xᴴ, (B, F, D², T)."""
+    def outer(self) -> Tensor:
+        """Packed x xᴴ of :attr:`frames`, (B, F, D², T)."""
         return pack_outer(self.frames)
 
 

@@ -79,9 +79,9 @@ class Prediction(Observation):
         """``[−q_mᴴ G_mᴴ, q_mᴴ]``, (B, F, M, (L + 1) M): filters first, as the past is."""
         return self._rows_of(demixing, self.filters)
 
-    def early(self) -> Tensor:
-        """The mixture less what is predicted of it, (B, F, M, T)."""
-        return self.rows(identity(self.mixture)) @ self.frames
+    def early(self) -> Observation:
+        """The mixture less what is predicted of it."""
+        return Observation(self.rows(identity(self.mixture)) @ self.frames)
 
     def covariance(self, weight: Tensor) -> Tensor:
         """``V − Pᴴ R⁻¹ P``: covariances of the mixture less its best prediction."""
@@ -149,7 +149,7 @@ def wpe(prediction: Prediction, n_iter: int = 3) -> None:
     microphones (Nakatani et al. 2010; Yoshioka & Nakatani 2012).
     """
     for _ in range(n_iter):
-        power = prediction.early().abs().square().mean(2, keepdim=True)
+        power = prediction.early().mixture.abs().square().mean(2, keepdim=True)
         filters, _ = prediction.predict(power.clamp_min(FLOOR).reciprocal())
         prediction.filters = filters.expand_as(prediction.filters)
 

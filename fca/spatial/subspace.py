@@ -31,7 +31,8 @@ class Components(Observation):
 
     def __init__(self, mixture: Tensor, n_components: int) -> None:
         super().__init__(mixture)
-        self._seen, self._others = principal(mixture).tensor_split([n_components], dim=2)
+        rows = principal(pack_outer(mixture))
+        self._seen, self._others = rows.tensor_split([n_components], dim=2)
         self.frames = self._seen @ mixture
         power = abs2(self._others @ mixture).mean(-1, keepdim=True)
         self._deviation = power.clamp_min(FLOOR).sqrt()
@@ -40,8 +41,8 @@ class Components(Observation):
     def unseen_nll(self) -> Tensor:
         return 2 * self._deviation.log().sum((2, 3)) + self._others.shape[2]
 
-    def early(self) -> Tensor:
-        return self.frames
+    def early(self) -> Observation:
+        return Observation(self.frames)
 
     def at_microphones(self, columns: Tensor) -> Tensor:
         return self._seen.mH @ columns
@@ -51,8 +52,11 @@ class Components(Observation):
         return torch.cat([demixing @ self._seen, self._others / self._deviation], dim=2)
 
 
-def principal(mixture: Tensor) -> Tensor:
-    """Principal components of mixtures (B, F, M, T) as rows, the strongest first, (B, F, M, M)."""
-    covariance = weighted_covariance(pack_outer(mixture), torch.ones_like(mixture.real[:, :, :1]))
+def principal(outer: Tensor) -> Tensor:
+    """Principal components as rows, the strongest first, (B, F, M, M).
+
+    Of mixtures with packed outer products (B, F, M², T), see :func:`~fca.linalg.pack_outer`.
+    """
+    covariance = weighted_covariance(outer, torch.ones_like(outer[:, :, :1]))
     vectors: Tensor = torch.linalg.eigh(covariance[:, :, 0]).eigenvectors
     return vectors.flip(-1).mH
