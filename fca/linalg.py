@@ -127,7 +127,8 @@ def weighted_covariance(outer: Tensor, weight: Tensor) -> Tensor:
     Tensor
         Hermitian matrices (..., K, M, M).
     """
-    return unpack((outer @ weight.mT).mT / outer.shape[-1])
+    # This way round: products of matrices with few columns are slow.
+    return unpack(weight @ outer.mT / outer.shape[-1])
 
 
 def inverse_and_logdet(packed: Tensor) -> tuple[Tensor, Tensor]:

@@ -63,7 +63,8 @@ def grouped(
     n_outputs = spatial.n_sources
     alone = taken(spatial, order, n_outputs).at_microphones()
     groupings = _groupings(n_outputs, n_sources).to(alone.power)
-    own = take_rows(psd * spatial.scale()[..., None], order[:, :n_outputs])
+    scaled = seen(psd) * seen(spatial.scale()[..., None])
+    own = take_rows(scaled, order[:, :n_outputs])
     each = zip(alone.demixing, spatial.mixture, own, strict=True)
     likely = [_likely(_costs(q, x, psd, groupings)) for q, x, psd in each]
     if doubted or any(len(near) > 1 for near, _ in likely):
@@ -97,8 +98,11 @@ def _in_order(owners: tuple[int, ...], n_sources: int) -> bool:
 
 
 def _costs(demixing: Tensor, mixture: Tensor, psd: Tensor, groupings: Tensor) -> Tensor:
-    """Cost (C,) of all groupings of the outputs Q x with PSDs λ (F, K, T) of one recording."""
-    demixing, psd = demixing[::FREQUENCIES], seen(psd)
+    """Cost (C,) of all groupings of the outputs Q x of one recording.
+
+    From what is :func:`~fca.inference.outputs.seen` of their PSDs λ (F, K, T).
+    """
+    demixing = demixing[::FREQUENCIES]
     outputs = demixing @ seen(mixture)
     cost = choice_cost(outputs.expand(len(groupings), -1, -1, -1), groupings[:, None] @ psd)
     return cost - 2 * log_abs_det(demixing).mean()

@@ -12,7 +12,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from fca.inference.outputs import choice_costs, likeness, seen
+from fca.inference.outputs import choice_costs, compared, likeness, seen
 from fca.source import SourceModel
 from fca.spatial import Rank1
 from fca.spatial.base import FLOOR
@@ -57,7 +57,7 @@ def with_interferer(
         (B,), true or false.
     """
     may = source.judges and spatial.n_sources > n_sources
-    choices = [_unlike(alike, n_sources + 1) for alike in likeness(psd)] if may else []
+    choices = [_unlike(alike, n_sources + 1) for alike in likeness(compared(psd))] if may else []
     if not any(choices):
         return order, order.new_zeros(len(order), dtype=torch.bool)
     power = spatial.power[:, :, : spatial.n_sources] * spatial.scale()[..., None]

@@ -65,7 +65,7 @@ def by_likelihood(spatial: Rank1, psd: Tensor, n_sources: int) -> Tensor:
         return order
     choices = list(combinations(range(n_outputs), n_sources))
     costs = choice_costs(spatial, take_rows(seen(psd), order[:, :n_outputs]), choices)
-    costs += ALIKE * _most_alike(likeness(take_rows(psd, order[:, :n_outputs])), choices)
+    costs += ALIKE * _most_alike(likeness(take_rows(compared(psd), order[:, :n_outputs])), choices)
     costs[0] -= MARGIN
     best = costs.argmin(0)
     first = in_front(torch.tensor(choices, device=order.device), order.shape[1])
@@ -73,11 +73,11 @@ def by_likelihood(spatial: Rank1, psd: Tensor, n_sources: int) -> Tensor:
 
 
 def likeness(psd: Tensor) -> Tensor:
-    """Correlation of the amplitudes √λ of outputs with PSDs (B, F, K, T), (B, K, K).
+    """Correlation over time of the amplitudes √λ of outputs, (B, K, K).
 
-    Over time, of all frequencies together.
+    Of all frequencies together, from what is :func:`compared` of their PSDs (B, F, K, T).
     """
-    amplitude = psd[:, ::COMPARED].sqrt()
+    amplitude = psd.sqrt()
     change = (amplitude - amplitude.mean(-1, keepdim=True)).transpose(1, 2).flatten(2)
     change = change / change.norm(dim=-1, keepdim=True).clamp_min(FLOOR)
     correlation: Tensor = change @ change.mT
@@ -116,6 +116,11 @@ def seen(values: Tensor) -> Tensor:
     return values[..., ::FREQUENCIES, :, ::FRAMES]
 
 
+def compared(values: Tensor) -> Tensor:
+    """What is compared of values (B, F, K, T)."""
+    return values[:, ::COMPARED]
+
+
 def in_front(first: Tensor, n_rows: int) -> Tensor:
     """Order (B, M) of rows that begins with (B, N) of them; the others stay in theirs."""
     place = torch.arange(first.shape[1], device=first.device).expand_as(first)
@@ -125,4 +130,5 @@ def in_front(first: Tensor, n_rows: int) -> Tensor:
 
 def take_rows(values: Tensor, order: Tensor) -> Tensor:
     """Rows (axis 2) of (B, F, M, ...) in an order (B, K)."""
-    return torch.stack([each[:, rows] for each, rows in zip(values, order, strict=True)])
+    each = zip(values, order, strict=True)
+    return torch.stack([recording.index_select(1, rows) for recording, rows in each])

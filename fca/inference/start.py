@@ -266,7 +266,7 @@ def _diagonalise(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 def taken(spatial: Rank1, order: Tensor, n_sources: int) -> Start:
     """Start from the outputs of a rank-1 model, of which the first in ``order`` are the sources."""
     repeat = torch.arange(n_sources, device=order.device) % spatial.n_sources
-    power = take_rows(spatial.power, order)[:, :, repeat]
+    power = take_rows(spatial.power, order[:, repeat])
     return Start(take_rows(spatial.demixing, order), power)
 
 

@@ -142,7 +142,7 @@ def _joined(mixture: Tensor, n_sources: int, parts: list[Tensor], windows: Tenso
     power = torch.stack([w * s.power for w, s in zip(windows, starts, strict=True)]).sum(0)
     order = power.sum((1, 3)).argsort(dim=-1, descending=True)
     owned = torch.arange(n_sources, device=order.device) % order.shape[-1]
-    power = take_rows(power, order)[:, :, owned]
+    power = take_rows(power, order[:, owned])
     ordered = [
         replace(start, demixing=take_rows(start.demixing, order), power=power) for start in starts
     ]
