@@ -167,7 +167,6 @@ class Building:
                 doubted=self.doubted,
                 fast=method.fast_start,
                 interferers=method.interferers,
-                components=isinstance(self._observation, Components),
             )
         return STARTS[method.start](early.mixture, self.n_fitted, self.generator)
 

@@ -274,27 +274,29 @@ def watch_classes(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 
 @pytest.mark.parametrize(
-    ("attempt", "options", "n_sources", "by_classes"),
+    ("attempt", "fast", "n_sources", "delays", "by_classes"),
     [
-        (0, {}, 2, False),
-        (1, {}, 2, True),
-        (0, {"fast": True}, 2, True),
-        (1, {"fast": True}, 2, False),
-        (1, {}, 1, False),
-        (1, {"components": True}, 2, False),
-        (0, {"components": True, "fast": True}, 2, False),
+        (0, False, 2, True, False),
+        (1, False, 2, True, True),
+        (0, True, 2, True, True),
+        (1, True, 2, True, False),
+        (1, False, 1, True, False),
+        (1, False, 2, False, False),
+        (0, True, 2, False, False),
     ],
 )
 def test_which_starts_are_from_classes(
     attempt: int,
-    options: dict[str, bool],
+    fast: bool,
     n_sources: int,
+    delays: bool,
     by_classes: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls = watch_classes(monkeypatch)
     mixture, _ = independent(2, 3)
-    rank1(Observation(mixture), n_sources, seeded(), Gauss(), attempt=attempt, **options)
+    observation = Observation(mixture, delays)
+    rank1(observation, n_sources, seeded(), Gauss(), attempt=attempt, fast=fast)
     assert calls == [True] * by_classes
 
 

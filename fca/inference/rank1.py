@@ -39,6 +39,8 @@ LONG = 64
 """Frames from which on every other one is enough for the most part."""
 SURER = 10.0
 """Doubt, in nats per bin, that a start has less if it shows an interferer."""
+SPATIAL_STEPS = 2
+"""Updates of Q with every inference of the source model."""
 MENDINGS = 2
 """Times at most that what the source model has inferred is mended, and inferred again."""
 
@@ -51,12 +53,10 @@ def rank1(
     n_sources: int,
     generator: torch.Generator,
     source: SourceModel,
-    spatial_steps: int = 2,
     attempt: int = 0,
     doubted: bool = True,
     fast: bool = False,
     interferers: bool = False,
-    components: bool = False,
 ) -> Start:
     """The rank-1 model of ``source`` with more outputs than sources, from :func:`thinned_iva`.
 
@@ -70,7 +70,7 @@ def rank1(
     Parameters
     ----------
     observation : Observation
-        The mixture.
+        The mixture. IVA is the start of components of an array, among which there are no delays.
     attempt : int
         Gives another start for every number: in odd ones, or in even ones that are to be ``fast``,
         classes of bins take the place of IVA (:func:`~fca.inference.classes.demixed`) unless
@@ -85,8 +85,6 @@ def rank1(
         sway.
     interferers : bool
         Take one source more where there is one; see :mod:`fca.inference.interferer`.
-    components : bool
-        The mixture is one of components of an array, among which there are no delays: IVA always.
     """
     n_channels = observation.mixture.shape[2]
     if n_sources > n_channels:
@@ -96,7 +94,7 @@ def rank1(
     early = _every_other(observation) if fast else observation
     basis = principal(early.outer.detach())  # coordinates, which gradients have no part in
     seen, others = basis[:, :, :n_outputs], basis[:, :, n_outputs:]
-    in_turns = n_sources > 1 and not components
+    in_turns = n_sources > 1 and observation.delays
     if in_turns and (attempt % 2 == 1) != fast:
         few, effort = (early, BRIEFEST) if fast else (_every_other(observation), BRIEF)
         rows = demixed(few, seen @ few.mixture, n_sources, generator, source, effort)
@@ -107,7 +105,7 @@ def rank1(
         iva = thinned_iva(mixture, n_outputs, generator, first=first, tolerance=tolerance)
         rows = iva.demixing
     demixing = torch.cat([rows @ seen, others], dim=2)
-    fit = partial(_fit, n_outputs, source, generator, spatial_steps)
+    fit = partial(_fit, n_outputs, source, generator)
     demixing = fit_and_mend(fit, early, demixing, MENDINGS)[0].demixing
     spatial, psd = fit_and_mend(fit, observation, demixing, MENDINGS)
     order = by_likelihood(spatial, psd, n_sources)
@@ -200,8 +198,9 @@ def fit_and_mend(
 def _every_other(observation: Observation) -> Observation:
     """Every other frame of a mixture that is long enough."""
     mixture = observation.mixture
-    long = mixture.shape[-1] >= LONG
-    return Observation(mixture[..., ::2].contiguous()) if long else observation
+    if mixture.shape[-1] < LONG:
+        return observation
+    return Observation(mixture[..., ::2].contiguous(), observation.delays)
 
 
 def _reordered(spatial: Rank1, order: Tensor) -> Tensor:
@@ -232,7 +231,6 @@ def _fit(
     n_outputs: int,
     source: SourceModel,
     generator: torch.Generator,
-    spatial_steps: int,
     observation: Observation,
     demixing: Tensor,
 ) -> tuple[Rank1, Tensor]:
@@ -240,5 +238,5 @@ def _fit(
     spatial = Rank1(observation.mixture, demixing, n_outputs, observation=observation)
     if source.at_microphone:
         spatial.rescale(spatial.scale().reciprocal())
-    fit_outputs(spatial, source, 1, generator, spatial_steps=spatial_steps)
+    fit_outputs(spatial, source, 1, generator, spatial_steps=SPATIAL_STEPS)
     return spatial, source.psd()

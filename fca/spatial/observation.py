@@ -25,6 +25,8 @@ class Observation:
     ----------
     mixture : Tensor
         X, complex (B, F, M, T).
+    delays : bool
+        Whether its channels are microphones, between which there are delays.
 
     Attributes
     ----------
@@ -32,8 +34,8 @@ class Observation:
         What the vectors of :meth:`rows` are multiplied with, (B, F, D, T); here D = M.
     """
 
-    def __init__(self, mixture: Tensor) -> None:
-        self.mixture = mixture
+    def __init__(self, mixture: Tensor, delays: bool = True) -> None:
+        self.mixture, self.delays = mixture, delays
         self.frames = mixture
         self._covariance_of, self._stacked_of = Latest(_covariance), Latest(_stacked)
 
