@@ -26,18 +26,22 @@ def mvdr(target: Tensor, noise: Tensor, reference_channel: int) -> Tensor:
     Tensor
         Filters h (..., M); the output is ``hᴴ x``.
     """
-    ratio = torch.linalg.solve(regularise(noise), target)
-    trace = ratio.diagonal(dim1=-2, dim2=-1).sum(-1)
+    noise = regularise(noise)
+    ratio = torch.linalg.solve(noise, target)
+    # Rounding may make the trace negative, which is at least the ratio of the traces.
+    trace = torch.maximum(_trace(ratio), _trace(target) / _trace(noise))
     tiny = torch.finfo(target.dtype).tiny ** 0.5
-    result: Tensor = ratio[..., reference_channel] / (trace.real.clamp_min(tiny))[..., None]
+    result: Tensor = ratio[..., reference_channel] / trace.clamp_min(tiny)[..., None]
     return result
 
 
-def mvdr_images(mixture: Tensor, covariances: Tensor, channels: slice) -> Tensor:
+def mvdr_images(
+    mixture: Tensor, covariances: Tensor, channels: slice, background: Tensor | None = None
+) -> Tensor:
     """Source images by one time-invariant MVDR filter each, from the covariances of a model.
 
-    The noise of a source is the sum of the covariances of the others. The filter distorts the
-    source less than a Wiener filter and leaves more of the others.
+    The noise of a source is the sum of the covariances of the others, and of the background. The
+    filter distorts the source less than a Wiener filter and leaves more of the others.
 
     Parameters
     ----------
@@ -47,6 +51,8 @@ def mvdr_images(mixture: Tensor, covariances: Tensor, channels: slice) -> Tensor
         Of the source images, ``mean_t λ_nft H_nf``, (B, F, N, M, M).
     channels : slice
         Microphones at which the images are wanted.
+    background : Tensor, optional
+        Covariance of what is none of the sources, (B, F, M, M).
 
     Returns
     -------
@@ -54,11 +60,18 @@ def mvdr_images(mixture: Tensor, covariances: Tensor, channels: slice) -> Tensor
         Complex (B, F, N, C, T).
     """
     total = covariances.sum(2, keepdim=True)
+    if background is not None:
+        total = total + background[:, :, None]
     power = total.diagonal(dim1=-2, dim2=-1).real.mean(-1)[..., None, None]
     eye = torch.eye(total.shape[-1], dtype=total.dtype, device=total.device)
     noise = total - covariances + DIFFUSE * power * eye
     references = range(*channels.indices(mixture.shape[2]))
     return torch.stack([apply(mvdr(covariances, noise, m), mixture) for m in references], dim=3)
+
+
+def _trace(matrix: Tensor) -> Tensor:
+    """Real trace of (..., M, M), (...)."""
+    return matrix.diagonal(dim1=-2, dim2=-1).real.sum(-1)
 
 
 def apply(filters: Tensor, mixture: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from fca.clustering import CACGMM
+from fca.clustering import CACGMM, random_masks
 from fca.errors import InputError
 from fca.inference.rank1 import rank1
 from fca.inference.start import STARTS, Start, guided
@@ -79,7 +79,7 @@ class Building:
         """
         method = self.method
         if method.spatial == "cACGMM":
-            return CACGMM(self.mixture, self.n_fitted, self.generator, self.gate)
+            return self._classes
         source, start = self._started
         if beside and start.interfered is None:
             start = start.with_silent()
@@ -123,6 +123,13 @@ class Building:
         known = self.activity
         return known is not None and self.n_sources == 1 and bool((known > 0.5).all())
 
+    @property
+    def _classes(self) -> CACGMM:
+        observation = Observation(self.mixture)
+        if self.gate is not None:
+            return CACGMM.guided(observation, self.gate)
+        return CACGMM(observation, random_masks(self.mixture, self.n_fitted, self.generator))
+
     @cached_property
     def _observation(self) -> Observation:
         n_components = self.method.n_components(self.n_sources, self.mixture.shape[2])
@@ -139,18 +146,17 @@ class Building:
         source = SOURCES[self.method.source](**self.method.options)
         early = observation.early()
         if self.gate is not None:
-            return Gated(source, self.gate), guided(early.mixture, self.gate, self.generator)
+            return Gated(source, self.gate), guided(early, self.gate)
         if self.method.mixing.moves:
             return source, self._moving_start(source, early)
         return source, self._resting_start(source, early)
 
     def _moving_start(self, source: SourceModel, early: Observation) -> Start:
-        mixture = early.mixture
-        windows = self.method.mixing.windows(mixture)
+        windows = self.method.mixing.windows(early.mixture)
         if self.method.start == "iva":
-            return track(mixture, self.n_fitted, self.generator, windows)
+            return track(early, self.n_fitted, self.generator, windows)
         start = self._resting_start(source, early)
-        return same_everywhere(start, windows.expand(len(mixture), -1, -1), moving=True)
+        return same_everywhere(start, windows.expand(len(early.mixture), -1, -1), moving=True)
 
     def _resting_start(self, source: SourceModel, early: Observation) -> Start:
         method = self.method
@@ -168,7 +174,7 @@ class Building:
                 fast=method.fast_start,
                 interferers=method.interferers,
             )
-        return STARTS[method.start](early.mixture, self.n_fitted, self.generator)
+        return STARTS[method.start](early, self.n_fitted, self.generator)
 
     def _spatial(self, observation: Observation, start: Start) -> SpatialModel:
         method, mixture = self.method, observation.mixture

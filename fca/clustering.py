@@ -33,56 +33,49 @@ class CACGMM:
 
     Parameters
     ----------
-    mixture : Tensor
-        X, complex (B, F, M, T).
-    n_classes : int
-        K, talkers plus noise.
-    generator : torch.Generator
-        Draws the initial masks.
+    observation : Observation
+        The mixture.
+    masks : Tensor
+        Initial masks of the K classes, talkers and noise, (B, F, K, T): :func:`random_masks`, or
+        those that are known from elsewhere.
     activity : Tensor, optional
-        Known activities of the classes (B, K, T): where a class is below one half, it has no part
-        (guided source separation, Boeddeker et al. 2018). Some class must be active in each frame.
-    masks : Tensor, optional
-        Initial masks of the classes, (B, F, K, T); random ones unless given.
-    observation : Observation, optional
-        The mixture with its outer products, if there is one already.
+        Known activities of the classes (B, K, T); see :meth:`guided`.
 
     Attributes
     ----------
     weights : Tensor or None
         Mixture weights π_kft of every bin, (B, F, K, T), once they are known from elsewhere; they
         tie the frequencies together, which are then no longer aligned.
-
-    Raises
-    ------
-    InputError
-        If there is no class.
     """
 
     def __init__(
-        self,
-        mixture: Tensor,
-        n_classes: int,
-        generator: torch.Generator,
-        activity: Tensor | None = None,
-        masks: Tensor | None = None,
-        observation: Observation | None = None,
+        self, observation: Observation, masks: Tensor, activity: Tensor | None = None
     ) -> None:
-        if n_classes < 1:
-            raise InputError(f"clustering needs at least one class, got {n_classes}")
-        self.mixture = mixture
-        self._outer = (observation or Observation(mixture)).outer
-        self._power = abs2(mixture).sum(2, keepdim=True).clamp_min(_FAINTEST)
+        self.mixture = observation.mixture
+        self._outer = observation.outer
+        self._power = abs2(self.mixture).sum(2, keepdim=True).clamp_min(_FAINTEST)
         self._barrier = None if activity is None else _barrier(activity.to(self._power))
-        if masks is None:
-            masks = random_masks(mixture, n_classes, generator)
         self._posterior = masks.clamp_min(_TINY)
         self.weights: Tensor | None = None
-        if self._barrier is not None:
-            equal = self._barrier.softmax(2).expand(-1, mixture.shape[1], -1, -1)
-            self._posterior = equal.clamp_min(_TINY)
         self._energy = self._power.expand_as(self._posterior)
         self._steps = 0
+
+    @classmethod
+    def guided(cls, observation: Observation, activity: Tensor) -> CACGMM:
+        """Classes of known activity (guided source separation, Boeddeker et al. 2018).
+
+        Where a class is below one half, it has no part; at first, all others have the same.
+
+        Parameters
+        ----------
+        observation : Observation
+            The mixture.
+        activity : Tensor
+            (B, K, T); some class must be active in each frame.
+        """
+        equal = _barrier(activity.to(observation.mixture.real)).softmax(2)
+        masks = equal.expand(-1, observation.mixture.shape[1], -1, -1)
+        return cls(observation, masks, activity)
 
     @property
     def masks(self) -> Tensor:
@@ -158,10 +151,20 @@ def _energies(outer: Tensor, precision: Tensor) -> Tensor:
 
 
 def random_masks(mixture: Tensor, n_classes: int, generator: torch.Generator) -> Tensor:
-    """Random activities, the same at all frequencies, held for a quarter of a second or so."""
+    """Masks (B, F, K, T) of random activities that are held for a quarter of a second or so.
+
+    The same at all frequencies, and in all recordings: whoever else is in the batch has no say.
+
+    Raises
+    ------
+    InputError
+        If there is no class.
+    """
+    if n_classes < 1:
+        raise InputError(f"clustering needs at least one class, got {n_classes}")
     batch, n_freq, _, n_frames = mixture.shape
     n_blocks = max(n_frames // 16, 1)
-    weights = torch.rand((batch, n_classes, n_blocks), generator=generator) ** 2 + 0.05
+    weights = torch.rand((n_classes, n_blocks), generator=generator) ** 2 + 0.05
     index = torch.arange(n_frames) * n_blocks // n_frames
     weights = weights[..., index].to(mixture.real)
-    return (weights / weights.sum(1, keepdim=True))[:, None].expand(-1, n_freq, -1, -1)
+    return (weights / weights.sum(0, keepdim=True)).expand(batch, n_freq, -1, -1)

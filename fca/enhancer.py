@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -149,6 +149,16 @@ class Enhancer(Separator):
         callbacks: Sequence[Callback] = (),
     ) -> Enhancement:
         return Enhancement(**vars(super().__call__(mixture, sample_rate, callbacks)))
+
+    def guided(self, *arguments: Any, **options: Any) -> NoReturn:
+        """Not for enhancement, where there is one talker who speaks whenever he is heard.
+
+        Raises
+        ------
+        InputError
+            Always.
+        """
+        raise InputError("enhancement takes no activities: there is one talker only")
 
 
 def enhance(

@@ -22,10 +22,15 @@ def computed_anew() -> Iterator[None]:
         _ANEW.reset(token)
 
 
+def _version(tensor: Tensor) -> int:
+    """Number of writes into a tensor, which those of inference mode do not count."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
 class Latest:
     """A function of tensors that keeps its latest value until one of them is replaced.
 
-    Updates replace tensors instead of writing into them, so their identity tells them apart. A
+    Their identity tells tensors apart, and where PyTorch counts them, so do writes into one. A
     value from without gradients does not stand in for one with them.
     """
 
@@ -37,7 +42,7 @@ class Latest:
     def __call__(self, *arguments: Tensor) -> Tensor:
         if _ANEW.get():
             return self._function(*arguments)
-        state = (*map(id, arguments), torch.is_grad_enabled())
+        state = (*map(id, arguments), *map(_version, arguments), torch.is_grad_enabled())
         if state != self._state:
             self._value = self._function(*arguments)
             self._state, self._arguments = state, arguments

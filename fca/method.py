@@ -28,7 +28,6 @@ from fca.spatial.diagonal import GAIN_UPDATES
 from fca.spatial.full_rank import FULL_RANK_UPDATES
 
 SPATIAL_MODELS = ("rank-1", "jointly diagonal", "jointly diagonal, shared gains", "full rank")
-_PRIORS = ("vae", "vae, nmf", "vae, noise")
 _STARTS = (*STARTS, "rank-1", "network")
 _UPDATES: dict[str, Collection[str]] = {"full rank": FULL_RANK_UPDATES, "cACGMM": ("em",)}
 FITS = ("sources", "sources + 1", "sources + noise", "channels")
@@ -49,6 +48,8 @@ _CHOICES = (
     "surroundings",
     "interferers",
 )
+_OF_MODELS = ("source", "start", "dof", "spatial_steps")
+"""Choices that mask clustering has not."""
 _MIXING = tuple(choice.name for choice in dataclasses.fields(Mixing))
 
 
@@ -156,6 +157,7 @@ class Method:
         check_choice("start", self.start, _STARTS)
         if self.spatial != "cACGMM":
             check_choice("spatial model", self.spatial, SPATIAL_MODELS)
+        check_choice("source model", self.source, SOURCES)
         check_choice("update", self.gain_update, GAIN_UPDATES, " of gains")
         updates = _UPDATES.get(self.spatial, DEMIXING_UPDATES)
         check_choice("update", self.update, updates, f" of {self.spatial} models")
@@ -190,9 +192,11 @@ class Method:
     def inference(self) -> str:
         """How the parameters are found, in the words of the table."""
         spatial = {"ip": "IP", "ip2": "IP2", "iss": "ISS", "em": "EM", "mu": "MU"}[self.update]
-        choice = self.options.get("inference", "encode")
-        by_prior = dict.fromkeys(_PRIORS, choice)
-        source = {"nmf": "MU", "neural": "network", **by_prior}.get(self.source)
+        known = _parameters(self.source)
+        if "prior" in known:
+            source = self.options.get("inference", known["inference"].default)
+        else:
+            source = {"nmf": "MU", "neural": "network"}.get(self.source)
         fitted = spatial if source in (None, spatial) else f"{spatial} + {source}"
         by_em = self.source == "stationary" or self.options.get("refinement") == "em"
         refinement = "EM" if by_em else "gradient"
@@ -202,12 +206,12 @@ class Method:
     @property
     def needs_weights(self) -> bool:
         """Whether the method has a network of which the user has to give the weights."""
-        return self.source == "neural" and "weights" not in self.options
+        return "weights" in _parameters(self.source) and "weights" not in self.options
 
     @property
     def whole_band(self) -> bool:
         """Whether a network takes part, which knows speech at all frequencies."""
-        return self.source in (*_PRIORS, "neural")
+        return not _NETWORKS.isdisjoint(_parameters(self.source))
 
     @property
     def refinable(self) -> bool:
@@ -227,7 +231,7 @@ class Method:
         n_iter : int, optional
             Number of iterations.
         **options
-            Fields of this class, or arguments of the source model.
+            Choices of this class or of its mixing, or arguments of the source model.
 
         Raises
         ------
@@ -236,7 +240,7 @@ class Method:
         """
         source = options.get("source", self.source)
         check_choice("source model", source, SOURCES)
-        known = inspect.signature(SOURCES[source]).parameters
+        known = _parameters(source)
         ours = [key for key in _CHOICES if key not in known]  # Student's t sources have a dof, too
         choices = {key: options.pop(key) for key in ours if key in options}
         mixing = {key: options.pop(key) for key in _MIXING if key in options}
@@ -254,8 +258,8 @@ class Method:
         options = {**inherited, **options}
         n_fft = _read_networks(source, options)
         row = dataclasses.replace(self, n_fft=n_fft or self.n_fft, **choices, options=options)
-        SOURCES[source](**options)  # says what is wrong with them, before there is a recording
-        _check_effect(row, given)
+        judges = SOURCES[source](**options).judges  # or what is wrong, before there is a recording
+        _check_effect(row, given, judges)
         return row
 
     def n_fitted(self, n_sources: int, n_channels: int, guided: bool = False) -> int:
@@ -310,21 +314,45 @@ class Method:
         return Building(self, mixture, n_sources, generator, activity, attempt, doubted).model()
 
 
-def _check_effect(row: Method, given: Collection[str]) -> None:
+def _check_effect(row: Method, given: Collection[str], judges: bool) -> None:
     """Raise :class:`InputError` for choices that were made and do nothing in this method."""
     idle = row.mixing.idle(given)
     if idle:
         raise InputError(f"{row.name}: {idle[0]} does nothing without {idle[1]}")
-    if "interferers" in given and row.start != "rank-1":
-        raise InputError(f"{row.name}: interferers does nothing without start=rank-1")
-    if "gain_update" in given and "jointly diagonal" not in row.spatial:
-        raise InputError(f"{row.name}: gain_update goes with jointly diagonal models only")
-    bound = inspect.signature(SOURCES[row.source]).bind_partial(**row.options)
-    bound.apply_defaults()
-    if "n_steps" in given and bound.arguments["inference"].startswith("encode"):
-        raise InputError(f"{row.name}: n_steps does nothing where latent vectors are encoded")
-    if "strength" in given and bound.arguments.get("refinement") == "gradient":
-        raise InputError(f"{row.name}: strength does nothing without refinement=em")
+    needs = _needs(row, judges)
+    for name in given:
+        met, need = needs.get(name, (True, ""))
+        if not met:
+            raise InputError(f"{row.name}: {name} does nothing without {need}")
+
+
+def _needs(row: Method, judges: bool) -> dict[str, tuple[bool, str]]:
+    """What choices need to have an effect, and whether a method has that."""
+    models = row.spatial != "cACGMM"
+    diagonal = "jointly diagonal" in row.spatial
+    by_sources = models and row.start == "rank-1"
+    steps = not str(_argument(row, "inference")).startswith("encode")
+    finds = by_sources and (judges or not row.interferers)
+    return {
+        **dict.fromkeys([*_OF_MODELS, *row.options], (models, "a model of each source")),
+        "gain_update": (diagonal, "jointly diagonal covariances"),
+        "spare": (diagonal and row.mixing.plain, "jointly diagonal covariances of a dry mixture"),
+        "fast_start": (by_sources, "start=rank-1"),
+        "interferers": (finds, "start=rank-1 of a source model that knows talkers"),
+        "n_steps": (steps, "inference=gradient or sample"),
+        "strength": (_argument(row, "refinement") != "gradient", "refinement=em"),
+    }
+
+
+def _parameters(source: str) -> Mapping[str, inspect.Parameter]:
+    """Arguments that a source model takes."""
+    return inspect.signature(SOURCES[source]).parameters
+
+
+def _argument(row: Method, name: str) -> Any:
+    """An argument that the source model of a method is made with, None if it takes none."""
+    known = _parameters(row.source)
+    return row.options.get(name, known[name].default) if name in known else None
 
 
 def _read_networks(source: str, options: dict[str, Any]) -> int | None:
@@ -332,12 +360,10 @@ def _read_networks(source: str, options: dict[str, Any]) -> int | None:
 
     Returns the window that they are made for, if there are any.
     """
-    if source == "neural":
+    parameters = _parameters(source)
+    if "weights" in parameters:
         options["weights"] = load_weights(options.get("weights"))
         return int(options["weights"].config.n_fft)
-    if source not in _PRIORS:
-        return None
-    parameters = inspect.signature(SOURCES[source]).parameters
     for kind, read in _READERS.items():
         if kind in parameters and options.get("denoiser") is None:
             options.setdefault(kind, parameters[kind].default)
@@ -353,6 +379,8 @@ _READERS: dict[str, Callable[[str], Pretrained]] = {
     "denoiser": Denoiser.from_pretrained,
     "prior": SpeechPrior.from_pretrained,
 }
+_NETWORKS = frozenset(("weights", *_READERS))
+"""Arguments by which source models are recognised as having networks."""
 
 
 @functools.cache

@@ -82,7 +82,8 @@ class Model:
     def normalise(self) -> None:
         """Give the spatial covariances unit mean diagonal; λ then is the power at a microphone.
 
-        The cost is unchanged. Source models of fixed scale keep theirs.
+        Where gains are shared over frequency, that holds on the mean over frequency, which fixes
+        the scale as well. The cost is unchanged. Source models of fixed scale keep theirs.
         """
         absorbed = self.source.absorb(self.spatial.scale())
         self.spatial.rescale(absorbed.reciprocal())

@@ -21,7 +21,8 @@ from fca.permutation import align, reorder
 class Renderer:
     """Waveforms of the sources of a fitted model that are wanted.
 
-    With ``by_loudness`` those that are loudest at the reference channel, otherwise the first.
+    Those that are loudest at the reference channel, or if their ``activity`` (B, N, T) is known the
+    first N; of these, whoever is never active is silent.
     """
 
     model: Fittable
@@ -30,16 +31,16 @@ class Renderer:
     n_sources: int
     reference_index: int
     output_filter: str
-    by_loudness: bool
+    activity: Tensor | None
 
     def reference(self) -> Tensor:
         """Sources at the reference channel, (B, N, samples)."""
-        images = reorder(self._at_reference, self._order)
+        images = self._wanted(self._at_reference)
         return self.frontend.synthesise(images)[:, :, 0]
 
     def all_channels(self) -> Tensor:
         """Source images, (B, N, channels, samples)."""
-        images = reorder(self._images(slice(None)), self._order)
+        images = self._wanted(self._images(slice(None)))
         return self.frontend.with_dead_channels(self.frontend.synthesise(images))
 
     def covariances(self) -> Tensor:
@@ -53,8 +54,15 @@ class Renderer:
         if not isinstance(self.model, Model):
             raise InputError(f"{self.method.name} does not describe sources by covariances")
         covariances = self.model.spatial.mean_covariance(self.model.source.psd())
-        wanted = reorder(covariances, self._order)
-        return self.frontend.over_whole_band(wanted).transpose(1, 2)
+        return self.frontend.over_whole_band(self._wanted(covariances)).transpose(1, 2)
+
+    def _wanted(self, values: Tensor) -> Tensor:
+        """Of values (B, F, N, ...) of all sources those of the ones that are wanted, in order."""
+        wanted = reorder(values, self._order)
+        if self.activity is None:
+            return wanted
+        speaks = (self.activity > 0.5).any(-1)
+        return wanted * speaks.reshape(len(speaks), 1, -1, *[1] * (values.ndim - 3))
 
     @functools.cached_property
     def _at_reference(self) -> Tensor:
@@ -67,7 +75,8 @@ class Renderer:
             return self.model.images(channels)  # those of a clustering are by MVDR anyway
         spatial = self.model.spatial
         covariances = spatial.mean_covariance(self.model.source.psd())
-        return mvdr_images(spatial.mixture, covariances, channels)
+        background = spatial.background_covariance()
+        return mvdr_images(spatial.mixture, covariances, channels, background)
 
     @functools.cached_property
     def _order(self) -> Tensor:
@@ -75,7 +84,7 @@ class Renderer:
         power = abs2(self._at_reference.detach()).mean(3)
         batch, n_freq, n_fitted, _ = power.shape
         order = torch.arange(n_fitted, device=power.device).expand(batch, n_freq, -1)
-        if not self.by_loudness:
+        if self.activity is not None:
             return order[:, :, : self.n_sources]
         if self.method.align:
             order = align(power)

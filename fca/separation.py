@@ -19,8 +19,8 @@ class Separation:
     Attributes
     ----------
     sources : Tensor
-        Source images at the reference channel, (N, samples) or (batch, N, samples), the loudest
-        first, as long as the mixture and in its scale.
+        Source images at the reference channel, (N, samples) or (batch, N, samples), as long as the
+        mixture and in its scale: the loudest first, or in the order of known activities.
     residual : Tensor
         What the sources leave of the mixture at the reference channel, (..., samples): background,
         surplus sources and the mean. ``sources.sum(-2) + residual`` is the mixture.

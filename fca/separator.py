@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fca.allocator import keep_freed_memory
@@ -33,6 +34,15 @@ def _normal_mode() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _invertible() -> Iterator[None]:
+    """One line where a matrix can no longer be inverted."""
+    try:
+        yield
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+        raise InputError("singular matrices: the model diverged") from None
+
+
 class Separator:
     """Separates recordings by one method.
 
@@ -52,7 +62,7 @@ class Separator:
         if not given.
     n_refine : int, optional
         Steps of :class:`~fca.inference.refine.Refinement` afterwards, for methods with latent
-        vectors; the method's default if not given.
+        vectors; the method's default if not given, or none where there is nothing to refine.
     output_filter : {"wiener", "mvdr"}
         How sources are taken out: by the model's Wiener filter, or by a time-invariant beamformer
         from the model's covariances, which distorts less and suppresses less.
@@ -101,11 +111,7 @@ class Separator:
         self.n_sources = at_least_one("n_sources", n_sources)
         starts = self.method.n_starts if n_starts is None else n_starts
         self.n_starts = at_least_one("n_starts", starts)
-        self.n_refine = self.method.n_refine if n_refine is None else n_refine
-        if self.n_refine < 0:
-            raise InputError(f"n_refine cannot be negative, got {n_refine}")
-        if self.n_refine and not self.method.refinable:
-            raise InputError(f"nothing to refine: {row.name} has no Gaussian latent vectors")
+        self.n_refine = _refinement(self.method, n_refine)
         self.output_filter = _output_filter(output_filter, self.method)
         if dereverberate:
             require_nara_wpe()
@@ -150,7 +156,7 @@ class Separator:
     def guided(
         self,
         mixture: Signal,
-        activity: Tensor,
+        activity: Tensor | NDArray[Any],
         sample_rate: int | None = None,
         callbacks: Sequence[Callback] = (),
     ) -> Separation:
@@ -162,16 +168,17 @@ class Separator:
             As above.
         activity : Tensor
             (talkers, frames of the STFT), above one half where a talker may speak. It decides how
-            many sources there are, and their order.
+            many sources there are, and their order; who never speaks is silent.
 
         Raises
         ------
         InputError
             For a recording that cannot be separated, or activities that do not fit it.
         """
-        return self._separate(mixture, sample_rate, callbacks, activity)
+        return self._separate(mixture, sample_rate, callbacks, torch.as_tensor(activity))
 
     @_normal_mode()
+    @_invertible()
     def _separate(
         self,
         mixture: Signal,
@@ -203,7 +210,7 @@ class Separator:
                 n_sources,
                 reference,
                 self.output_filter,
-                by_loudness=known is None,
+                known,
             )
             sources = renderer.reference()
             if waves.ndim == 2:
@@ -289,6 +296,17 @@ def separate(
     torch.Size([2, 16000])
     """
     return Separator(method, n_sources, **options)(mixture, sample_rate, callbacks)
+
+
+def _refinement(method: Method, n_refine: int | None) -> int:
+    """Steps of refinement: those asked for, or by default the method's, if they can be done."""
+    if n_refine is None:
+        return method.n_refine if method.refinable else 0
+    if n_refine < 0:
+        raise InputError(f"n_refine cannot be negative, got {n_refine}")
+    if n_refine and not method.refinable:
+        raise InputError(f"nothing to refine: {method.name} has no Gaussian latent vectors")
+    return n_refine
 
 
 def _device(name: str) -> torch.device:

@@ -168,7 +168,7 @@ class Tracks:
 
     def _continuity(self, sources: Tensor, shift: int) -> Tensor:
         """Correlation of source n with what track k held in the overlap, (N, K)."""
-        if self._last is None or shift >= self._last.shape[1]:
+        if not len(self) or self._last is None or shift >= self._last.shape[1]:
             return sources.new_zeros(len(sources), len(self))
         before = self._last[:, shift:]
         now = sources[:, : before.shape[1]]

@@ -13,6 +13,7 @@ from conftest import MixtureMaker
 from toy import CLASSICAL
 
 import fca
+from fca.inference.start import STARTS, Start
 
 RATE = 16000
 FAST: dict[str, Any] = {"n_fft": 512, "n_iter": 5}
@@ -248,3 +249,22 @@ def test_unreadable_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(fca.InputError) as error:
         fca.separate(path, **MNMF)
     assert "\n" not in str(error.value)
+
+
+def test_matrices_that_cannot_be_inverted_get_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def singular(*_: object) -> Start:
+        raise torch.linalg.LinAlgError("linalg.solve: the input matrix is singular")
+
+    monkeypatch.setitem(STARTS, "identity", singular)
+    with pytest.raises(fca.InputError, match="singular matrices: the model diverged"):
+        fca.separate(torch.randn(2, 8000), 16000, method="auxiva", n_fft=512)
+
+
+@pytest.mark.parametrize("method", ["overiva", "fastmnmf2", "mnmf"])
+def test_a_copy_of_the_first_channel_is_borne(method: str) -> None:
+    waves = torch.randn(4, 16000, generator=torch.Generator().manual_seed(0))
+    waves[1] = waves[0]
+    options = {} if method == "overiva" else {"start": "clustering"}
+    result = fca.separate(waves, 16000, method=method, n_fft=512, n_iter=5, **options)
+    assert torch.isfinite(result.sources).all()
+    assert float(result.sources.abs().max()) < 3 * float(waves.abs().max())

@@ -99,3 +99,25 @@ class TestDereverberation:
 def test_what_makes_no_sense(options: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         fca.Separator(**options)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_beamformer_of_what_is_nearly_singular_does_not_explode(dtype: torch.dtype) -> None:
+    """Of a pure tone the covariances have rank one, but for rounding."""
+    tone = torch.sin(0.3 * torch.arange(RATE)) * torch.arange(1, 5)[:, None]
+    for seed in range(2):
+        options = {"n_fft": 256, "n_iter": 10, "dtype": dtype, "seed": seed}
+        result = fca.separate(tone, RATE, method="cacgmm", **options)
+        assert float(result.sources.abs().max()) < 2
+
+
+def test_noise_of_the_beamformer_has_the_background(make_mixture: MixtureMaker) -> None:
+    """Three talkers of whom two are wanted: the third is in the background of OverIVA."""
+    parts = make_mixture(3, 4, seconds=2.0, snr_db=30, rt60=0.1)
+    scores = {}
+    for output in ("wiener", "mvdr"):
+        separator = fca.Separator("overiva", n_fft=2048, output_filter=output)
+        sources = separator(parts.mixture, RATE).sources.numpy()
+        alike = np.abs(np.corrcoef(sources, parts.images[:, 0]))[:2, 2:]
+        scores[output] = np.sort(alike.max(0))[-2:].mean()
+    assert scores["mvdr"] > scores["wiener"] - 0.05

@@ -263,3 +263,16 @@ def test_parts_of_one_talker_are_counted_once(speech: np.ndarray) -> None:
     found = tracks.assign(0, torch.from_numpy(mixture).float(), sources, residual, RATE)
     assert found == [0, 0]
     assert len(tracks) == 1
+
+
+@pytest.mark.parametrize("limit", [2, None])
+def test_talkers_may_be_heard_after_a_block_without_any(limit: int | None) -> None:
+    rng = torch.Generator().manual_seed(0)
+    noise, speech = torch.randn(2, 2 * RATE, generator=rng), torch.randn(2, 2 * RATE, generator=rng)
+    tracks = Tracks(limit)
+    faint = 1e-3 * noise
+    assert tracks.assign(0, noise, faint, noise[0], RATE) == [-1, -1]
+    assert tracks.assign(RATE, noise, faint, noise[0], RATE) == [-1, -1]
+    speech[1, :RATE] = speech[0, RATE:] = 0  # in turns
+    found = tracks.assign(2 * RATE, speech, speech, torch.zeros(2 * RATE), RATE)
+    assert sorted(found) == [0, 1]

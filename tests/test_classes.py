@@ -53,7 +53,7 @@ def test_the_source_model_tells_apart_what_directions_do_not() -> None:
     equal = power.new_full(power.shape, 1 / 3)
     masks = as_sources(Observation(mixture), equal, Oracle(power), seeded())
     torch.testing.assert_close(masks.sum(2), torch.ones_like(masks[:, :, 0]))
-    blind = CACGMM(mixture, 3, seeded(), masks=random_masks(mixture, 3, seeded()))
+    blind = CACGMM(Observation(mixture), random_masks(mixture, 3, seeded()))
     iterate(blind, 24, monitor_every=None)
     first, second = power.sort(2, descending=True).values[:, :, :2].unbind(2)
     right, by_chance = (

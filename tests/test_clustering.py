@@ -10,8 +10,9 @@ from torch import Tensor
 from toy import complex_normal, random_mixture, random_psd, random_scm, seeded
 
 from fca.beamforming import apply, mvdr
-from fca.clustering import CACGMM
+from fca.clustering import CACGMM, random_masks
 from fca.errors import InputError
+from fca.spatial.observation import Observation
 
 SIZE = (1, 8, 3, 160)
 
@@ -30,7 +31,7 @@ def disjoint(seed: int = 0, n_sources: int = 2) -> tuple[Tensor, Tensor]:
 
 
 def fitted(mixture: Tensor, n_classes: int, n_iter: int = 30) -> CACGMM:
-    model = CACGMM(mixture, n_classes, seeded(1))
+    model = CACGMM(Observation(mixture), random_masks(mixture, n_classes, seeded(1)))
     for _ in range(n_iter):
         model.step()
     return model
@@ -55,7 +56,8 @@ def test_levels_of_bins_have_no_say() -> None:
 
 
 def test_em_lowers_the_cost_between_alignments() -> None:
-    model = CACGMM(random_mixture(6, 3, 60), 3, seeded())
+    mixture = random_mixture(6, 3, 60)
+    model = CACGMM(Observation(mixture), random_masks(mixture, 3, seeded()))
     model.step()
     costs = [float(model.cost())]
     for _ in range(7):
@@ -70,7 +72,7 @@ def test_em_lowers_the_cost_between_alignments() -> None:
 def test_one_step_is_that_of_the_paper(known: bool) -> None:
     """Ito et al. 2016, eqs. 19 and 21, with matrices; π shared over frequency, or known."""
     mixture = random_mixture(4, 3, 20)
-    model = CACGMM(mixture, 2, seeded(3))
+    model = CACGMM(Observation(mixture), random_masks(mixture, 2, seeded(3)))
     before = model._posterior
     weights = before.mean(1, keepdim=True)
     if known:
@@ -95,7 +97,7 @@ def test_known_weights_keep_the_order_of_the_classes() -> None:
     mixture, owner = disjoint()
     active = (owner == torch.arange(2)[:, None]).double()
     weights = torch.stack([active, 1 - active])[torch.arange(8) % 2][None]
-    model = CACGMM(mixture, 2, seeded(), masks=(0.2 + weights) / 1.4)
+    model = CACGMM(Observation(mixture), (0.2 + weights) / 1.4)
     model.weights = (0.2 + weights) / 1.4
     for _ in range(12):
         model.step()
@@ -139,7 +141,7 @@ def test_silent_frames_are_harmless() -> None:
 
 def test_a_class_is_needed() -> None:
     with pytest.raises(InputError, match="at least one class, got 0"):
-        CACGMM(random_mixture(), 0, seeded())
+        random_masks(random_mixture(), 0, seeded())
 
 
 @pytest.mark.parametrize("reference", [0, 2])

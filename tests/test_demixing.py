@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from toy import complex_normal, random_mixture, random_psd, seeded
 
-from fca.linalg import pack_outer, weighted_covariance
+from fca.linalg import pack_outer, regularise, weighted_covariance
 from fca.spatial.demixing import DEMIXING_UPDATES, ip, ip2, iss, orthogonal_background
 
 SIZES = (2, 3, 4)
@@ -173,3 +173,19 @@ def test_pairs_that_see_nearly_the_same_stay_solvable() -> None:
     for _ in range(10):
         demixing = ip2(demixing, covariance, keep)
     assert demixing.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("copied", [0, 2])
+def test_the_background_bears_microphones_that_hear_the_same(
+    copied: int, dtype: torch.dtype
+) -> None:
+    """Whichever these are: the first of an array are no more than others."""
+    mixture, _, _, demixing = problem(4, dtype)
+    mixture[:, :, copied + 1] = mixture[:, :, copied]
+    covariance = regularise(mixture @ mixture.mH / mixture.shape[-1])
+    whole = orthogonal_background(demixing, covariance, 2)
+    cross = whole[:, :, 2:] @ covariance @ whole[:, :, :2].mH
+    scale = whole.abs().amax() ** 2 * covariance.abs().amax()
+    assert float(cross.abs().amax()) < 100 * torch.finfo(dtype).eps * float(scale)
+    assert float(whole.abs().amax()) < 100

@@ -26,6 +26,7 @@ from fca.simulate import diffuse_noise
 from fca.source import DenoisedSpeech
 from fca.source.base import floored
 from fca.spatial.base import ObservedStatistics
+from fca.spatial.observation import Observation
 
 RATE = 16000
 SNR_DB = 5.0
@@ -165,7 +166,7 @@ def test_start_finds_the_noise_floor_and_diagonalises() -> None:
     source = 10 * active * torch.randn(1, 5, 1, 400, dtype=torch.complex64, generator=generator)
     mixing = torch.randn(1, 5, 2, 1, dtype=torch.complex64, generator=generator)
     mixing = mixing / mixing.abs().square().mean(2, keepdim=True).sqrt()
-    start = STARTS["noise floor"](mixing @ source + noise, 2, generator)
+    start = STARTS["noise floor"](Observation(mixing @ source + noise), 2, generator)
     speech_power, noise_power = start.power.unbind(2)
     # Of unit power; the start overestimates on purpose, by less than 6 dB.
     assert 0.8 < float(noise_power.mean()) < 4
@@ -281,3 +282,8 @@ def test_command_says_what_is_wrong(tmp_path: Path, speech: np.ndarray, toy: str
         result = run(files[0], "-o", tmp_path / "other", *fast, *wrong)
         assert result.exit_code == 2
         assert "Traceback" not in result.output
+
+
+def test_enhancement_takes_no_activities(speech: np.ndarray) -> None:
+    with pytest.raises(InputError, match="enhancement takes no activities"):
+        Enhancer().guided(noisy_speech(speech, 1), torch.ones(1, 10), RATE)

@@ -29,6 +29,7 @@ from fca.methods import get_method
 from fca.model import Model
 from fca.separator import Separator
 from fca.source import Gated
+from fca.spatial.observation import Observation
 
 FAST: dict[str, Any] = {"n_fft": 1024, "n_iter": 10}
 
@@ -84,7 +85,7 @@ def test_classes_keep_out_of_frames_in_which_they_are_silent() -> None:
     mixture = random_mixture()
     activity = torch.ones(1, 3, mixture.shape[3])
     activity[:, 0, :10], activity[:, 1, 20:] = 0, 0
-    classes = CACGMM(mixture, 3, seeded(), activity)
+    classes = CACGMM.guided(Observation(mixture), activity)
     for _ in range(12):
         classes.step()
     masks = classes.masks
@@ -215,3 +216,18 @@ def test_a_talker_who_never_pauses_is_heard(make_mixture: MixtureMaker, method: 
     result = separator.guided(parts.mixture, torch.ones(1, frames), RATE)
     similar = np.corrcoef(result.sources[0].numpy(), parts.images[0, 0])[0, 1]
     assert similar > np.corrcoef(parts.mixture[0], parts.images[0, 0])[0, 1] - 0.05
+
+
+@pytest.mark.parametrize("method", ["fastmnmf2", "auxiva", "cacgmm"])
+def test_a_talker_who_never_speaks_is_silent(make_mixture: MixtureMaker, method: str) -> None:
+    parts = make_mixture(1, 3, seconds=2.0, snr_db=20)
+    separator = Separator(method, **FAST)
+    frames = 1 + parts.mixture.shape[-1] // separator.stft.hop
+    activity = np.zeros((3, frames))  # an array does as well as a tensor
+    activity[1, : frames // 2] = 1
+    result = separator.guided(parts.mixture, activity, RATE)
+    assert result.sources[1].any()
+    assert not result.sources[[0, 2]].any()
+    assert not result.images()[[0, 2]].any()
+    total = result.sources.sum(0) + result.residual
+    np.testing.assert_allclose(total.numpy(), parts.mixture[0], atol=1e-6)

@@ -43,3 +43,12 @@ def test_nothing_is_kept_where_work_is_repeated() -> None:
         latest(x)
     latest(x)
     assert len(calls) == 3
+
+
+def test_a_value_is_computed_again_when_an_argument_was_written_into() -> None:
+    latest, x = Latest(torch.exp), torch.zeros(2)
+    latest(x)
+    x += 1
+    torch.testing.assert_close(latest(x), torch.ones(2).exp())
+    with torch.inference_mode():
+        assert latest(torch.zeros(2)).tolist() == [1, 1]

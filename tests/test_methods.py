@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from toy import CLASSICAL, random_mixture, seeded
@@ -9,9 +11,10 @@ from toy import CLASSICAL, random_mixture, seeded
 from fca.clustering import CACGMM
 from fca.errors import InputError
 from fca.inference import iterate
-from fca.methods import DEFAULT_METHOD, METHODS, Method, get_method
+from fca.methods import DEFAULT_METHOD, METHODS, SOURCES, Method, get_method
 from fca.model import Model
-from fca.source import Laplace
+from fca.separator import Separator
+from fca.source import VAE, Gauss, Laplace
 from fca.spatial import FullRank, JointlyDiagonal, Rank1
 
 COMPOSITIONS = {
@@ -115,10 +118,14 @@ def test_options_of_the_row_are_kept_unless_changed() -> None:
         ),
         ("ilrma", {"n_basis": 3}, "ilrma has no option 'n_basis'; it has .*n_bases"),
         ("ilrma", {"n_iter": 0}, "at least one iteration is needed, got n_iter=0"),
-        ("ilrma", {"gain_update": "me"}, "ilrma: gain_update goes with jointly diagonal"),
+        (
+            "ilrma",
+            {"gain_update": "me"},
+            "ilrma: gain_update does nothing without jointly",
+        ),
         ("ilrma", {"taps": 2}, "ilrma: taps does nothing without reverberation"),
         ("fca", {"inertia": 2.0}, "fca: inertia does nothing without motion"),
-        ("deep-fca", {"n_steps": 3}, "deep-fca: n_steps does nothing where latent vectors are enc"),
+        ("deep-fca", {"n_steps": 3}, "deep-fca: n_steps does nothing without inference=gradient"),
         ("deep-fca", {"strength": 2.0}, "deep-fca: strength does nothing without refinement=em"),
     ],
 )
@@ -197,3 +204,56 @@ def test_known_activities_go_with_talkers_who_rest() -> None:
 def test_sampling_does_not_go_with_moving_averages() -> None:
     with pytest.raises(InputError, match="sampling does not go with moving averages"):
         get_method("fastmnmf-dp").with_options(inference="sample", reverberation="ma")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("cacgmm", {"source": "nmf", "n_bases": 3}),
+        ("cacgmm", {"tied": False}),
+        ("cacgmm", {"start": "iva"}),
+        ("cacgmm", {"dof": 5.0}),
+        ("cacgmm", {"spatial_steps": 2}),
+        ("mnmf", {"spare": 2}),
+        ("auxiva", {"spare": 2}),
+        ("fastmnmf2", {"fast_start": True}),
+        ("auxiva", {"interferers": True, "start": "rank-1"}),
+    ],
+)
+def test_options_without_effect_are_refused(name: str, options: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=f"{name}: .* does nothing without"):
+        get_method(name).with_options(**options)
+
+
+def test_unknown_source_models_are_refused_at_once() -> None:
+    with pytest.raises(InputError, match="unknown source model 'magic'; choose from gauss"):
+        replace(get_method("auxiva"), source="magic")
+
+
+class Counted(Gauss):
+    """A source model of a user, with an argument that others have in another sense."""
+
+    def __init__(self, n_steps: int = 1) -> None:
+        super().__init__()
+        self.n_steps = n_steps
+
+
+class Voice(VAE):
+    """A user's variant of one with a network."""
+
+
+def test_source_models_are_known_by_what_they_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SOURCES, "counted", Counted)
+    monkeypatch.setitem(SOURCES, "voice", Voice)
+    counted = get_method("fastfca").with_options(source="counted", n_steps=3)
+    assert counted.options["n_steps"] == 3
+    assert not counted.whole_band
+    theirs, ours = (get_method("mvae").with_options(source=name) for name in ("voice", "vae"))
+    assert (theirs.whole_band, theirs.n_fft) == (ours.whole_band, ours.n_fft) == (True, 2048)
+    assert theirs.inference == ours.inference
+
+
+def test_what_cannot_be_refined_is_not_unless_asked_for() -> None:
+    assert Separator("deep-fca", source="nmf").n_refine == 0
+    with pytest.raises(InputError, match="nothing to refine"):
+        Separator("deep-fca", source="nmf", n_refine=1)

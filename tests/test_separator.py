@@ -24,8 +24,6 @@ RATE = 16000
 FAST: dict[str, Any] = {"n_fft": 512, "n_iter": 5}
 MNMF: dict[str, Any] = {"method": "fastmnmf2", **FAST}
 each_method = pytest.mark.parametrize("method", CLASSICAL)
-DETERMINISTIC = ("auxiva", "fdica", "fastfca", "fca")
-"""Methods that draw no random numbers that matter: these can be compared across batch sizes."""
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +71,9 @@ def test_estimates_sum_to_the_mixture(short: np.ndarray, method: str) -> None:
     assert residual.norm() < limit * np.linalg.norm(short[0])
 
 
-@pytest.mark.parametrize("method", DETERMINISTIC)
+@each_method
 def test_a_batch_is_separated_as_each_alone(make_mixture: MixtureMaker, method: str) -> None:
-    """Random starts (NMF, clustering) are drawn for the batch as a whole, so they differ."""
+    """Random factors and masks are those that each draws alone."""
     waves = np.stack([make_mixture(seconds=1.0, seed=seed).mixture for seed in (0, 1)])
     options = {"method": method, "dtype": torch.float64, **FAST}
     together = fca.separate(waves, RATE, **options)
@@ -95,9 +93,8 @@ def test_a_seed_gives_the_same_samples(short: np.ndarray, method: str) -> None:
     assert first.cost == second.cost
 
 
-@pytest.mark.parametrize("method", DETERMINISTIC)
+@each_method
 def test_single_precision_is_enough(short: np.ndarray, method: str) -> None:
-    """Random factors differ between precisions, so that NMF cannot be compared."""
     single, double = (
         fca.separate(short, RATE, method=method, dtype=dtype, **FAST).sources.double()
         for dtype in (torch.float32, torch.float64)

@@ -308,3 +308,19 @@ def test_rank1_has_at_most_as_many_sources_as_microphones() -> None:
     mixture = random_mixture()
     with pytest.raises(InputError, match="4 sources, 3 microphones"):
         Rank1(mixture, torch.eye(3).expand(1, 4, 3, 3).to(mixture), 4)
+
+
+def test_background_and_sources_make_up_the_mixture() -> None:
+    """``C = B + A (W C Wᴴ) Aᴴ``: what the background has is uncorrelated with the sources."""
+    mixture = random_mixture(batch=2)
+    spatial = spatial_model("overdetermined", mixture)
+    assert isinstance(spatial, Rank1)
+    rows, columns = spatial.demixing[:, :, :2], spatial.mixing[..., :2]
+    covariance = mixture @ mixture.mH / mixture.shape[-1]
+    sources = columns @ (rows @ covariance @ rows.mH) @ columns.mH
+    background = spatial.background_covariance()
+    assert background is not None
+    torch.testing.assert_close(background + sources, covariance)
+    for name in SPATIAL:
+        if name != "overdetermined":
+            assert spatial_model(name, mixture).background_covariance() is None

@@ -40,7 +40,7 @@ def test_starts_have_their_shapes(name: str, n_sources: int, n_channels: int) ->
     if name == "noise floor" and n_sources != 2:
         pytest.skip("for one talker in noise only")
     mixture = random_mixture(6, n_channels, 40, batch=2, dtype=torch.float32)
-    start = STARTS[name](mixture, n_sources, seeded())
+    start = STARTS[name](Observation(mixture), n_sources, seeded())
     assert start.demixing.shape == (2, 6, n_channels, n_channels)
     assert start.power.shape == (2, 6, n_sources, 40)
     assert start.demixing.dtype == mixture.dtype
@@ -55,22 +55,22 @@ def test_starts_have_their_shapes(name: str, n_sources: int, n_channels: int) ->
 @each_start
 def test_a_seed_decides_a_start(name: str) -> None:
     mixture = random_mixture(6, 3, 40)
-    first, second = (STARTS[name](mixture, 2, seeded(4)) for _ in range(2))
+    first, second = (STARTS[name](Observation(mixture), 2, seeded(4)) for _ in range(2))
     assert torch.equal(first.demixing, second.demixing)
     assert torch.equal(first.power, second.power)
 
 
 def test_identity_shares_the_power_of_the_mixture() -> None:
     mixture = random_mixture(6, 3, 400)
-    start = STARTS["identity"](mixture, 2, seeded())
+    start = STARTS["identity"](Observation(mixture), 2, seeded())
     assert torch.equal(start.demixing, torch.eye(3).expand(1, 6, 3, 3).to(mixture))
     expected = mixture.abs().square().mean()
     # Random factors in (0.5, 1.5), of mean one.
     torch.testing.assert_close(start.power.sum(2).mean(), expected, rtol=0.1, atol=0)
 
 
-def by_nmf(mixture: Tensor, n_sources: int, generator: torch.Generator) -> Start:
-    return rank1(Observation(mixture), n_sources, generator, NMF(n_bases=2))
+def by_nmf(observation: Observation, n_sources: int, generator: torch.Generator) -> Start:
+    return rank1(observation, n_sources, generator, NMF(n_bases=2))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def by_nmf(mixture: Tensor, n_sources: int, generator: torch.Generator) -> Start
 )
 def test_informed_starts_separate_by_themselves(begin: StartMethod) -> None:
     mixture, mixing = independent()
-    start = begin(mixture, 2, seeded())
+    start = begin(Observation(mixture), 2, seeded())
     total = (start.demixing @ mixing).abs().square()
     # Every row of Q passes one source, the same at each frequency. Ten dB of rejection is what a
     # first estimate should give; the identity has none on average.
@@ -97,7 +97,7 @@ def test_more_microphones_than_outputs_see_principal_components() -> None:
     torch.testing.assert_close(basis @ basis.mH, torch.eye(6).expand(1, 16, 6, 6).to(basis))
     power = (basis @ mixture).abs().square().mean(-1)
     assert (power.diff(dim=-1) <= 0).all()
-    start = by_nmf(mixture, 2, seeded())
+    start = by_nmf(Observation(mixture), 2, seeded())
     assert start.power.shape == (1, 16, 2, 200)
     total = (start.demixing @ mixing)[:, :, :2].abs().square()
     own, other = total.amax(-1), total.amin(-1)
@@ -134,7 +134,7 @@ def test_stretches_that_changed_places_are_put_back() -> None:
     activity = random_psd((1, 1, 2, 200), seeded(3))
     sources = activity * complex_normal((1, 128, 2, 200), seeded(4), torch.float64)
     exchanged = torch.cat([sources[:, :64], sources[:, 64:].flip(2)], dim=1)
-    start = thinned_iva(exchanged, 2, seeded(), n_thin=0, n_iter=0)
+    start = thinned_iva(Observation(exchanged), 2, seeded(), n_thin=0, n_iter=0)
     owner = start.demixing.abs().argmax(-1)[0, :, 0]
     assert (owner[:64] == owner[0]).all() and (owner[64:] == 1 - owner[0]).all()
 
@@ -147,8 +147,8 @@ def test_recordings_take_as_many_sweeps_as_they_need() -> None:
         sources = activity.sqrt() * complex_normal((1, 64, 3, 120), seeded(2), torch.float64)
         mixture = complex_normal((1, 64, 3, 3), seeded(3), torch.float64) @ sources
         each.append(mixture / mixture.abs().square().mean().sqrt())
-    together = thinned_iva(torch.cat(each), 3, seeded()).demixing
-    alone = torch.cat([thinned_iva(mixture, 3, seeded()).demixing for mixture in each])
+    together = thinned_iva(Observation(torch.cat(each)), 3, seeded()).demixing
+    alone = torch.cat([thinned_iva(Observation(mixture), 3, seeded()).demixing for mixture in each])
     torch.testing.assert_close(together, alone)
 
 
@@ -200,14 +200,14 @@ def test_iva_gives_the_loudest_outputs() -> None:
     mixture, mixing = independent(3, 3)
     weak = torch.linalg.inv(mixing) @ mixture
     weak[:, :, 1] *= 0.03
-    start = STARTS["iva"](mixing @ weak, 2, seeded())
+    start = STARTS["iva"](Observation(mixing @ weak), 2, seeded())
     total = (start.demixing @ mixing)[:, :, :2].abs().square()
     rejected = total[..., 1] / total.sum(-1)
     assert rejected.median() < 0.1, "the weak source is left out"
 
 
 def test_rows_are_shared_when_sources_outnumber_them() -> None:
-    start = STARTS["iva"](random_mixture(6, 2, 40), 3, seeded())
+    start = STARTS["iva"](Observation(random_mixture(6, 2, 40)), 3, seeded())
     torch.testing.assert_close(start.power[:, :, 2], start.power[:, :, 0])
 
 
@@ -221,7 +221,7 @@ def test_gains_say_who_owns_a_component() -> None:
 def test_full_rank_and_jointly_diagonal_starts_are_the_same_model() -> None:
     """Up to the diffuse sound that keeps full-rank covariances well conditioned."""
     mixture = random_mixture(6, 3, 40)
-    start = STARTS["iva"](mixture, 2, seeded())
+    start = STARTS["iva"](Observation(mixture), 2, seeded())
     joint = JointlyDiagonal(mixture, start.demixing, start.gains())
     full = FullRank(mixture, start.scm())
     difference = (joint.scm() - full.scm()).diagonal(dim1=-2, dim2=-1).real
@@ -234,7 +234,7 @@ def test_full_rank_and_jointly_diagonal_starts_are_the_same_model() -> None:
 def test_starts_at_microphones_are_the_same_model(name: str) -> None:
     """Rows of Q are scaled and powers with them: ``λ_n a_n a_nᴴ`` stays."""
     mixture = random_mixture(6, 3, 40)
-    start = STARTS[name](mixture, 2, seeded())
+    start = STARTS[name](Observation(mixture), 2, seeded())
     moved = start.at_microphones()
     for n, rows in itertools.product(range(2), (start, moved)):
         column = torch.linalg.inv(rows.demixing)[..., n]

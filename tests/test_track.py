@@ -14,6 +14,7 @@ from fca.inference.start import iva
 from fca.inference.track import MovingStart, same_everywhere, track
 from fca.methods import get_method
 from fca.spatial.motion import exponential_windows
+from fca.spatial.observation import Observation
 
 N_FRAMES = 400
 
@@ -59,8 +60,8 @@ def test_who_stands_is_followed_too() -> None:
 def test_one_window_starts_as_auxiva() -> None:
     mixture = random_mixture(8, 3, 100)
     windows = exponential_windows(100, 1.0, mixture.real)
-    tracked = track(mixture, 2, seeded(), windows)
-    start = iva(mixture, 2, seeded())
+    tracked = track(Observation(mixture), 2, seeded(), windows)
+    start = iva(Observation(mixture), 2, seeded())
     assert torch.equal(tracked.power, start.power)
     assert torch.equal(tracked.scm(), start.scm())
 
@@ -79,7 +80,7 @@ def test_who_stands_still_is_seen_to_and_loses_nothing(name: str) -> None:
 def test_windows_of_who_moves_follow_and_of_who_does_not_are_flat() -> None:
     mixture = torch.cat([turning_sources(angle)[0] for angle in (0.0, math.pi)])
     windows = exponential_windows(N_FRAMES, 0.98, mixture.real)
-    start = track(mixture, 2, seeded(), windows)
+    start = track(Observation(mixture), 2, seeded(), windows)
     assert isinstance(start, MovingStart)
     assert start.moving.tolist() == [False, True]
     assert torch.all(start.windows[0] == 1 / len(windows))
@@ -93,7 +94,7 @@ def test_windows_of_who_moves_follow_and_of_who_does_not_are_flat() -> None:
 
 def test_other_starts_stand_still() -> None:
     mixture = random_mixture(8, 3, 100)
-    start = iva(mixture, 2, seeded())
+    start = iva(Observation(mixture), 2, seeded())
     whole = same_everywhere(start, torch.full((1, 4, 100), 0.25), moving=True)
     torch.testing.assert_close(whole.scm()[:, :, 2:4], whole.scm()[:, :, :2])
     assert whole.scm().shape[2] == 8

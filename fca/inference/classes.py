@@ -20,7 +20,7 @@ from fca.source import SourceModel
 from fca.spatial.base import FLOOR
 from fca.spatial.demixing import ip
 from fca.spatial.diagonal import column_power
-from fca.spatial.observation import Observation, identity
+from fca.spatial.observation import Observation, identity_demixing
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def underdetermined(
     in_doubt = found & (not from_delays)
     effort = NONE if bool(in_doubt.all()) else Effort()
     masks = source_masks(observation, begin, source, generator, effort)
-    return _of_classes(observation, masks, generator, torch.where(in_doubt, torch.inf, 0.0))
+    return _of_classes(observation, masks, torch.where(in_doubt, torch.inf, 0.0))
 
 
 def demixed(
@@ -117,7 +117,7 @@ def demixed(
     n_outputs = seen.shape[2]
     psd = torch.cat([masks * power, noise.expand(-1, -1, n_outputs - n_sources, -1)], dim=2)
     covariance = Observation(seen).covariance(psd.clamp_min(FLOOR).reciprocal())
-    demixing = identity(seen)
+    demixing = identity_demixing(seen)
     for _ in range(UPDATES):
         demixing = ip(demixing, covariance, lambda rows: rows)
     return demixing
@@ -131,7 +131,7 @@ def first_masks(
     Those of :func:`~fca.inference.delays.delay_masks`, or random ones where these have nothing to
     go by or are not wanted; the same for all recordings, so that none depends on the others.
     """
-    begin = random_masks(mixture[:1], n_sources, generator).expand(len(mixture), -1, -1, -1)
+    begin = random_masks(mixture, n_sources, generator)
     by_delay, found = delay_masks(mixture, n_sources)
     return torch.where((found & from_delays)[:, None, None, None], by_delay, begin), found
 
@@ -148,8 +148,7 @@ def source_masks(
     If the source model judges what a source is, it has a say in which bins are of which
     (:func:`as_sources`).
     """
-    mixture, n_sources = observation.mixture, begin.shape[2]
-    classes = CACGMM(mixture, n_sources, generator, masks=begin, observation=observation)
+    classes = CACGMM(observation, begin)
     iterate(classes, effort.n_iter, monitor_every=None)
     masks = classes.masks
     return as_sources(observation, masks, source, generator, effort) if source.judges else masks
@@ -167,9 +166,8 @@ def as_sources(
     ``π_nft ∝ √λ_nft`` with the PSDs λ that it takes the power of each class for. The root keeps a
     class from what it has got wrong: weights ``∝ λ`` would leave the directions little say.
     """
-    mixture, n_sources = observation.mixture, masks.shape[2]
-    power = abs2(mixture).mean(2, keepdim=True)
-    classes = CACGMM(mixture, n_sources, generator, masks=masks, observation=observation)
+    power = abs2(observation.mixture).mean(2, keepdim=True)
+    classes = CACGMM(observation, masks)
     for _ in range(effort.rounds):
         source.initialise((masks * power).clamp_min(FLOOR), generator)
         amplitude = source.psd().sqrt()
@@ -179,11 +177,9 @@ def as_sources(
     return masks
 
 
-def _of_classes(
-    observation: Observation, masks: Tensor, generator: torch.Generator, doubt: Tensor
-) -> Start:
+def _of_classes(observation: Observation, masks: Tensor, doubt: Tensor) -> Start:
     """Start of sources with masks (B, F, N, T)."""
-    demixing = between_classes(observation, masks, masks.shape[2], generator).demixing
+    demixing = between_classes(observation, masks, masks.shape[2]).demixing
     scm = weighted_covariance(observation.outer, masks)
     whitened = demixing[:, :, None] @ scm @ demixing[:, :, None].mH
     gains = whitened.diagonal(dim1=-2, dim2=-1).real

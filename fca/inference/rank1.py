@@ -17,11 +17,11 @@ from fca.inference.classes import BRIEF, BRIEFEST, demixed, underdetermined
 from fca.inference.grouping import grouped
 from fca.inference.interferer import with_interferer
 from fca.inference.outputs import by_likelihood, by_loudness
-from fca.inference.start import Start, fit_outputs, identity, joined, taken
+from fca.inference.start import Start, fit_outputs, joined, taken
 from fca.permutation import follow, reorder
 from fca.source import Gauss, SourceModel
 from fca.spatial import Rank1
-from fca.spatial.observation import Observation
+from fca.spatial.observation import Observation, identity_demixing
 from fca.spatial.subspace import principal
 
 SPARE = 2
@@ -101,8 +101,8 @@ def rank1(
     else:
         first = (attempt // 2 if in_turns else attempt) % THINNING
         tolerance = HASTY if fast else CONVERGED
-        mixture = seen @ early.mixture
-        iva = thinned_iva(mixture, n_outputs, generator, first=first, tolerance=tolerance)
+        components = Observation(seen @ early.mixture)
+        iva = thinned_iva(components, n_outputs, generator, first=first, tolerance=tolerance)
         rows = iva.demixing
     demixing = torch.cat([rows @ seen, others], dim=2)
     fit = partial(_fit, n_outputs, source, generator)
@@ -142,7 +142,7 @@ def _surer(start: Start, interfered: Tensor) -> Start:
 
 
 def thinned_iva(
-    mixture: Tensor,
+    observation: Observation,
     n_sources: int,
     generator: torch.Generator,
     thinning: int = THINNING,
@@ -158,12 +158,13 @@ def thinned_iva(
     stretches of frequencies had to change places. The other frequencies then start from known
     activities.
     """
-    n_channels = mixture.shape[2]
+    mixture, n_channels = observation.mixture, observation.mixture.shape[2]
     some = torch.arange(first, mixture.shape[1], thinning, device=mixture.device)
-    demixing = identity(mixture, n_channels, generator).demixing
+    demixing = identity_demixing(mixture)
     sweep = partial(_sweep, n_thin, tolerance, generator)
     thin, _ = fit_and_mend(sweep, Observation(mixture[:, some]), demixing[:, some], n_mendings=1)
-    spatial = Rank1(mixture, demixing.index_copy(1, some, thin.demixing), n_channels)
+    demixing = demixing.index_copy(1, some, thin.demixing)
+    spatial = Rank1(mixture, demixing, n_channels, observation=observation)
     source = Gauss()
     source.initialise(spatial.power[:, some], generator)
     for _ in range(2):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool1d, pad
 
-from fca.clustering import CACGMM
+from fca.clustering import CACGMM, random_masks
 from fca.errors import InputError
 from fca.inference.iterate import EarlyStop, iterate
 from fca.inference.outputs import by_loudness, take_rows
@@ -21,7 +21,6 @@ from fca.linalg import (
     abs2,
     generalised_eigh,
     hermitise,
-    pack_outer,
     regularise,
     weighted_covariance,
 )
@@ -31,7 +30,7 @@ from fca.spatial import Rank1
 from fca.spatial.base import FLOOR, log_abs_det
 from fca.spatial.demixing import orthogonal_background
 from fca.spatial.diagonal import column_power
-from fca.spatial.observation import Observation
+from fca.spatial.observation import Observation, identity_demixing
 
 LEAKAGE = 0.05
 """Gain that a source starts with on the components of the others."""
@@ -114,28 +113,28 @@ CONDITION = 30.0
 """Diagonal load of covariances that are factorised, in units of rounding."""
 
 
-StartMethod = Callable[[Tensor, int, torch.Generator], Start]
+StartMethod = Callable[[Observation, int, torch.Generator], Start]
 
 
-def identity(mixture: Tensor, n_sources: int, generator: torch.Generator) -> Start:
+def identity(observation: Observation, n_sources: int, generator: torch.Generator) -> Start:
     """Q = I and powers without information: the textbook start."""
-    batch, n_freq, n_channels, n_frames = mixture.shape
-    eye = torch.eye(n_channels, dtype=mixture.dtype, device=mixture.device)
+    mixture = observation.mixture
     power = abs2(mixture).mean(2, keepdim=True)
-    factor = 0.5 + torch.rand((batch, 1, n_sources, n_frames), generator=generator)
-    return Start(eye.expand(batch, n_freq, -1, -1), power * factor.to(power) / n_sources)
+    factor = 0.5 + torch.rand((n_sources, mixture.shape[-1]), generator=generator)
+    return Start(identity_demixing(mixture), power * factor.to(power) / n_sources)
 
 
 def iva(
-    mixture: Tensor,
+    observation: Observation,
     n_sources: int,
     generator: torch.Generator,
     n_iter: int = 30,
     prior: type[SourceModel] = Gauss,
 ) -> Start:
     """AuxIVA with as many outputs as microphones, the loudest taken for the sources."""
-    begin = identity(mixture, mixture.shape[2], generator)
-    spatial = Rank1(mixture, begin.demixing, mixture.shape[2])
+    mixture = observation.mixture
+    begin = identity(observation, mixture.shape[2], generator)
+    spatial = Rank1(mixture, begin.demixing, mixture.shape[2], observation=observation)
     fit_outputs(spatial, prior(), n_iter, generator)
     return taken(spatial, by_loudness(spatial), n_sources)
 
@@ -160,46 +159,29 @@ def fit_outputs(
         iterate(model, n_iter, [EarlyStop(tolerance)], monitor_every=10)
 
 
-def iva_laplace(mixture: Tensor, n_sources: int, generator: torch.Generator) -> Start:
+def iva_laplace(observation: Observation, n_sources: int, generator: torch.Generator) -> Start:
     """:func:`iva` with the Laplace prior."""
-    return iva(mixture, n_sources, generator, prior=Laplace)
+    return iva(observation, n_sources, generator, prior=Laplace)
 
 
 def clustering(
-    mixture: Tensor, n_sources: int, generator: torch.Generator, n_iter: int = 30
+    observation: Observation, n_sources: int, generator: torch.Generator, n_iter: int = 30
 ) -> Start:
     """Rows of Q by max-SNR beamforming between the classes of a cACGMM."""
-    observation = Observation(mixture)
-    masks = _masks(observation, n_sources + 1, generator, n_iter)
-    return between_classes(observation, masks, n_sources, generator)
-
-
-def guided(
-    mixture: Tensor, activity: Tensor, generator: torch.Generator, n_iter: int = 30
-) -> Start:
-    """:func:`clustering` with known activities (B, N, T), one class per source."""
-    observation = Observation(mixture)
-    masks = _masks(observation, activity.shape[1], generator, n_iter, activity)
-    return between_classes(observation, masks, activity.shape[1], generator)
-
-
-def _masks(
-    observation: Observation,
-    n_classes: int,
-    generator: torch.Generator,
-    n_iter: int,
-    activity: Tensor | None = None,
-) -> Tensor:
-    """Masks (B, F, K, T) of the classes of a cACGMM."""
-    mixture = observation.mixture
-    classes = CACGMM(mixture, n_classes, generator, activity, observation=observation)
+    masks = random_masks(observation.mixture, n_sources + 1, generator)
+    classes = CACGMM(observation, masks)
     iterate(classes, n_iter, monitor_every=None)
-    return classes.masks
+    return between_classes(observation, classes.masks, n_sources)
 
 
-def between_classes(
-    observation: Observation, masks: Tensor, n_sources: int, generator: torch.Generator
-) -> Start:
+def guided(observation: Observation, activity: Tensor, n_iter: int = 30) -> Start:
+    """:func:`clustering` with known activities (B, N, T), one class per source."""
+    classes = CACGMM.guided(observation, activity)
+    iterate(classes, n_iter, monitor_every=None)
+    return between_classes(observation, classes.masks, activity.shape[1])
+
+
+def between_classes(observation: Observation, masks: Tensor, n_sources: int) -> Start:
     """Rows of Q by max-SNR beamforming between classes with masks (B, F, K, T)."""
     mixture, outer = observation.mixture, observation.outer
     target = weighted_covariance(outer, masks[:, :, :n_sources])
@@ -208,7 +190,7 @@ def between_classes(
     rows = [
         _max_snr(target[:, :, n], noise[:, :, n]) for n in range(min(n_sources, mixture.shape[2]))
     ]
-    eye = identity(mixture, n_sources, generator).demixing
+    eye = identity_demixing(mixture)
     stacked = torch.cat([torch.stack(rows, dim=2), eye[:, :, len(rows) :]], dim=2)
     demixing = orthogonal_background(stacked, regularise(covariance, CONDITION), len(rows))
     regular = log_abs_det(demixing).isfinite()  # not at frequencies without any sound
@@ -218,7 +200,7 @@ def between_classes(
     return Start(demixing, masks[:, :, :n_sources] * output[:, :, repeat])
 
 
-def noise_floor(mixture: Tensor, n_sources: int, generator: torch.Generator) -> Start:
+def noise_floor(observation: Observation, n_sources: int, generator: torch.Generator) -> Start:
     """One talker in noise, from the quiet moments of each frequency.
 
     What exceeds the noise floor is taken for speech. The covariances of both are diagonal in the
@@ -231,14 +213,13 @@ def noise_floor(mixture: Tensor, n_sources: int, generator: torch.Generator) -> 
     """
     if n_sources != 2:
         raise InputError(f"start 'noise floor' is for speech and noise, not {n_sources} sources")
-    power = abs2(mixture).mean(2)
+    power = abs2(observation.mixture).mean(2)
     noise = _floor(power).expand_as(power)
     speech = torch.maximum(power - noise, LEAKAGE * power)
     powers = torch.stack([speech, noise], dim=2)
-    outer = pack_outer(mixture)
     share = speech / (speech + noise)
     masks = torch.stack([share, 1 - share], dim=2)
-    covariance = weighted_covariance(outer, masks / masks.mean(-1, keepdim=True))
+    covariance = weighted_covariance(observation.outer, masks / masks.mean(-1, keepdim=True))
     demixing, gains = _diagonalise(covariance[:, :, 0], regularise(covariance[:, :, 1], 10.0))
     return Start(demixing, powers, gains)
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from fca.inference.choice import choose
 from fca.inference.outputs import take_rows
 from fca.inference.start import Start, fit_outputs, iva
 from fca.linalg import abs2
 from fca.source import Gauss
 from fca.spatial import Rank1
-from fca.spatial.observation import identity
+from fca.spatial.observation import Observation, identity_demixing
 
 SHARE = 0.3
 """A window reaches as far as it is above this share of its maximum."""
@@ -58,7 +59,7 @@ def same_everywhere(start: Start, windows: Tensor, *, moving: bool) -> MovingSta
 
 
 def track(
-    mixture: Tensor,
+    observation: Observation,
     n_sources: int,
     generator: torch.Generator,
     windows: Tensor,
@@ -71,7 +72,8 @@ def track(
     the sources. Whether talkers move, :func:`moves` says. If they do not, the start is one without
     windows, that of the fixed model; in a batch, where others may, it has flat ones.
     """
-    whole = iva(mixture, n_sources, generator, n_iter)
+    mixture = observation.mixture
+    whole = iva(observation, n_sources, generator, n_iter)
     if len(windows) == 1:
         return whole
     parts = _one_after_another(mixture, generator, windows, n_iter)
@@ -80,14 +82,8 @@ def track(
         return whole
     flat = torch.full_like(windows, 1 / len(windows)).expand(len(mixture), -1, -1)
     stays = same_everywhere(whole, flat, moving=False)
-    goes = _joined(mixture, n_sources, parts, windows)
-    return MovingStart(
-        demixing=_where(moving, goes.demixing, stays.demixing),
-        power=_where(moving, goes.power, stays.power),
-        scms=_where(moving, goes.scms, stays.scms),
-        windows=_where(moving, goes.windows, stays.windows),
-        moving=_where(moving, goes.moving, stays.moving),
-    )
+    chosen: MovingStart = choose(moving, _joined(mixture, n_sources, parts, windows), stays)
+    return chosen
 
 
 def moves(mixture: Tensor, whole: Tensor, parts: list[Tensor], windows: Tensor) -> Tensor:
@@ -126,7 +122,7 @@ def _one_after_another(
     mixture: Tensor, generator: torch.Generator, windows: Tensor, n_iter: int
 ) -> list[Tensor]:
     """Q of each window, from that of the one before."""
-    demixing = identity(mixture)  # without random numbers: who stands still loses none to this
+    demixing = identity_demixing(mixture)
     parts = []
     for window in windows:
         (reach,) = torch.nonzero(window > SHARE * window.max(), as_tuple=True)
@@ -153,11 +149,6 @@ def _joined(mixture: Tensor, n_sources: int, parts: list[Tensor], windows: Tenso
         windows=windows.expand(len(mixture), -1, -1),
         moving=torch.ones(len(mixture), dtype=torch.bool, device=mixture.device),
     )
-
-
-def _where(chosen: Tensor, new: Tensor, old: Tensor) -> Tensor:
-    """``new`` in those recordings (B,) that are chosen, else ``old``."""
-    return torch.where(chosen.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
 
 def _continued(

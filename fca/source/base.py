@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -24,6 +25,9 @@ class SourceModel(ABC):
 
     A new model defines :meth:`initialise`, :meth:`psd` and :meth:`update`; it then works with every
     spatial model, because all of them summarise the mixture by :class:`Statistics`.
+
+    Tensors that a model holds have the recordings of the batch first, so that each can keep the
+    better of two fits, and updates replace them: copies and gradients rely on that.
     """
 
     at_microphone: ClassVar[bool] = False
@@ -31,6 +35,12 @@ class SourceModel(ABC):
     before every update, instead of sharing their scale with the PSDs as they like."""
     judges: ClassVar[bool] = False
     """Whether :meth:`surprise` tells sources from other sounds."""
+
+    def __copy__(self) -> SourceModel:
+        """One in the same state that moves on its own, and so do the models that it holds."""
+        duplicate = object.__new__(type(self))
+        vars(duplicate).update({name: _copied(value) for name, value in vars(self).items()})
+        return duplicate
 
     @property
     def refinable(self) -> bool:
@@ -88,6 +98,15 @@ class SourceModel(ABC):
         Returns the part that was absorbed; a model with a fixed scale absorbs nothing.
         """
         return torch.ones_like(factor)
+
+
+def _copied(value: Any) -> Any:
+    """Source models, alone or in lists and tuples, are copied; all else is shared."""
+    if isinstance(value, SourceModel):
+        return copy.copy(value)
+    if isinstance(value, list | tuple):
+        return type(value)([_copied(item) for item in value])
+    return value
 
 
 def floored(psd: Tensor) -> Tensor:

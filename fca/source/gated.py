@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor
 
@@ -45,12 +43,6 @@ class Gated(SourceModel):
         gated = cls(model, activity)
         gated._quiet = gated._quiet_of(model.psd())
         return gated
-
-    def __copy__(self) -> Gated:
-        """The model is copied with its gate, so that each moves on its own."""
-        duplicate = object.__new__(type(self))
-        vars(duplicate).update(vars(self), _model=copy.copy(self._model))
-        return duplicate
 
     @property
     def refinable(self) -> bool:
@@ -102,9 +94,10 @@ class Gated(SourceModel):
 
 
 def check_told_apart(activity: Tensor) -> None:
-    """Raise :class:`InputError` where two activities of (B, N, T) are the same."""
+    """Raise :class:`InputError` where two activities of (B, N, T) are the same, and not silence."""
     active = activity > 0.5
-    same = (active[:, :, None] == active[:, None]).all(-1).any(0).triu(1)
+    speaks = active.any(-1)[:, :, None]
+    same = ((active[:, :, None] == active[:, None]).all(-1) & speaks).any(0).triu(1)
     if bool(same.any()):
         first, second = (same.nonzero()[0] + 1).tolist()
         raise InputError(

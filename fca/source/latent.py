@@ -73,7 +73,7 @@ class Latent(SourceModel):
         return self._decoded_psd() if self._relaxed is None else self._relaxed
 
     def penalty(self) -> Tensor | float:
-        """``½ ‖z‖²`` for Gaussian latents (the other families are uniform), and ``ν d_IS``."""
+        """``½ ‖z‖²`` for Gaussian latents, as z moves in no other family, and ``ν d_IS``."""
         latent = energy(self._z).sum((1, 2)) if self._gaussian else 0.0
         if self._relaxed is None:
             return latent

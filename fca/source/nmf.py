@@ -32,9 +32,10 @@ class NMF(SourceModel):
 
     def initialise(self, power: Tensor, generator: torch.Generator) -> None:
         batch, n_freq, n_sources, n_frames = power.shape
-        w = _uniform((batch, n_sources, n_freq, self.n_bases), power, generator)
-        h = _uniform((batch, n_sources, self.n_bases, n_frames), power, generator)
-        self._set(w * power.mean(-1).mT[..., None] / self.n_bases, h)
+        w = _uniform((n_sources, n_freq, self.n_bases), power, generator)
+        h = _uniform((n_sources, self.n_bases, n_frames), power, generator)
+        w = w * power.mean(-1).mT[..., None] / self.n_bases
+        self._set(w, h.expand(batch, -1, -1, -1))
         target = floored(power)
         for _ in range(self.warmup):
             self.update(lambda psd: ObservedStatistics(psd, target))
@@ -66,6 +67,9 @@ def _by_source(statistics: Statistics) -> tuple[Tensor, Tensor]:
 
 
 def _uniform(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
-    """Random factors in (0.1, 1); a seed means the same on any device and in any precision."""
+    """Random factors in (0.1, 1); a seed means the same on any device and in any precision.
+
+    They have no batch axis: what a recording starts from does not depend on the others.
+    """
     values = torch.rand(shape, dtype=torch.float64, generator=generator)
     return (0.1 + 0.9 * values).to(like)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor
 
@@ -31,13 +29,6 @@ class Stack(SourceModel):
         self.at_microphone = any(model.at_microphone for model, _ in parts)  # type: ignore[misc]
         self.n_sources = start
         self._together = Latest(_concatenate)
-
-    def __copy__(self) -> Stack:
-        """Parts are copied with their stack, so that each moves on its own."""
-        duplicate = object.__new__(type(self))
-        parts = [(copy.copy(model), where) for model, where in self._parts]
-        vars(duplicate).update(vars(self), _parts=parts)
-        return duplicate
 
     @property
     def refinable(self) -> bool:

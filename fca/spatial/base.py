@@ -183,7 +183,7 @@ class SpatialModel(ABC):
         """Multichannel Wiener estimates of the source images, (B, F, N, C, T).
 
         The posterior means ``λ H Y⁻¹ x`` at the chosen channels. Over all sources (background
-        included) they sum to the mixture.
+        included) they sum to what the model sees of the mixture.
         """
 
     @abstractmethod
@@ -193,6 +193,10 @@ class SpatialModel(ABC):
     def mean_covariance(self, psd: Tensor) -> Tensor:
         """Covariances of the source images, ``mean_t λ_nft H_nf``, (B, F, N, M, M)."""
         return psd.mean(-1)[..., None, None] * self.scm()
+
+    def background_covariance(self) -> Tensor | None:
+        """Covariance (B, F, M, M) of what the model has besides the N sources, if it has any."""
+        return None
 
 
 def inverse_psd(psd: Tensor) -> Tensor:

@@ -77,7 +77,8 @@ def orthogonal_background(demixing: Tensor, covariance: Tensor, n_sources: int) 
     """Complete N demixing rows by a background uncorrelated with their outputs.
 
     Rows ``[J, −I]`` with ``J = (E₂ C Wᴴ)(E₁ C Wᴴ)⁻¹`` (Scheibler & Ono 2019, eq. 9): the maximum
-    likelihood background for stationary noise.
+    likelihood background for stationary noise. The paper lets the first N microphones stand for
+    the sources; here a rotation of all of them does, as some of the first may hear the same.
 
     Parameters
     ----------
@@ -93,9 +94,11 @@ def orthogonal_background(demixing: Tensor, covariance: Tensor, n_sources: int) 
         return demixing
     rows = demixing[:, :, :n_sources]
     cross = covariance @ rows.mH
-    j = torch.linalg.solve(cross[:, :, :n_sources], cross[:, :, n_sources:], left=False)
+    rotation = torch.linalg.qr(cross.detach(), mode="complete").Q.mH  # coordinates, no function
+    seen = rotation @ cross
+    j = torch.linalg.solve(seen[:, :, :n_sources], seen[:, :, n_sources:], left=False)
     eye = torch.eye(n_channels - n_sources, dtype=rows.dtype, device=rows.device)
-    background = torch.cat([j, -eye.expand(*j.shape[:2], -1, -1)], dim=-1)
+    background = torch.cat([j, -eye.expand(*j.shape[:2], -1, -1)], dim=-1) @ rotation
     return torch.cat([rows, background], dim=2)
 
 

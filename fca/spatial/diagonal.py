@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fca.errors import InputError, check_choice
 from fca.likelihood import Gaussian, Likelihood
-from fca.linalg import real_form
+from fca.linalg import hermitise, real_form
 from fca.memo import Latest
 from fca.spatial.base import (
     FLOOR,
@@ -162,6 +162,13 @@ class Rank1(Diagonal):
     def scm(self) -> Tensor:
         columns = self.mixing[..., : self.n_sources].mT
         return columns[..., :, None] * columns[..., None, :].conj()
+
+    def background_covariance(self) -> Tensor | None:
+        """``B (W C Wᴴ) Bᴴ`` with the background's rows W of Q and columns B of Q⁻¹."""
+        rows, columns = self.demixing[:, :, self.n_sources :], self.mixing[..., self.n_sources :]
+        if rows.shape[2] == 0:
+            return None
+        return hermitise(columns @ (rows @ self._mixture_covariance @ rows.mH) @ columns.mH)
 
     @functools.cached_property
     def _mixture_covariance(self) -> Tensor:

@@ -94,7 +94,7 @@ def _covariance(outer: Tensor, weight: Tensor) -> Tensor:
     return regularise(weighted_covariance(outer, weight), LOAD)
 
 
-def identity(mixture: Tensor) -> Tensor:
+def identity_demixing(mixture: Tensor) -> Tensor:
     """Q = I for mixtures (B, F, M, T), (B, F, M, M)."""
     eye = torch.eye(mixture.shape[2], dtype=mixture.dtype, device=mixture.device)
     return eye.expand(*mixture.shape[:2], -1, -1)

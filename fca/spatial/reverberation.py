@@ -22,7 +22,7 @@ from fca.errors import InputError
 from fca.linalg import hermitise, regularise
 from fca.memo import Latest
 from fca.spatial.base import FLOOR
-from fca.spatial.observation import Images, Observation, identity
+from fca.spatial.observation import Images, Observation, identity_demixing
 
 CONDITION = 16.0
 """Diagonal load of the covariances of past frames, in units of rounding."""
@@ -81,7 +81,7 @@ class Prediction(Observation):
 
     def early(self) -> Observation:
         """The mixture less what is predicted of it."""
-        return Observation(self.rows(identity(self.mixture)) @ self.frames)
+        return Observation(self.rows(identity_demixing(self.mixture)) @ self.frames)
 
     def covariance(self, weight: Tensor) -> Tensor:
         """``V − Pᴴ R⁻¹ P``: covariances of the mixture less its best prediction."""

@@ -26,6 +26,7 @@ from fca.inference.start import STARTS
 from fca.prior import SpeechPrior
 from fca.separator import Separator
 from fca.spatial import JointlyDiagonal
+from fca.spatial.observation import Observation
 from fca.stft import STFT
 from recipes import program
 from recipes.benchmark.common import describe, markdown, surroundings, write_json, write_text
@@ -73,7 +74,7 @@ def noise_floor(stft: STFT) -> Enhance:
     def enhance(noisy: Array) -> Array:
         waves = torch.from_numpy(noisy.astype(np.float32))[None]
         spectrum, frontend = prepare(waves, SAMPLE_RATE, stft, min_channels=1)
-        start = STARTS[VAE_NMF.start](spectrum, 2, torch.Generator())
+        start = STARTS[VAE_NMF.start](Observation(spectrum), 2, torch.Generator())
         spatial = JointlyDiagonal(spectrum, start.demixing, start.gains())
         speech: Array = frontend.synthesise(spatial.images(start.power, slice(0, 1)))[
             0, 0, 0
