@@ -198,11 +198,17 @@ def _check_complete(path: Path, file: soundfile.SoundFile) -> None:
             raise InputError(f"{path}: truncated, {present} of {claimed} bytes of audio are there")
 
 
-def check_samples(path: Path, waveform: Waveform) -> None:
+def check_samples(path: Path, waveform: Waveform, start: int = 0) -> None:
+    """Refuse (channels, samples) that nothing can be made of; they begin at sample ``start``."""
     if waveform.shape[-1] == 0:
         raise InputError(f"{path}: holds no samples")
-    if not np.isfinite(waveform).all():
-        raise InputError(f"{path}: holds NaN or infinite samples")
+    odd = np.argwhere(~np.isfinite(waveform))
+    if len(odd):
+        channel, sample = odd[0]
+        raise InputError(
+            f"{path}: holds NaN or infinite samples, of channel {channel} from sample "
+            f"{start + sample} on"
+        )
 
 
 def _stack_channels(paths: list[Path], files: list[tuple[Waveform, int]]) -> tuple[Waveform, int]:

@@ -21,7 +21,7 @@ from torch import Tensor
 from fca.activity import Segment, on_frames
 from fca.allocator import release_freed_memory
 from fca.errors import InputError
-from fca.frontend import SAMPLE_RATE
+from fca.frontend import SAMPLE_RATE, live_channels
 from fca.inference.iterate import Callback, Progress
 from fca.pieces import Reader
 from fca.separation import Separation
@@ -62,6 +62,8 @@ class Block:
         What the tracks are called: source1, source2, ..., or the speakers of the guide.
     n_channels : int
         Microphones.
+    reference_channel : int
+        Microphone at which the tracks are: another than the separator's where that is dead.
     """
 
     start: int
@@ -73,6 +75,7 @@ class Block:
     problem: str
     names: list[str]
     n_channels: int
+    reference_channel: int
 
     def images(self) -> Tensor:
         """Tracks at all microphones, (K, channels, samples)."""
@@ -142,7 +145,8 @@ class BlockSeparator:
         for index, waveform in enumerate(reader.pieces(spans)):
             release_freed_memory()
             told = [_overall(callback, index, len(spans)) for callback in callbacks]
-            stretch = _Stretch(*spans[index], torch.from_numpy(waveform), reader.sample_rate, told)
+            mixture = torch.from_numpy(waveform)
+            stretch = _Stretch(*spans[index], mixture, reader.sample_rate, told, len(spans) > 1)
             try:
                 yield self._block(stretch, sort.names, *sort(stretch))
             except InputError as error:
@@ -169,6 +173,7 @@ class BlockSeparator:
         problem: str = "",
     ) -> Block:
         mixture, channel = stretch.mixture, self.separator.reference_channel
+        channel = channel if separation is None else separation.reference_channel
         called = names()
         if separation is None:
             like = mixture.new_empty(0, dtype=self.separator.dtype, device=self.separator.device)
@@ -178,7 +183,9 @@ class BlockSeparator:
         reference = mixture[channel if channel < len(mixture) else 0].to(sources)
         residual = reference - sources.sum(0)
         span = stretch.start, stretch.stop
-        return Block(*span, sources, residual, track, separation, problem, called, len(mixture))
+        return Block(
+            *span, sources, residual, track, separation, problem, called, len(mixture), channel
+        )
 
 
 @dataclass(frozen=True)
@@ -190,6 +197,21 @@ class _Stretch:
     mixture: Tensor
     sample_rate: int
     callbacks: Sequence[Callback]
+    of_several: bool
+
+    def heard_by(self, separator: Separator) -> Separator:
+        """A separator, at another microphone where its own fails for a part of the recording."""
+        mixture = self.mixture[None] - self.mixture.mean(-1, keepdim=True)
+        try:
+            alive = live_channels(mixture, separator.method.min_channels)
+        except InputError:  # which separation tells, too
+            return separator
+        own = separator.reference_channel
+        if not self.of_several or own in alive or own >= mixture.shape[1]:
+            return separator
+        other = copy.copy(separator)
+        other.reference_channel = alive[0]
+        return other
 
 
 class _Sorter(Protocol):
@@ -223,7 +245,8 @@ class _Guided:
         n_samples = -(-stretch.mixture.shape[1] * SAMPLE_RATE // rate)
         times = begin + np.arange(stft.padded(n_samples) // stft.hop + 1) * stft.hop / SAMPLE_RATE
         activity = torch.from_numpy(on_frames(spoken, present, times))
-        separation = self.separator.guided(stretch.mixture, activity, rate, stretch.callbacks)
+        separator = stretch.heard_by(self.separator)
+        separation = separator.guided(stretch.mixture, activity, rate, stretch.callbacks)
         return separation, [self.speakers.index(name) for name in present]
 
 
@@ -242,7 +265,8 @@ class _Matched:
 
     def __call__(self, stretch: _Stretch) -> tuple[Separation | None, list[int]]:
         rate = stretch.sample_rate
-        separation = self._separator(stretch.mixture, rate, stretch.callbacks)
+        separator = stretch.heard_by(self._separator)
+        separation = separator(stretch.mixture, rate, stretch.callbacks)
         sources, residual = separation.sources.detach().cpu(), separation.residual.detach().cpu()
         if self._believed:
             return separation, list(range(len(sources)))

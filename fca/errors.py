@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
+
 
 class InputError(ValueError):
     """Input that cannot be processed; the message is one line that says what to change."""
@@ -18,13 +20,13 @@ def check_choice(name: str, value: str, known: Iterable[str], of: str = "") -> N
 
 def whole(name: str, value: float) -> int:
     """The value as an integer; :class:`InputError` if it is none."""
-    if not float(value).is_integer():
-        raise InputError(f"{name} must be a whole number, got {value}")
+    if not isinstance(value, int | float | np.number) or not float(value).is_integer():
+        raise InputError(f"{name} must be a whole number, got {value!r}")
     return int(value)
 
 
 def at_least_one(name: str, value: float) -> int:
     """The value as an integer; :class:`InputError` if it is none, or less than one."""
-    if value < 1:
+    if whole(name, value) < 1:
         raise InputError(f"{name} must be at least 1, got {value}")
-    return whole(name, value)
+    return int(value)

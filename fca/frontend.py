@@ -149,11 +149,14 @@ def check(waves: Tensor, rate: int, n_fft: int, min_channels: int = 2) -> None:
     """Raise :class:`InputError` unless ``waves`` (B, M, samples) can be separated."""
     n_channels, length = waves.shape[1:]
     if n_channels < min_channels:
-        raise InputError("separation needs at least two microphones, the recording has one channel")
+        raise InputError(
+            "separation needs at least two microphones, the recording has one channel: for one "
+            "talker in noise there is fca enhance"
+        )
     if n_channels > MAX_CHANNELS:
         raise InputError(
-            f"{n_channels} channels, at most {MAX_CHANNELS} are supported: is the array "
-            f"(channels, samples)?"
+            f"{n_channels} channels, at most {MAX_CHANNELS} are supported; arrays are (channels, "
+            f"samples)"
         )
     if rate <= 0:
         raise InputError(f"the sample rate must be positive, got {rate}")
@@ -163,7 +166,11 @@ def check(waves: Tensor, rate: int, n_fft: int, min_channels: int = 2) -> None:
             f"{n_fft / SAMPLE_RATE:.3f} s"
         )
     if not bool(torch.isfinite(waves).all()):
-        raise InputError("the recording holds NaN or infinite samples")
+        *_, channel, sample = (~torch.isfinite(waves)).nonzero()[0].tolist()
+        raise InputError(
+            f"the recording holds NaN or infinite samples, of channel {channel} from sample "
+            f"{sample} on"
+        )
 
 
 def live_channels(signal: Tensor, min_channels: int = 2) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fca.building import SOURCES, Building
-from fca.errors import InputError, check_choice
+from fca.errors import InputError, check_choice, whole
 from fca.inference.rank1 import number_of_outputs
 from fca.inference.start import STARTS
 from fca.likelihood import Gaussian, Likelihood, StudentT
@@ -247,10 +247,9 @@ class Method:
         choices["mixing"] = dataclasses.replace(self.mixing, **mixing)
         unknown = sorted(set(options) - set(known))
         if unknown:
-            all_known = ", ".join([*_CHOICES, *_MIXING, *known])
-            raise InputError(f"{self.name} has no option {unknown[0]!r}; it has {all_known}")
+            raise InputError(f"{self.name} has no option {unknown[0]!r}; {_offer(known, unknown)}")
         if n_iter is not None:
-            if n_iter < min(1, self.n_iter):
+            if whole("n_iter", n_iter) < min(1, self.n_iter):
                 raise InputError(f"at least one iteration is needed, got n_iter={n_iter}")
             choices["n_iter"] = n_iter
         given = [*choices, *mixing, *options]
@@ -342,6 +341,14 @@ def _needs(row: Method, judges: bool) -> dict[str, tuple[bool, str]]:
         "n_steps": (steps, "inference=gradient or sample"),
         "strength": (_argument(row, "refinement") != "gradient", "refinement=em"),
     }
+
+
+def _offer(known: Mapping[str, Any], unknown: Collection[str]) -> str:
+    """What there is in the place of options that there are not."""
+    networks = [name for name in _READERS if name in known]
+    if "weights" in unknown:
+        return f"its network is the option {networks[0]}" if networks else "it has no network"
+    return f"it has {', '.join([*_CHOICES, *_MIXING, *known])}"
 
 
 def _parameters(source: str) -> Mapping[str, inspect.Parameter]:

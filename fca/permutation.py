@@ -6,7 +6,9 @@ import functools
 import itertools
 import math
 
+import numpy as np
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional
 
@@ -18,6 +20,8 @@ LEAST_GAIN = 1e-4
 """Agreement that an exchange has to win; less is rounding."""
 MOST_EXCHANGES = 50
 """After these a recording is left as it is."""
+MOST_AT_ONCE = 8
+"""Sources of which all assignments are compared at once; time and memory double with each more."""
 AT_ONCE = 8
 """How many frequencies have to be aligned for each that is aligned to them at once."""
 
@@ -144,8 +148,11 @@ def reorder(values: Tensor, order: Tensor) -> Tensor:
 def best_assignment(similarity: Tensor) -> Tensor:
     """For each matrix (..., candidates i, slots j) the i of every j with the largest total.
 
-    Exact, by dynamic programming over the sets of candidates that the first slots take.
+    Exact, by dynamic programming over the sets of candidates that the first slots take; of many
+    candidates, matrix by matrix.
     """
+    if similarity.shape[-1] > MOST_AT_ONCE:
+        return _one_by_one(similarity)
     steps = [
         (members.to(similarity.device), without.to(similarity.device))
         for members, without in _subsets(similarity.shape[-1])
@@ -161,6 +168,13 @@ def best_assignment(similarity: Tensor) -> Tensor:
         order.append(members[taken, last])
         taken = without[taken, last]
     return torch.stack(order[::-1], -1)
+
+
+def _one_by_one(similarity: Tensor) -> Tensor:
+    """:func:`best_assignment` by the Hungarian method."""
+    matrices = similarity.detach().cpu().flatten(0, -3).mT.numpy()
+    order = np.stack([linear_sum_assignment(matrix, maximize=True)[1] for matrix in matrices])
+    return torch.from_numpy(order).to(similarity.device).view(similarity.shape[:-1])
 
 
 @functools.cache

@@ -95,15 +95,28 @@ class Writer:
         In Hz.
     n_channels, n_samples : int
         Size of the file when it is finished.
+    pcm16 : bool
+        Write a .wav of 16-bit integers, as Kaldi reads them, unless these would clip.
 
     Attributes
     ----------
     path : Path
         The file that was written, known when the context has been left.
+    floats : bool
+        Whether it is of 32-bit floats, known then, too.
     """
 
-    def __init__(self, path: AnyPath, sample_rate: int, n_channels: int, n_samples: int) -> None:
+    def __init__(
+        self,
+        path: AnyPath,
+        sample_rate: int,
+        n_channels: int,
+        n_samples: int,
+        pcm16: bool = False,
+    ) -> None:
         self.path = Path(path)
+        self.floats = True
+        self._pcm16 = pcm16
         check_suffix(self.path)
         self._rate, self._n_channels, self._n_samples = sample_rate, n_channels, n_samples
         self._at, self._peak = 0, 0.0
@@ -162,18 +175,19 @@ class Writer:
     def _finish(self) -> None:
         if self.path.suffix.lower() == ".flac":
             if self._peak <= 1 and self._n_channels <= MAX_FLAC_CHANNELS:
-                return self._encode()
+                return self._encode("PCM_24", "FLAC")
             self.path = self.path.with_suffix(".wav")
+        elif self._pcm16 and self._peak <= 1:
+            return self._encode("PCM_16", self._format)
         self._temporary.replace(self.path)
 
-    def _encode(self) -> None:
-        """Make the FLAC file out of the float file."""
+    def _encode(self, subtype: str, kind: str) -> None:
+        """Make a file of integers out of the float file."""
+        self.floats = False
         encoded = temporary_name(self.path.with_name(f"{self.path.name}.encoded"))
         shape = {"samplerate": self._rate, "channels": self._n_channels}
         try:
-            with soundfile.SoundFile(
-                encoded, "w", **shape, subtype="PCM_24", format="FLAC"
-            ) as file:
+            with soundfile.SoundFile(encoded, "w", **shape, subtype=subtype, format=kind) as file:
                 for piece in soundfile.blocks(self._temporary, _CHUNK, dtype="float32"):
                     file.write(piece)
             encoded.replace(self.path)
@@ -186,7 +200,7 @@ def _scan(path: Path) -> tuple[int, int, int]:
     with open_sound(path) as file:
         count = 0
         while len(chunk := file.read(_CHUNK // file.channels, dtype="float32", always_2d=True)):
-            check_samples(path, chunk.T)
+            check_samples(path, chunk.T, count)
             count += len(chunk)
         if count == 0:
             check_samples(path, chunk.T)

@@ -15,7 +15,7 @@ from fca.allocator import keep_freed_memory
 from fca.dereverberation import require_nara_wpe
 from fca.errors import InputError, at_least_one, check_choice, whole
 from fca.fitting import Fitting
-from fca.frontend import SAMPLE_RATE, Frontend, check_dtype, prepare
+from fca.frontend import MAX_CHANNELS, SAMPLE_RATE, Frontend, check_dtype, prepare
 from fca.inference.iterate import Callback
 from fca.methods import DEFAULT_METHOD, Method, get_method
 from fca.rendering import Renderer
@@ -24,6 +24,8 @@ from fca.stft import STFT
 from fca.waveforms import Signal, load
 
 OUTPUT_FILTERS = ("wiener", "mvdr")
+MAX_SOURCES = MAX_CHANNELS
+"""As many as microphones at most; of more, nothing is known to come out."""
 
 
 @contextmanager
@@ -109,6 +111,8 @@ class Separator:
         row = get_method(method) if isinstance(method, str) else method
         self.method = row.with_options(n_iter=n_iter, **options)
         self.n_sources = at_least_one("n_sources", n_sources)
+        if self.n_sources > MAX_SOURCES:
+            raise InputError(f"n_sources={n_sources}: at most {MAX_SOURCES} can be separated")
         starts = self.method.n_starts if n_starts is None else n_starts
         self.n_starts = at_least_one("n_starts", starts)
         self.n_refine = _refinement(self.method, n_refine)
@@ -302,7 +306,7 @@ def _refinement(method: Method, n_refine: int | None) -> int:
     """Steps of refinement: those asked for, or by default the method's, if they can be done."""
     if n_refine is None:
         return method.n_refine if method.refinable else 0
-    if n_refine < 0:
+    if whole("n_refine", n_refine) < 0:
         raise InputError(f"n_refine cannot be negative, got {n_refine}")
     if n_refine and not method.refinable:
         raise InputError(f"nothing to refine: {method.name} has no Gaussian latent vectors")

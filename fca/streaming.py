@@ -14,7 +14,7 @@ from fca.frontend import MAX_CHANNELS, check_dtype
 from fca.inference.online import OnlineFit, Schedule
 from fca.methods import Method, get_method
 from fca.stft import STFT
-from fca.waveforms import as_tensor
+from fca.waveforms import as_tensor, check_floating
 
 WINDOW_SECONDS = 0.128
 METHODS = ("fastmnmf1", "fastmnmf2")
@@ -144,7 +144,8 @@ class OnlineSeparator:
         Raises
         ------
         InputError
-            For another number of channels, or NaN or infinite samples; the chunk is then ignored.
+            For another number of channels, integers, or NaN or infinite samples; the chunk is then
+            ignored.
         """
         samples = self._checked(chunk)
         self._input = torch.cat([self._input, samples], dim=-1)
@@ -199,7 +200,9 @@ class OnlineSeparator:
         return period.repeat(self.stft.n_fft // self.stft.hop)
 
     def _checked(self, chunk: Tensor | ArrayLike) -> Tensor:
-        samples = as_tensor(chunk).detach().to("cpu", self.dtype)
+        samples = as_tensor(chunk)
+        check_floating(samples)
+        samples = samples.detach().to("cpu", self.dtype)
         if samples.ndim != 2 or samples.shape[0] != self.n_channels:
             raise InputError(
                 f"expected chunks ({self.n_channels}, samples), got {tuple(samples.shape)}"

@@ -102,6 +102,7 @@ class Tracks:
     def __init__(self, limit: int | None = None) -> None:
         self._limit = limit
         self._covariance: list[Tensor] = []
+        self._heard: list[bool] = []
         self._last: Tensor | None = None
         self._start = 0
         self._loudest = 0.0
@@ -143,8 +144,8 @@ class Tracks:
             if n not in track:
                 likeness = self._likeness(vectors[n : n + 1], weight[n : n + 1])[0]
                 track[n] = self._place(likeness, set(track.values()), clear[n])
-            if clear[n]:
-                self._learn(track[n], vectors[n], weight[n])
+            if clear[n] or track[n] == len(self):
+                self._learn(track[n], vectors[n], weight[n], clear[n])
         found = [track[n] for n in range(len(sources))]
         self._last, self._start = gather(sources, found, len(self)), start
         return found
@@ -195,23 +196,30 @@ class Tracks:
     def _place(self, likeness: Tensor, taken: set[int], clear: bool) -> int:
         """Track of a source that does not go on: its twin's, a new one, or the likest free one.
 
-        What is not clearly a talker has a twin or no track, -1.
+        What is not clearly a talker has a twin or no track, -1. Where the number of talkers is
+        known, it has a track that no talker was clearly heard on, as a faint one is never clear;
+        one who is takes that over when there are no others.
         """
         if len(self) and likeness.max() >= SAME:
             return int(likeness.argmax())
-        if not clear:
-            return -1
-        if self._limit is None or len(self) < self._limit:
-            return len(self)
         free = [k for k in range(len(self)) if k not in taken]
-        return max(free or range(len(self)), key=lambda k: float(likeness[k]))
+        unheard = [k for k in free if not self._heard[k]]
+        if self._limit is None:
+            return len(self) if clear else -1
+        if len(self) < self._limit and (clear or not unheard):
+            return len(self)
+        if not unheard and not clear:
+            return -1
+        return max(unheard or free or range(len(self)), key=lambda k: float(likeness[k]))
 
-    def _learn(self, track: int, vector: Tensor, weight: Tensor) -> None:
+    def _learn(self, track: int, vector: Tensor, weight: Tensor, clear: bool) -> None:
         outer = vector[:, :, None] * vector[:, None].conj() * weight.square()[:, None, None]
         if track == len(self):
             self._covariance.append(outer)
+            self._heard.append(clear)
         else:
             self._covariance[track] = FORGETTING * self._covariance[track] + outer
+            self._heard[track] = True
 
 
 def _twins(sources: Tensor) -> dict[int, int]:

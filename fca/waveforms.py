@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ from fca import audio
 from fca.errors import InputError, whole
 from fca.frontend import SAMPLE_RATE
 
-Signal = Tensor | ArrayLike | str | Path
+Signal = Tensor | ArrayLike | str | Path | Sequence[str | Path]
 
 
 def load(mixture: Signal, sample_rate: int | None) -> tuple[Tensor, int]:
@@ -24,13 +26,13 @@ def load(mixture: Signal, sample_rate: int | None) -> tuple[Tensor, int]:
     InputError
         For a file, a shape or a kind of samples that cannot be separated.
     """
-    if isinstance(mixture, str | Path):
+    if isinstance(mixture, str | Path) or _are_paths(mixture):
         waveform, rate = audio.read(mixture)
         if sample_rate not in (None, rate):
             raise InputError(f"{mixture} has {rate} Hz, but sample_rate={sample_rate} was given")
         return torch.from_numpy(waveform), rate
     try:
-        waves = as_tensor(mixture)
+        waves = as_tensor(mixture)  # type: ignore[arg-type]
     except (TypeError, ValueError, RuntimeError):
         kind = type(mixture).__name__
         raise InputError(f"expected an array, a tensor or a path, got {kind}") from None
@@ -38,10 +40,23 @@ def load(mixture: Signal, sample_rate: int | None) -> tuple[Tensor, int]:
         raise InputError(
             f"expected (channels, samples) or (batch, channels, samples), got {tuple(waves.shape)}"
         )
-    if not waves.is_floating_point():
-        raise InputError(f"expected floating-point samples, got {waves.dtype}")
+    check_floating(waves)
     plain = waves.clone() if waves.is_inference() else waves
     return plain, SAMPLE_RATE if sample_rate is None else whole("sample_rate", sample_rate)
+
+
+def _are_paths(mixture: Signal) -> TypeGuard[Sequence[str | Path]]:
+    """Whether these are files of one microphone each."""
+    items = mixture if isinstance(mixture, list | tuple) else []
+    return bool(items) and all(isinstance(item, str | Path) for item in items)
+
+
+def check_floating(waves: Tensor) -> None:
+    """Raise :class:`InputError` for samples that are integers, whose scale nobody can know."""
+    if not waves.is_floating_point():
+        raise InputError(
+            f"expected floating-point samples, got {waves.dtype}: divide those of 16 bits by 32768"
+        )
 
 
 def as_tensor(samples: Tensor | ArrayLike) -> Tensor:

@@ -121,6 +121,14 @@ class TestKaldi:
         wav.unlink()
         assert separate_scp(tmp_path / "wav.scp", tmp_path / "out", separator) == first
 
+    def test_one_that_is_not_there_does_not_stop_the_others(
+        self, tmp_path: Path, wav: Path
+    ) -> None:
+        (tmp_path / "wav.scp").write_text(f"none {tmp_path}/none.wav\none {wav}\n")
+        with pytest.raises(InputError, match=r"1 could not be separated, the first: .*none\.wav"):
+            separate_scp(tmp_path / "wav.scp", tmp_path / "out", fca.Separator(**FAST))
+        assert list(read_scp(tmp_path / "out/spk1.scp")) == ["one"]
+
     def test_tabs_and_byte_order_marks(self, tmp_path: Path) -> None:
         (tmp_path / "wav.scp").write_text("one\ta b.wav\ntwo \t c.wav \n", encoding="utf-8-sig")
         assert read_scp(tmp_path / "wav.scp") == {"one": "a b.wav", "two": "c.wav"}

@@ -230,6 +230,19 @@ class TestPieces:
         step = 2.0**-23 if written == "flac" else 0.0
         assert np.abs(audio.read(writer.path)[0] - gain * noise).max() <= step
 
+    @pytest.mark.parametrize(("gain", "floats"), [(0.2, False), (20.0, True)])
+    def test_16_bits_unless_they_clip(
+        self, tmp_path: Path, noise: np.ndarray, gain: float, floats: bool
+    ) -> None:
+        wave = gain * noise / np.abs(noise).max()
+        with Writer(tmp_path / "x.wav", RATE, *noise.shape, pcm16=True) as writer:
+            writer.write(0, wave)
+        assert [path.name for path in tmp_path.iterdir()] == ["x.wav"]
+        assert writer.floats == floats
+        assert soundfile.info(writer.path).subtype == ("FLOAT" if floats else "PCM_16")
+        limit = 1e-6 if floats else 2.0**-15
+        assert np.abs(audio.read(writer.path)[0] - wave).max() <= limit
+
     def test_nothing_is_left_of_an_interrupted_file(
         self, tmp_path: Path, noise: np.ndarray
     ) -> None:

@@ -13,6 +13,7 @@ from conftest import MixtureMaker
 from toy import CLASSICAL
 
 import fca
+from fca import audio
 from fca.inference.start import STARTS, Start
 
 RATE = 16000
@@ -46,8 +47,8 @@ def with_nan(value: float) -> np.ndarray:
         (noise(1, 1, 2, 8000), r"expected \(channels, samples\)"),
         (noise(1, 8000), "at least two microphones"),
         (noise(0, 8000), r"expected \(channels, samples\)"),
-        (noise(17, 8000), r"17 channels, at most 16 .*is the array \(channels, samples\)\?"),
-        (noise(8000, 2), r"8000 channels, at most 16 .*is the array \(channels, samples\)\?"),
+        (noise(17, 8000), r"17 channels, at most 16 .*arrays are \(channels, samples\)"),
+        (noise(8000, 2), r"8000 channels, at most 16 .*arrays are \(channels, samples\)"),
         (with_nan(float("nan")), "NaN or infinite samples"),
         (with_nan(float("-inf")), "NaN or infinite samples"),
         (np.zeros((2, 8000)), "the recording is silent"),
@@ -268,3 +269,31 @@ def test_a_copy_of_the_first_channel_is_borne(method: str) -> None:
     result = fca.separate(waves, 16000, method=method, n_fft=512, n_iter=5, **options)
     assert torch.isfinite(result.sources).all()
     assert float(result.sources.abs().max()) < 3 * float(waves.abs().max())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_sources": "auto"}, "n_sources must be a whole number, got 'auto'"),
+        ({"n_sources": None}, "n_sources must be a whole number, got None"),
+        ({"n_sources": 17}, "n_sources=17: at most 16"),
+        ({"n_iter": "3"}, "n_iter must be a whole number, got '3'"),
+        ({"n_iter": 2.5}, "n_iter must be a whole number, got 2.5"),
+        ({"seed": None}, "seed must be a whole number, got None"),
+        ({"n_refine": "many"}, "n_refine must be a whole number, got 'many'"),
+    ],
+)
+def test_numbers_that_are_none_get_one_line(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(fca.InputError, match=message):
+        fca.Separator("auxiva", **options)
+
+
+def test_one_file_per_microphone_is_a_list(short: np.ndarray, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{channel}.wav" for channel in range(3)]
+    for path, channel in zip(paths, short, strict=True):
+        audio.write(path, channel.astype(np.float32), RATE)
+    listed = fca.separate(paths, method="auxiva", **FAST)
+    whole = fca.separate(short.astype(np.float32), RATE, method="auxiva", **FAST)
+    torch.testing.assert_close(listed.sources, whole.sources)
+    with pytest.raises(fca.InputError, match=r"3\.wav.*no such file"):
+        fca.separate([*paths, tmp_path / "3.wav"], method="auxiva")

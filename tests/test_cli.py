@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from command import RATE, fca, records, separate, write_all
 
 from fca import audio
@@ -65,6 +66,18 @@ class TestResults:
         source, its_rate = audio.read(out / "x" / "source1.wav")
         assert its_rate == rate
         assert source.shape == (1, resampled.shape[1])
+
+    @pytest.mark.parametrize(("gain", "subtype"), [(1.0, "PCM_16"), (50.0, "FLOAT")])
+    def test_16_bits_or_floats_where_these_would_clip(
+        self, tmp_path: Path, out: Path, recording: np.ndarray, gain: float, subtype: str
+    ) -> None:
+        audio.write(tmp_path / "x.wav", gain * recording, RATE)
+        result = separate(tmp_path / "x.wav", "-o", out, "--format", "wav16", "--json")
+        (record,) = records(result)
+        assert soundfile.info(out / "x/source1.wav").subtype == subtype
+        notes = [] if gain == 1 else ["source1.wav: not 16-bit, which would clip or has no room"]
+        assert record["notes"][:1] == notes
+        assert separate(tmp_path / "x.wav", "-o", out).exit_code == 1, "these are other settings"
 
     @pytest.mark.parametrize(("gain", "suffix"), [(1.0, "flac"), (50.0, "wav")])
     def test_flac_or_float_wav_where_flac_would_clip(
@@ -246,6 +259,17 @@ class TestResults:
         notes = ["channel 2 carries no signal", "channel 3 is a copy of channel 0"]
         assert records(result)[0]["notes"] == notes
         assert "; ".join(notes) in result.stderr
+
+    def test_gaps_that_follow_each_other_are_one(self) -> None:
+        blocks = [{"start": k * RATE, "stop": (k + 2) * RATE, "tracks": [0]} for k in range(5)]
+        for block, why in zip(blocks, ("silent", "silent", "", "silent", "short"), strict=True):
+            block |= {"problem": why} if why else {}
+        notes = Log(None, names=["source1"], blocks=blocks).notes(RATE)
+        assert notes == [
+            "silent from 0.0 to 3.0 s: silent",
+            "silent from 3.0 to 5.0 s: silent",
+            "silent from 4.0 to 6.0 s: short",
+        ]
 
     def test_channels_that_tell_nothing_for_a_while_are_named(self) -> None:
         log = Log(None, names=["source1"], blocks=[{}, {}, {}], remarks=Counter(quiet=1, dead=3))

@@ -77,12 +77,22 @@ def test_results_of_other_settings_or_recordings_are_not_touched(
     before = (out / "talk" / "separation.json").read_bytes()
     other = separate(wav, "-o", out, "--seed", 1)
     assert other.exit_code == 1
-    assert "results of other settings" in other.stderr
+    assert "results of other settings (seed 0 -> 1)" in other.stderr
     write_all(tmp_path, ["elsewhere/talk.wav"], recording)
     other = separate(tmp_path / "elsewhere" / "talk.wav", "-o", out)
     assert other.exit_code == 1
-    assert "results of other input" in other.stderr
+    assert "results of another recording" in other.stderr
     assert (out / "talk" / "separation.json").read_bytes() == before
+
+
+def test_a_file_in_the_place_of_a_folder_is_told(wav: Path, out: Path) -> None:
+    out.mkdir()
+    (out / "talk").write_text("notes")
+    for place in (out, out / "talk"):
+        result = separate(wav, "-o", place)
+        assert result.exit_code == 1
+        assert "a file is where this folder would be" in result.stderr
+    assert (out / "talk").read_text() == "notes"
 
 
 def test_a_recording_that_was_replaced_is_no_finished_one(

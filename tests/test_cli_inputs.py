@@ -51,7 +51,18 @@ class TestInputs:
         names = ["x/talk.wav", "y/talk.wav", "y/talk.flac", "y/other.wav"]
         write_all(tmp_path, names, recording)
         found, _ = collect([str(tmp_path / name) for name in names], tmp_path / "out")
-        assert [r.name for r in found] == ["x/talk.wav", "y/talk.wav", "y/talk.flac", "other"]
+        assert [r.name for r in found] == ["x/talk", "y/talk.wav", "y/talk.flac", "other"]
+        assert [r.id for r in found] == ["talk", "talk.wav", "talk.flac", "other"]
+
+    def test_recordings_of_a_run_have_ids_of_their_own(
+        self, tmp_path: Path, recording: np.ndarray
+    ) -> None:
+        """RTTM files know no folders: those of a corpus are joined, and looked up by id."""
+        names = ["x/mixture.wav", "y/mixture.wav", "z/talk.wav"]
+        write_all(tmp_path, names, recording)
+        found, _ = collect([str(tmp_path)], tmp_path / "out")
+        assert [r.name for r in found] == ["x/mixture", "y/mixture", "z/talk"]
+        assert [r.id for r in found] == ["x_mixture", "y_mixture", "talk"]
 
     def test_a_first_file_in_common_is_told_apart_by_the_others(
         self, tmp_path: Path, recording: np.ndarray

@@ -11,6 +11,7 @@ import pytest
 from command import fca, records, separate
 from typer.testing import Result
 
+from fca import audio
 from fca.building import SOURCES
 from fca.cli.values import enhancer_types, online_types, read_value, separator_types
 from fca.enhancer import INFERENCES
@@ -160,16 +161,18 @@ def test_every_method_and_source_model_tells_its_types() -> None:
 
 
 class TestStreams:
-    def test_a_wav_file_is_no_raw_stream(self, wav: Path) -> None:
+    @pytest.mark.parametrize("suffix", [".wav", ".flac"])
+    def test_an_audio_file_is_no_raw_stream(self, tmp_path: Path, suffix: str) -> None:
+        audio.write(tmp_path / f"x{suffix}", np.zeros((2, 16000)), 16000)
         done = subprocess.run(
             [sys.executable, "-m", "fca", "stream", "-r", "16000", "-c", "2"],
-            input=wav.read_bytes(),
+            input=(tmp_path / f"x{suffix}").read_bytes(),
             capture_output=True,
             check=False,
         )
         assert done.returncode == 1
         assert done.stdout == b""
-        assert b"the input is a WAV file, raw samples are expected" in done.stderr
+        assert b"the input is an audio file, raw samples are expected" in done.stderr
         assert b"Traceback" not in done.stderr
 
     @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")

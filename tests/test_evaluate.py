@@ -110,6 +110,9 @@ def test_sets_give_the_reference_that_was_asked_for(
     expected = parts[reference] if reference == "dry" else parts[reference][:, 0]
     np.testing.assert_allclose(read.references, expected, atol=1e-6)
     np.testing.assert_allclose(read.mixture, signals["mixture"][0], atol=1e-6)
+    (place / "row.json").write_text(json.dumps(row))
+    (alone,), _ = find_pairs(tmp_path / "est", place, reference=reference)
+    assert alone == pair, "the folder of one mixture is a set of one"
     options = ["--reference", reference, "-m", "si_sdr", "--players", 0]
     assert evaluate(tmp_path / "est", tmp_path / "set", "-o", tmp_path, *options).exit_code == 0
     assert (

@@ -117,6 +117,8 @@ def test_options_of_the_row_are_kept_unless_changed() -> None:
             "auxiva has no option 'n_bases'; it has spatial, source, start, update",
         ),
         ("ilrma", {"n_basis": 3}, "ilrma has no option 'n_basis'; it has .*n_bases"),
+        ("ilrma", {"weights": "x"}, "ilrma has no option 'weights'; it has no network"),
+        ("deep-fca", {"weights": "x"}, "deep-fca .*'weights'; its network is the option denoiser"),
         ("ilrma", {"n_iter": 0}, "at least one iteration is needed, got n_iter=0"),
         (
             "ilrma",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from toy import random_psd, seeded
 
@@ -97,3 +98,14 @@ def test_reorder_takes_any_trailing_shape() -> None:
     for f in range(2):
         for n in range(3):
             assert torch.equal(result[0, f, n], values[0, f, order[0, f, n]])
+
+
+@pytest.mark.parametrize("size", [2, 5, 9, 14])
+def test_assignments_of_any_size_are_the_best(size: int) -> None:
+    similarity = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(size))
+    order = best_assignment(similarity)
+    assert order.shape == (2, 3, size)
+    for matrix, found in zip(similarity.flatten(0, 1), order.flatten(0, 1), strict=True):
+        rows, columns = linear_sum_assignment(matrix.numpy(), maximize=True)
+        best = float(matrix[rows, columns].sum())
+        assert float(matrix[found, torch.arange(size)].sum()) == pytest.approx(best)

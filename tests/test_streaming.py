@@ -251,3 +251,9 @@ class TestCommand:
         )
         assert done.returncode == 2
         assert f"standard {name} is closed" in done.stderr
+
+
+def test_integers_are_refused() -> None:
+    separator = OnlineSeparator(16000, n_channels=2, n_sources=2)
+    with pytest.raises(InputError, match=r"got torch\.int16: divide those of 16 bits by 32768"):
+        separator.push(torch.ones(2, 100, dtype=torch.int16))

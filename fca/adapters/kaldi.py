@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fca import audio
@@ -74,20 +74,34 @@ def separate_scp(wav_scp: AnyPath, folder: AnyPath, separator: Separator) -> lis
     Raises
     ------
     InputError
-        If the table or a recording cannot be used; what is finished stays.
+        If the table cannot be used; or in the end, if recordings could not be: the others are done
+        and listed.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tables: list[dict[str, AnyPath]] = [{} for _ in range(separator.n_sources)]
+    problems: list[str] = []
     for key, path in read_scp(wav_scp).items():
         files = [folder / f"{key}-spk{n + 1}.wav" for n in range(separator.n_sources)]
-        if not all(file.is_file() for file in files):
-            result = separator(path)
-            for file, source in zip(files, result.sources.cpu().numpy(), strict=True):
-                audio.write(file, source, result.sample_rate)
+        try:
+            _separate(path, files, separator)
+        except InputError as error:
+            problems.append(str(error))
+            continue
         for table, file in zip(tables, files, strict=True):
             table[key] = file.resolve()
     written = [folder / f"spk{n + 1}.scp" for n in range(separator.n_sources)]
     for name, table in zip(written, tables, strict=True):
         write_scp(name, table)
+    if problems:
+        raise InputError(f"{len(problems)} could not be separated, the first: {problems[0]}")
     return written
+
+
+def _separate(path: str, files: Sequence[Path], separator: Separator) -> None:
+    """One file per talker, unless all are there."""
+    if all(file.is_file() for file in files):
+        return
+    result = separator(path)
+    for file, source in zip(files, result.sources.cpu().numpy(), strict=True):
+        audio.write(file, source, result.sample_rate)

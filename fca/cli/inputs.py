@@ -30,10 +30,17 @@ class Recording:
         Path of its results below the output folder; unique within a run.
     files : tuple of Path
         One file with all channels, or one file per microphone in order.
+    id : str
+        What RTTM files call it, unique within a run; the last part of its name unless given.
     """
 
     name: str
     files: tuple[Path, ...]
+    id: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            object.__setattr__(self, "id", Path(self.name).name)
 
     @property
     def label(self) -> str:
@@ -82,7 +89,7 @@ def collect(
         problems += unnumbered
     named = _unique_names(found)
     _check_names(named)
-    return named, problems
+    return _with_ids(named), problems
 
 
 def _expand(text: str, out: Path) -> list[Recording]:
@@ -173,9 +180,20 @@ def _joined_name(folder: Path, file: Path, prefix: str) -> str:
 
 
 def _unique_names(recordings: Sequence[Recording]) -> list[Recording]:
-    """Tell recordings of the same name apart by their folders and suffixes, then by all files."""
+    """Tell recordings of the same name apart by their folders, their suffixes, and all files."""
     placed = _renamed(recordings, _places(_clashing(recordings)))
+    placed = _renamed(placed, {r: r.name + r.files[0].suffix for r in _clashing(placed)})
     return _renamed(placed, {r: _joint_name(r) for r in _clashing(placed)})
+
+
+def _with_ids(recordings: Sequence[Recording]) -> list[Recording]:
+    """The last part of the name, or where several end alike, all of it."""
+    count = Counter(Path(recording.name).name for recording in recordings)
+    whole = {r: count[Path(r.name).name] > 1 for r in recordings}
+    return [
+        replace(r, id=r.name.replace("/", "_") if whole[r] else Path(r.name).name)
+        for r in recordings
+    ]
 
 
 def _clashing(recordings: Sequence[Recording]) -> list[Recording]:
@@ -192,7 +210,8 @@ def _places(recordings: list[Recording]) -> dict[Recording, str]:
     if not recordings:
         return {}
     common = os.path.commonpath([r.files[0].resolve().parent for r in recordings])
-    return {r: r.files[0].resolve().relative_to(common).as_posix() for r in recordings}
+    files = {r: r.files[0].resolve().with_suffix("") for r in recordings}
+    return {r: file.relative_to(common).as_posix() for r, file in files.items()}
 
 
 def _joint_name(recording: Recording) -> str:

@@ -49,9 +49,12 @@ Dereverberate = Annotated[
     bool, typer.Option("--dereverberate", help="Take out late reverberation first (WPE).")
 ]
 Format = Annotated[
-    Literal["wav", "flac"],
+    Literal["wav", "wav16", "flac"],
     typer.Option(
-        "--format", "-f", help="32-bit float WAV, or 24-bit FLAC (WAV where FLAC would clip)."
+        "--format",
+        "-f",
+        help="32-bit float WAV; 16-bit WAV, as Kaldi reads it; or 24-bit FLAC. What would clip is "
+        "float WAV.",
     ),
 ]
 Plot = Annotated[bool, typer.Option("--plot", help="Draw the spectrograms and activities (PNG).")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from fca.inference.iterate import Progress as Iteration
 
 Record = dict[str, Any]
+SAY_SECONDS = 60.0
 
 
 class Named(Protocol):
@@ -38,8 +40,8 @@ Item = TypeVar("Item", bound=Named)
 class Report:
     """Tells the user on standard error how the work goes, and programs on standard output.
 
-    Bars show on terminals only. With ``as_json``, standard output gets one JSON object per
-    recording and line.
+    Bars show on terminals only; elsewhere there is a line every :data:`SAY_SECONDS`. With
+    ``as_json``, standard output gets one JSON object per recording and line.
     """
 
     def __init__(self, as_json: bool, n_recordings: int) -> None:
@@ -55,6 +57,7 @@ class Report:
             transient=True,
             disable=not self._console.is_terminal,
         )
+        self._said = time.monotonic()
         self._all = self._progress.add_task("recordings", total=n_recordings)
         self._one = self._progress.add_task("iterations", total=None)
 
@@ -78,12 +81,17 @@ class Report:
     def advance(self, iteration: Iteration) -> None:
         """Callback of the separator."""
         self._progress.update(self._one, completed=iteration.iteration, total=iteration.n_iter)
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._said >= SAY_SECONDS:
+            self._said = now
+            self._line(f"working {self._item}: {iteration.iteration / iteration.n_iter:.0%}")
 
     def run(
         self, item: Item, work: Callable[[], Record], describe: Callable[[Item, Record], str]
     ) -> None:
         """Do the work on one item and say so, or what went wrong, in a line; the next can start."""
         self._progress.reset(self._one, description=item.name, total=None)
+        self._item, self._said = item.label, time.monotonic()
         try:
             record = work()
         except (InputError, OSError, RuntimeError) as error:  # torch runs out of memory, say

@@ -7,6 +7,7 @@ import json
 import os
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,7 @@ class Results:
         What the user chose, to tell whether earlier results answer the same request.
     signals : callable
         Names and waveforms that are written of a block.
-    suffix : {".wav", ".flac"}
+    audio_format : {"wav", "wav16", "flac"}
         Of the audio files.
     plot : bool
         Draw a picture, too.
@@ -59,7 +60,7 @@ class Results:
     settings: Mapping[str, Any]
     signals: Callable[[Block], Signals]
     course: Course
-    suffix: str = ".wav"
+    audio_format: str = "wav"
     plot: bool = False
     overwrite: bool = False
 
@@ -84,9 +85,8 @@ class Results:
             return {**earlier, "status": "skipped"}
         stamps = _stamps(recording)
         reader = Reader(recording.files if recording.files[1:] else recording.files[0])
-        name = Path(recording.name).name
-        log = self._log(reader)
-        course = self.course.build(separator, name)
+        log = self._log(reader, separator.reference_channel)
+        course = self.course.build(separator, recording.id)
         silent = self.course.silent(course, reader.n_samples / reader.sample_rate)
         blocks = log.follow(course(reader, [callback]))
         files, notes = self._write(folder, blocks, reader)
@@ -94,7 +94,7 @@ class Results:
             files.append("activity.rttm")
             seconds = log.levels.frame_seconds
             found = segments(activities(log.levels.power, seconds), log.names, seconds)
-            write_rttm(folder / files[-1], found, name)
+            write_rttm(folder / files[-1], found, recording.id)
         if self.plot:
             files.append(f"{self.kind}.png")
             notes += _draw(folder / files[-1], log, reader)
@@ -118,7 +118,7 @@ class Results:
         (folder / self._unfinished).unlink(missing_ok=True)
         return record
 
-    def _log(self, reader: Reader) -> Log:
+    def _log(self, reader: Reader, reference: int) -> Log:
         """What is gathered on the way.
 
         Raises
@@ -129,10 +129,10 @@ class Results:
         course = self.course
         levels = Levels(reader.n_samples, reader.sample_rate) if course.diarize else None
         if course.array is None:
-            return Log(levels)
+            return Log(levels, reference_channel=reference)
         directions = Directions(course.array)
         directions.check(reader.n_channels)
-        return Log(levels, directions)
+        return Log(levels, directions, reference_channel=reference)
 
     @property
     def _record(self) -> str:
@@ -144,15 +144,30 @@ class Results:
         return f".{self.kind}.unfinished"
 
     def _request(self) -> Record:
-        return {**self.settings, "suffix": self.suffix, "plot": self.plot}
+        sixteen = {"pcm16": True} if self._pcm16 else {}
+        return {**self.settings, "suffix": self._suffix, **sixteen, "plot": self.plot}
+
+    @property
+    def _suffix(self) -> str:
+        return ".flac" if self.audio_format == "flac" else ".wav"
+
+    @property
+    def _pcm16(self) -> bool:
+        return self.audio_format == "wav16"
 
     def _answers(self, earlier: Record, recording: Recording, folder: Path) -> bool:
         """Whether earlier results are complete; refuse to replace those of something else."""
-        for key, wanted in (("input", _paths(recording)), ("settings", self._request())):
-            if earlier.get(key) != wanted:
-                raise InputError(
-                    f"{folder} holds results of other {key}; choose --overwrite or another --out"
-                )
+        if earlier.get("input") != _paths(recording):
+            raise InputError(
+                f"{folder} holds results of another recording; choose another --out, or "
+                f"--overwrite to replace them"
+            )
+        other = _differences(earlier.get("settings"), self._request())
+        if other:
+            raise InputError(
+                f"{folder} holds results of other settings ({other}); choose --overwrite or "
+                f"another --out"
+            )
         if _changed(earlier.get("stamps"), _stamps(recording)):
             raise InputError(
                 f"{folder} holds results of the input before it was changed; choose --overwrite or "
@@ -170,16 +185,14 @@ class Results:
         from fca.blocks import stitch
 
         writers: dict[str, Writer] = {}
+        length = reader.n_samples
         with _made(folder), contextlib.ExitStack() as stack:
             for start, pieces in stitch(blocks, self.signals):
                 for name, signal in pieces.items():
                     waveform = signal.detach().cpu().float().reshape(-1, signal.shape[-1]).numpy()
                     if name not in writers:
-                        path, shape = (
-                            folder / (name + self.suffix),
-                            (len(waveform), reader.n_samples),
-                        )
-                        writer = Writer(path, reader.sample_rate, *shape)
+                        path, shape = folder / f"{name}{self._suffix}", (len(waveform), length)
+                        writer = Writer(path, reader.sample_rate, *shape, self._pcm16)
                         writers[name] = stack.enter_context(writer)
                     writers[name].write(start, waveform)
             for earlier in (self._record, self._unfinished):
@@ -188,8 +201,9 @@ class Results:
             others = ["activity.rttm", f"{self.kind}.png", "directions.png"]
             _save(folder / self._unfinished, {"files": audible + others})
         files = [writer.path.name for writer in writers.values()]
-        other = [file for file in files if not file.endswith(self.suffix)]
-        return files, [f"{x}: not {self.suffix}, which would clip or has no room" for x in other]
+        kind = {"wav": "", "wav16": "16-bit", "flac": ".flac"}[self.audio_format]
+        other = [writer.path.name for writer in writers.values() if writer.floats and kind]
+        return files, [f"{x}: not {kind}, which would clip or has no room" for x in other]
 
 
 @dataclass
@@ -214,6 +228,8 @@ class Log:
         What the tracks are called.
     remarks : Counter
         What is wrong with channels, and in how many blocks.
+    reference_channel : int
+        Microphone at which the talkers are wanted.
     """
 
     levels: Levels | None
@@ -223,6 +239,7 @@ class Log:
     seconds: float = 0.0
     names: list[str] = field(default_factory=list)
     remarks: Counter[str] = field(default_factory=Counter)
+    reference_channel: int = 0
 
     def follow(self, blocks: Iterable[Block]) -> Iterator[Block]:
         """The blocks, while they are passed on."""
@@ -236,6 +253,8 @@ class Log:
                 self.costs.append(block.separation.cost)
                 self.seconds += block.separation.seconds
                 self.remarks.update(block.separation.remarks)
+            if block.reference_channel != self.reference_channel:
+                self.remarks.update([f"talkers as channel {block.reference_channel} hears them"])
             self.names = block.names
             if self.directions is not None:
                 self.directions.add(block)
@@ -266,13 +285,30 @@ class Log:
             ["nobody is heard"] * (not self.names)
             + [IN_LINE] * mirrored
             + [self._where(remark) for remark in self.remarks]
+            + [f"{name}: nobody was found" for name in self._nobody]
             + [
-                f"silent from {block['start'] / rate:.1f} to {block['stop'] / rate:.1f} s: "
-                f"{block['problem']}"
-                for block in self.blocks
-                if "problem" in block
+                f"silent from {start / rate:.1f} to {stop / rate:.1f} s: {problem}"
+                for start, stop, problem in self._gaps
             ]
         )
+
+    @property
+    def _nobody(self) -> list[str]:
+        """Tracks to which no source of any block belongs, where nobody said who speaks when."""
+        if self.levels is None:
+            return []
+        used = {track for block in self.blocks for track in block["tracks"]}
+        return [name for track, name in enumerate(self.names) if track not in used]
+
+    @property
+    def _gaps(self) -> list[tuple[int, int, str]]:
+        """Stretches that could not be separated, and why; blocks that follow each other as one."""
+        gaps = []
+        for problem, several in groupby(self.blocks, lambda block: block.get("problem")):
+            if problem is not None:
+                blocks = list(several)
+                gaps.append((blocks[0]["start"], blocks[-1]["stop"], problem))
+        return gaps
 
     def _where(self, remark: str) -> str:
         """A remark, and in how many of several blocks it holds, if not in all."""
@@ -284,7 +320,10 @@ class Log:
 def _made(folder: Path) -> Iterator[None]:
     """Make a folder for results, and remove it again if there are none."""
     new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"{folder}: a file is where this folder would be") from None
     try:
         yield
     except BaseException:
@@ -355,6 +394,13 @@ def _stamps(recording: Recording) -> Stamps | None:
 def _changed(before: Stamps | None, now: Stamps | None) -> bool:
     """Whether files were replaced, if that is known: earlier versions kept no stamps."""
     return before is not None and now is not None and before != now
+
+
+def _differences(before: Any, now: Record) -> str:
+    """Settings that are no longer what they were, as "seed 0 -> 1"; empty if there are none."""
+    known = before if isinstance(before, dict) else {}
+    names = [name for name in known | now if known.get(name) != now.get(name)]
+    return ", ".join(f"{name} {known.get(name)} -> {now.get(name)}" for name in names)
 
 
 def _load(path: Path) -> Record | None:

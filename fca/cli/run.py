@@ -221,7 +221,7 @@ class Job:
             settings,
             signals,
             replace(self.course, several=several),
-            f".{self.audio_format}",
+            self.audio_format,
             self.plot,
             self.overwrite,
         )

@@ -52,7 +52,8 @@ Sources = Annotated[
         "--sources",
         "-n",
         metavar="N",
-        help="Number of talkers, or 'auto': at most one per microphone talks in a block.",
+        help="Number of talkers, or 'auto' to count them: at most 6 in a block, and no more than "
+        "microphones.",
         show_default="2",
     ),
 ]
@@ -125,7 +126,7 @@ Images = Annotated[
     bool, typer.Option("--images", help="Write each talker at all microphones, too.")
 ]
 Residual = Annotated[
-    bool, typer.Option("--residual", help="Write what the talkers leave of the mixture, too.")
+    bool, typer.Option("--residual", help="Write the residual, too: the mixture minus all talkers.")
 ]
 
 
@@ -168,8 +169,8 @@ def separate(
     they were made. With --rttm the files are named after the speakers, and activity.rttm is left
     out. With --array separation.json tells the azimuths of the talkers, in degrees from the x axis
     towards the y axis. Recordings that have their results are skipped; those of one name are told
-    apart by their folders. The exit status is 1 if a recording failed, 2 if the command makes no
-    sense.
+    apart by their folders. The exit status is 1 if a recording failed, 2 for an option or argument
+    that is no good.
     """
     flags = {
         "method": method,

@@ -148,7 +148,8 @@ def simulate(
     dry.wav (the talkers) and row.json; OUT/manifest.jsonl lists all that are in OUT with what was
     drawn. Run again, it makes what is missing; with another --name, it adds to the set.
     `fca separate 'OUT/*/mixture.wav' -o EST` separates the set and `fca evaluate EST OUT -o SCORES`
-    scores it. The exit status is 1 if a mixture could not be made, 2 if the command makes no sense.
+    scores it. The exit status is 1 if a mixture could not be made, 2 for an option or argument that
+    is no good.
     """
     from fca.files import make_folder
     from fca.simulate.sets import Condition, Corpora, build, check_name

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from fca.streaming import OnlineSeparator
 
+_FILES = (b"RIFF", b"RF64", b"FORM", b"fLaC", b"OggS", b"ID3")
+"""How WAV, AIFF, FLAC, Ogg and MP3 files begin."""
+
 Rate = Annotated[int, typer.Option("--rate", "-r", min=1, help="Samples per second.")]
 Channels = Annotated[int, typer.Option("--channels", "-c", help="Microphones, interleaved.")]
 Sources = Annotated[int, typer.Option("--sources", "-n", help="Number of talkers.")]
@@ -66,7 +69,7 @@ def stream(
     """Separate raw PCM from standard input as it comes in, to standard output.
 
     The talkers come out interleaved and delayed by the latency, which is said on standard error;
-    at the end of the input the rest follows. Together they are the first microphone.
+    at the end of the input the rest follows. They add up to the first microphone, as much later.
     """
     from fca.streaming import OnlineSeparator
 
@@ -113,7 +116,7 @@ def _run(separator: OnlineSeparator, pcm: str, source: BinaryIO, sink: BinaryIO)
     ------
     InputError
         If a sample is not finite, or the input ends within one; what came before is written. If
-        the input is a WAV file, of which nothing is.
+        the input is an audio file, of which nothing is.
     """
     frame = separator.n_channels * (2 if pcm == "s16le" else 4)
     size = frame * separator.block * separator.stft.hop
@@ -137,9 +140,9 @@ def _run(separator: OnlineSeparator, pcm: str, source: BinaryIO, sink: BinaryIO)
 def _contents(source: BinaryIO, size: int) -> Iterator[bytes]:
     """The stream, ``size`` bytes at a time."""
     content = source.read(size)
-    if content.startswith(b"RIFF"):
+    if content.startswith(_FILES):
         raise InputError(
-            "the input is a WAV file, raw samples are expected: arecord -t raw, for example"
+            "the input is an audio file, raw samples are expected: arecord -t raw, for example"
         )
     while content:
         yield content

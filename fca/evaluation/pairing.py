@@ -156,6 +156,10 @@ def find_pairs(
     if manifest.suffix == ".jsonl" and manifest.is_file():
         _refuse(mixtures, manifest)
         wanted = [_of_set(row, manifest.parent, reference, channel) for row in _rows(manifest)]
+    elif (references / "row.json").is_file():
+        _refuse(mixtures, references)
+        (row,) = _rows(references / "row.json")
+        wanted = [_of_set(row, references.resolve().parent, reference, channel)]
     else:
         wanted = _of_folder(references, mixtures, channel)
     pairs, problems = [], []
