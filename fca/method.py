@@ -48,6 +48,8 @@ _CHOICES = (
     "surroundings",
     "interferers",
 )
+_FIRST = ("n_iter", "n_fft", "n_starts", "n_refine")
+"""Numbers that a separator changes for one recording."""
 _OF_MODELS = ("source", "start", "dof", "spatial_steps")
 """Choices that mask clustering has not."""
 _MIXING = tuple(choice.name for choice in dataclasses.fields(Mixing))
@@ -223,6 +225,23 @@ class Method:
         """Gaussian, or Student's t where degrees of freedom are set."""
         return Gaussian() if self.dof is None else StudentT(self.dof)
 
+    @property
+    def choices(self) -> dict[str, Any]:
+        """What :meth:`with_options` and :class:`~fca.separator.Separator` change, as it is now.
+
+        Choices that would do nothing in this method are left out.
+        """
+        known = _parameters(self.source)
+        fields = [*_FIRST, *(name for name in _CHOICES if name not in known)]
+        ours = {name: getattr(self, name) for name in fields}
+        its = {name: self.options.get(name, known[name].default) for name in known}
+        needs = _needs(self, judges=True)
+        return {
+            name: value
+            for name, value in {**ours, **dataclasses.asdict(self.mixing), **its}.items()
+            if needs.get(name, (True, ""))[0] and not self.mixing.idle([name])
+        }
+
     def with_options(self, n_iter: int | None = None, **options: Any) -> Method:
         """The row with some choices changed.
 
@@ -327,13 +346,13 @@ def _check_effect(row: Method, given: Collection[str], judges: bool) -> None:
 
 def _needs(row: Method, judges: bool) -> dict[str, tuple[bool, str]]:
     """What choices need to have an effect, and whether a method has that."""
-    models = row.spatial != "cACGMM"
+    models, known = row.spatial != "cACGMM", _parameters(row.source)
     diagonal = "jointly diagonal" in row.spatial
     by_sources = models and row.start == "rank-1"
     steps = not str(_argument(row, "inference")).startswith("encode")
     finds = by_sources and (judges or not row.interferers)
     return {
-        **dict.fromkeys([*_OF_MODELS, *row.options], (models, "a model of each source")),
+        **dict.fromkeys([*_OF_MODELS, *known], (models, "a model of each source")),
         "gain_update": (diagonal, "jointly diagonal covariances"),
         "spare": (diagonal and row.mixing.plain, "jointly diagonal covariances of a dry mixture"),
         "fast_start": (by_sources, "start=rank-1"),

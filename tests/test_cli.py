@@ -333,6 +333,18 @@ def test_methods_lists_every_row() -> None:
         assert row.paper in line
 
 
+def test_methods_lists_the_options_of_one() -> None:
+    result = fca("methods", "deep-fca")
+    assert result.exit_code == 0
+    cells = [line.split()[1::2] for line in result.stdout.splitlines() if "│" in line]
+    assert ["gate", "true"] in cells
+    assert ["n_starts", "2"] in cells
+    assert ["dof", "null"] in cells
+    unknown = fca("methods", "magic")
+    assert unknown.exit_code == 2
+    assert "unknown method 'magic'" in unknown.stderr
+
+
 def test_version() -> None:
     from fca import __version__
 

@@ -17,6 +17,8 @@ from fca.separator import Separator
 from fca.source import VAE, Gauss, Laplace
 from fca.spatial import FullRank, JointlyDiagonal, Rank1
 
+FIRST = ("n_iter", "n_fft", "n_starts", "n_refine")
+"""Choices that are a separator's own arguments."""
 COMPOSITIONS = {
     "fdica": (Rank1, "laplace", "IP"),
     "auxiva": (Rank1, "gauss", "IP"),
@@ -259,3 +261,20 @@ def test_what_cannot_be_refined_is_not_unless_asked_for() -> None:
     assert Separator("deep-fca", source="nmf").n_refine == 0
     with pytest.raises(InputError, match="nothing to refine"):
         Separator("deep-fca", source="nmf", n_refine=1)
+
+
+@pytest.mark.parametrize("name", [name for name, row in METHODS.items() if not row.needs_weights])
+def test_the_choices_of_a_row_are_what_it_takes(name: str) -> None:
+    row = METHODS[name]
+    changeable = {key: value for key, value in row.choices.items() if key not in FIRST}
+    same = row.with_options(**changeable)
+    assert same.choices.keys() == row.choices.keys()
+    assert same.spatial == row.spatial
+
+
+def test_choices_without_effect_are_not_offered() -> None:
+    assert "taps" not in get_method("ilrma").choices
+    assert get_method("ilrma").with_options(reverberation="ar").choices["taps"] == 3
+    assert "n_bases" in get_method("ilrma").choices
+    assert "gain_update" not in get_method("ilrma").choices
+    assert "tied" not in get_method("cacgmm").choices
