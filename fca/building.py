@@ -177,14 +177,14 @@ class Building:
         return STARTS[method.start](early, self.n_fitted, self.generator)
 
     def _spatial(self, observation: Observation, start: Start) -> SpatialModel:
-        method, mixture = self.method, observation.mixture
+        method = self.method
         if method.spatial == "full rank":
-            return self._full_rank(mixture, start)
-        inference = (method.update, method.likelihood, observation)
+            return self._full_rank(observation.mixture, start)
+        inference = (method.update, method.likelihood)
         if method.spatial == "rank-1":
-            return Rank1(mixture, start.demixing, start.power.shape[2], *inference)
+            return Rank1(observation, start.demixing, start.power.shape[2], *inference)
         gains = start.gains(shared="shared" in method.spatial)
-        early = JointlyDiagonal(mixture, start.demixing, gains, *inference, method.gain_update)
+        early = JointlyDiagonal(observation, start.demixing, gains, *inference, method.gain_update)
         mixing = method.mixing
         if mixing.n_late == 0:
             return early

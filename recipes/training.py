@@ -5,6 +5,7 @@ A recipe brings a :class:`Task` and its data and calls :func:`fit`. Lightning ca
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import sys
@@ -23,12 +24,17 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from fca.errors import InputError
+from fca.files import write_text
 from fca.pretrained import Pretrained
 from fca.prior.model import Elbo
 from fca.prior.networks import ContextBlock
 from recipes.optim import muon
 from recipes.prior.data import Augmentation, Corpus, Excerpts, load_responses
 from recipes.prior.resident import Batches, Resident
+
+CHANGEABLE = ("steps", "keep_every", "accelerator", "devices", "precision", "output")
+"""Settings that a run which goes on may have other than it was begun with."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,6 @@ class Training:
     beta : weight of the divergence; 1 is the ELBO
     beta_ramp : steps over which the weight rises from zero
     beta_period : steps after which it starts again (cyclic annealing, Fu et al. 2019); 0 for never
-    level_db : the level of each excerpt is uniformly off by up to this much
     keep_every : the model is also exported after every so many steps, as `step-…`; 0 for never
     """
 
@@ -87,7 +92,6 @@ class Training:
     beta: float = 1.0
     beta_ramp: int = 1000
     beta_period: int = 0
-    level_db: float = 6.0
     keep_every: int = 0
     precision: str = "bf16-mixed"
     accelerator: str = "auto"
@@ -276,11 +280,15 @@ def fit(
 
     The best has the lowest loss on the validation set that is ``watched``. A run that was stopped
     goes on from its last checkpoint.
+
+    Raises
+    ------
+    InputError
+        If that was made with settings other than :data:`CHANGEABLE`.
     """
     output = Path(experiment.output)
     output.mkdir(parents=True, exist_ok=True)
-    settings = json_like(asdict(experiment))  # type: ignore[call-overload]
-    (output / "config.yaml").write_text(yaml.safe_dump(settings))
+    _keep_settings(output / "config.yaml", json_like(asdict(experiment)))  # type: ignore[call-overload]
     loss = f"valid/{watched}_loss"
     best = ModelCheckpoint(output, "best", monitor=loss, enable_version_counter=False)
     latest = ModelCheckpoint(output, "last", enable_version_counter=False)
@@ -292,6 +300,28 @@ def fit(
     if int(os.environ.get("RANK", "0")) == 0:  # the first process of a `torchrun`
         task.model.save_pretrained(output / name)
     return output / name
+
+
+def _keep_settings(path: Path, settings: dict[str, Any]) -> None:
+    """Write the settings of a run; refuse others than those with which it was begun."""
+    if path.with_name("last.ckpt").is_file() and path.is_file():
+        begun = yaml.safe_load(path.read_text("utf-8"))
+        other = sorted(set(_unchangeable(begun).items()) ^ set(_unchangeable(settings).items()))
+        if other:
+            raise InputError(
+                f"{path.parent}: begun with another {other[0][0]}; choose another output"
+            )
+    if int(os.environ.get("RANK", "0")) == 0:
+        write_text(path, yaml.safe_dump(settings))
+
+
+def _unchangeable(settings: dict[str, Any]) -> dict[str, str]:
+    """Settings a run has to keep, by their dotted names."""
+    flat: dict[str, str] = {}
+    for key, value in settings.items():
+        inner = _unchangeable(value) if isinstance(value, dict) else {"": json.dumps(value)}
+        flat |= {f"{key}.{name}".rstrip("."): text for name, text in inner.items()}
+    return {name: text for name, text in flat.items() if name.split(".")[-1] not in CHANGEABLE}
 
 
 class _Keep(Callback):

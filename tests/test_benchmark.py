@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -115,9 +115,10 @@ def test_quality_table_of_a_method_and_a_peer(built: Path, tmp_path: Path) -> No
     assert all(entry.options["n_iter"] == 5 for entry in competitors)
     items = data.load(built)[2:]
     log = common.Log(tmp_path / "scores.jsonl")
-    version, terms = common.code_version(), scoring.Terms()
+    terms = scoring.Terms()
+    alone = {**asdict(terms), "threads": 1, "jobs": 1, "code": common.code_version()}
     rows = [
-        log.add(quality._key(e, i, terms, version), scoring.score(e, i, terms))
+        log.add(quality._key(e, i, alone), scoring.score(e, i, terms))
         for i in items
         for e in competitors
     ]
@@ -126,7 +127,11 @@ def test_quality_table_of_a_method_and_a_peer(built: Path, tmp_path: Path) -> No
     assert all(row["seconds"] > 0 for row in rows)
     resumed = quality.run(competitors, items, common.Log(log.path), terms)
     assert resumed == rows
-    assert log.find(quality._key(competitors[0], items[0], terms, "other code")) is None
+    for other in ({"code": "other"}, {"threads": 2}, {"jobs": 2}, {"timeout": 1}):
+        assert log.find(quality._key(competitors[0], items[0], alone | other)) is None
+    log.path.write_text(log.path.read_text() + '{"key": {"entry": "died in')
+    assert list(common.Log(log.path).rows.values()) == rows, "a line that was not finished is lost"
+    assert common.Log(log.path).rows.keys() == log.rows.keys()
     text = tables.table(rows, competitors, yardstick=names[0])
     assert "### measured_binaural (1 mixtures)" in text
     assert all(f"| {name} |" in text for name in names)

@@ -16,6 +16,7 @@ from fca.activity import Segment, write_rttm
 from fca.simulate.stored import MANIFEST, load
 from recipes import config
 from recipes.corpora.__main__ import main
+from recipes.corpora.layout import thin
 from recipes.corpora.recipe import STAGES
 
 pytest.importorskip("lightning")
@@ -323,3 +324,15 @@ def test_a_training_that_was_stopped_goes_on_with_its_own_settings_alone(
     assert not (place / "prior").exists()
     assert main(training) == 0
     assert (place / "done.json").read_text() == (place / "begun.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("count", "items", "places"),
+    [(4, None, [0, 1, 2, 3]), (10, 4, [0, 2, 5, 7]), (5, 4, [0, 1, 2, 3]), (3, 9, [0, 1, 2])],
+)
+def test_some_of_a_corpus_are_from_all_of_it(
+    count: int, items: int | None, places: list[int]
+) -> None:
+    found = thin([str(k) for k in range(count)], items)
+    assert found == [(k, str(k)) for k in places]
+    assert [place for place, _ in thin(range(1332), 700)][-1] > 1325

@@ -24,6 +24,7 @@ from recipes.meeting.simulate import (
     simulate,
     speech_segments,
     take_turns,
+    within,
     write,
 )
 
@@ -57,6 +58,11 @@ def test_speech_is_where_the_utterance_is_loud() -> None:
     first, second = speech_segments("ann", utterance, 10 * SAMPLE_RATE)
     assert (first.start, first.end) == pytest.approx((11, 12))
     assert (second.start, second.end) == pytest.approx((13, 14))
+
+
+def test_speech_at_the_end_counts_as_far_as_it_is_heard() -> None:
+    segments = [Segment("ann", 1.0, 2.0), Segment("bob", 2.5, 3.0), Segment("ann", 4.0, 1.0)]
+    assert within(segments, 4.0) == [Segment("ann", 1.0, 2.0), Segment("bob", 2.5, 1.5)]
 
 
 def test_a_meeting_is_the_sum_of_its_talkers_and_noise(speakers: Path, tmp_path: Path) -> None:

@@ -112,12 +112,18 @@ class TestMixtures:
             assert 10 * np.log10(ratio) == pytest.approx(10.0, abs=0.1)
 
     def test_recorded_noise_is_used(self, corpus: Corpus, bank: Path) -> None:
-        conditions = Conditions(snr_db=(0.0, 0.0), diffuse=1.0)
-        draws = [
-            Mixtures(corpus, Bank(bank), noise, conditions).draw(2, 3, 4000, rng)
-            for noise, rng in ((None, np.random.default_rng(0)), (corpus, np.random.default_rng(0)))
-        ]
-        assert not np.allclose(*draws)
+        """Speech for noise is not Gaussian, as made-up noise is."""
+        conditions = Conditions(snr_db=(-60.0, -60.0), diffuse=1.0)
+        white, recorded = (
+            Mixtures(corpus, Bank(bank), noise, conditions).draw(2, 3, 8000, seeded)
+            for noise, seeded in (
+                (None, np.random.default_rng(0)),
+                (corpus, np.random.default_rng(0)),
+            )
+        )
+        kurtosis = [np.mean(w**4) / np.mean(w**2) ** 2 for w in (white, recorded)]
+        assert kurtosis[0] == pytest.approx(3.0, abs=0.3)
+        assert kurtosis[1] > kurtosis[0] + 1
 
     def test_bank_is_continued(self, bank: Path) -> None:
         before = {path: path.stat().st_mtime_ns for path in bank.iterdir()}

@@ -167,6 +167,17 @@ def test_training_exports_and_resumes(rooms: Path, tmp_path: Path) -> None:
     assert first.config == second.config
 
 
+def test_training_is_not_continued_with_other_settings(
+    rooms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(CONFIGS[0]), *TINY, f"data.rooms={rooms}", f"output={tmp_path}"]
+    assert train.main(arguments) == 0
+    before = (tmp_path / "config.yaml").read_text()
+    assert train.main([*arguments, "training.learning_rate=1e-4"]) != 0
+    assert "begun with another training.learning_rate" in capsys.readouterr().err
+    assert (tmp_path / "config.yaml").read_text() == before
+
+
 def test_training_goes_on_from_the_latest_and_keeps_the_best(rooms: Path, tmp_path: Path) -> None:
     """At a rate at which it only becomes worse after the first step."""
     arguments = [*TINY, f"data.rooms={rooms}", f"output={tmp_path}", "training.steps=4"]

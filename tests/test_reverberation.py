@@ -174,9 +174,8 @@ def test_one_source_from_everywhere_is_wpe(taps: int, delay: int) -> None:
     wpe(prediction, n_iter=3)
     torch.testing.assert_close(prediction.early().mixture, expected, rtol=1e-8, atol=1e-8)
     eye = torch.eye(3, dtype=mixture.dtype).expand(2, 4, 3, 3)
-    spatial = Isotropic(
-        mixture, eye, torch.ones(2, 4, 1, 3).double(), observation=Prediction(mixture, taps, delay)
-    )
+    gains = torch.ones(2, 4, 1, 3).double()
+    spatial = Isotropic(Prediction(mixture, taps, delay), eye, gains)
     source = Free("em")
     source.initialise(mixture.abs().square().mean(2, keepdim=True), seeded())
     model = Model(spatial, source)

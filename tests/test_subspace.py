@@ -46,8 +46,7 @@ def in_subspace(mixture: Tensor, n_components: int = N_COMPONENTS) -> JointlyDia
         (*mixture.shape[:2], n_components, n_components), seeded(2), mixture.real.dtype
     )
     gains = random_psd((*mixture.shape[:2], N_SOURCES, n_components), seeded(3))
-    observation = Components(mixture, n_components)
-    return JointlyDiagonal(mixture, demixing, gains, observation=observation)
+    return JointlyDiagonal(Components(mixture, n_components), demixing, gains)
 
 
 def test_cost_is_that_of_the_mixture_with_stationary_noise_beside(mixture: Tensor) -> None:

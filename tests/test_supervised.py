@@ -117,7 +117,7 @@ def test_every_configuration_takes_a_step_and_its_network_has_a_row(
     assert [item.n_talkers for item in fitting] == [experiment.model.n_talkers]
     row = scoring.score(entry, fitting[0], scoring.Terms())
     assert np.isfinite(row["improvement"]["sdr"]).all()
-    assert quality._key(entry, fitting[0], scoring.Terms(), "")["weights"] == entry.weights()
+    assert quality._key(entry, fitting[0], {})["weights"] == entry.weights()
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def spatial_model(
     observation: Observation | None = None,
     seed: int = 1,
 ) -> SpatialModel:
-    """Spatial model called ``name`` with random parameters."""
+    """Spatial model called ``name`` with random parameters, of all or what is seen of a mixture."""
     rng, dtype = seeded(seed), mixture.real.dtype
     batch, n_freq, n_channels, _ = mixture.shape
     n_sources = n_sources_of(name, mixture)
@@ -118,11 +118,12 @@ def spatial_model(
     demixing = torch.eye(n_channels, dtype=mixture.dtype) + 0.3 * complex_normal(
         (batch, n_freq, n_channels, n_channels), rng, dtype
     )
+    seen = mixture if observation is None else observation
     if name in ("rank-1", "overdetermined"):
-        return Rank1(mixture, demixing, n_sources, update, likelihood, observation)
+        return Rank1(seen, demixing, n_sources, update, likelihood)
     gains_freq = 1 if name == "shared gains" else n_freq
     gains = random_psd((batch, gains_freq, n_sources, n_channels), rng, dtype)
-    return JointlyDiagonal(mixture, demixing, gains, update, likelihood, observation)
+    return JointlyDiagonal(seen, demixing, gains, update, likelihood)
 
 
 def source_model(kind: str, power: Tensor, seed: int = 2) -> SourceModel:

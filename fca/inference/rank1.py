@@ -164,7 +164,7 @@ def thinned_iva(
     sweep = partial(_sweep, n_thin, tolerance, generator)
     thin, _ = fit_and_mend(sweep, Observation(mixture[:, some]), demixing[:, some], n_mendings=1)
     demixing = demixing.index_copy(1, some, thin.demixing)
-    spatial = Rank1(mixture, demixing, n_channels, observation=observation)
+    spatial = Rank1(observation, demixing, n_channels)
     source = Gauss()
     source.initialise(spatial.power[:, some], generator)
     for _ in range(2):
@@ -191,7 +191,7 @@ def fit_and_mend(
         some = observation if len(seams) == len(mixture) else Observation(mixture[seams])
         again, its_psd = fit(some, _reordered(spatial, order)[seams])
         mended = spatial.demixing.index_copy(0, seams, again.demixing)
-        spatial = Rank1(mixture, mended, spatial.n_sources, observation=observation)
+        spatial = Rank1(observation, mended, spatial.n_sources)
         psd = psd.index_copy(0, seams, its_psd)
     return spatial, psd
 
@@ -236,7 +236,7 @@ def _fit(
     demixing: Tensor,
 ) -> tuple[Rank1, Tensor]:
     """One iteration of the source model from its outputs."""
-    spatial = Rank1(observation.mixture, demixing, n_outputs, observation=observation)
+    spatial = Rank1(observation, demixing, n_outputs)
     if source.at_microphone:
         spatial.rescale(spatial.scale().reciprocal())
     fit_outputs(spatial, source, 1, generator, spatial_steps=SPATIAL_STEPS)

@@ -132,9 +132,9 @@ def iva(
     prior: type[SourceModel] = Gauss,
 ) -> Start:
     """AuxIVA with as many outputs as microphones, the loudest taken for the sources."""
-    mixture = observation.mixture
-    begin = identity(observation, mixture.shape[2], generator)
-    spatial = Rank1(mixture, begin.demixing, mixture.shape[2], observation=observation)
+    n_channels = observation.mixture.shape[2]
+    begin = identity(observation, n_channels, generator)
+    spatial = Rank1(observation, begin.demixing, n_channels)
     fit_outputs(spatial, prior(), n_iter, generator)
     return taken(spatial, by_loudness(spatial), n_sources)
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from fca.linalg import abs2
 from fca.neural.blocks import BLOCKS
 from fca.spatial.base import FLOOR
 from fca.spatial.demixing import iss
@@ -124,7 +125,7 @@ class Encoder(nn.Module):
             return hidden, demixing
         log_weight = _frequency_major(self.weigh[k](hidden), mixture.shape[2])
         demixing = sweep(demixing, mixture, _bounded(log_weight).exp())
-        seen = _time_major(_standardised(_power(demixing @ mixture)))
+        seen = _time_major(_standardised(abs2(demixing @ mixture)))
         return hidden + self.see[k](seen), demixing
 
     def _log_level(self, hidden: Tensor) -> Tensor:
@@ -138,7 +139,7 @@ class Encoder(nn.Module):
         if self.gains is None:
             return hidden.new_ones(batch, n_freq, self.n_sources, n_channels)
         masks = self.gains(hidden).sigmoid().reshape(batch, n_frames, self.n_sources, n_freq, -1)
-        gains = torch.einsum("btnfm,bfmt->bfnm", masks, _power(demixing @ mixture))
+        gains = torch.einsum("btnfm,bfmt->bfnm", masks, abs2(demixing @ mixture))
         return (gains / gains.mean(-1, keepdim=True)).clamp_min(FLOOR)
 
 
@@ -154,7 +155,7 @@ def features(mixture: Tensor) -> Tensor:
     first = mixture[:, :, :1]
     product = mixture[:, :, 1:] * first.conj()
     phasor = product / product.abs().clamp_min(_EPSILON)
-    parts = [_standardised(_power(first)), phasor.real, phasor.imag]
+    parts = [_standardised(abs2(first)), phasor.real, phasor.imag]
     return torch.cat([_time_major(part) for part in parts], dim=-1)
 
 
@@ -164,12 +165,8 @@ def sweep(demixing: Tensor, mixture: Tensor, weight: Tensor) -> Tensor:
     The scale of Q is that of the weights otherwise, which are the network's to choose.
     """
     moved = iss(demixing, Observation(mixture).covariance(weight), lambda rows: rows)
-    power = _power(moved @ mixture).mean((1, 2, 3), keepdim=True)
+    power = abs2(moved @ mixture).mean((1, 2, 3), keepdim=True)
     return moved / power.sqrt()
-
-
-def _power(values: Tensor) -> Tensor:
-    return values.real.square() + values.imag.square()
 
 
 def _standardised(power: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fca.errors import InputError, check_choice
 from fca.likelihood import Gaussian, Likelihood
-from fca.linalg import hermitise, real_form
+from fca.linalg import abs2, hermitise, real_form
 from fca.memo import Latest
 from fca.spatial.base import (
     FLOOR,
@@ -36,8 +36,8 @@ class Diagonal(SpatialModel):
 
     Parameters
     ----------
-    mixture : Tensor
-        X, complex (B, F, M, T).
+    mixture : Tensor or Observation
+        X, complex (B, F, M, T), or what else Q is applied to.
     demixing : Tensor
         Initial Q, (B, F, M, M).
     n_sources : int
@@ -46,22 +46,19 @@ class Diagonal(SpatialModel):
         How Q is updated.
     likelihood : Likelihood
         Gaussian unless given.
-    observation : Observation
-        What Q is applied to; the mixture itself unless given.
     """
 
     def __init__(
         self,
-        mixture: Tensor,
+        mixture: Tensor | Observation,
         demixing: Tensor,
         n_sources: int,
         update: str = "ip",
         likelihood: Likelihood | None = None,
-        observation: Observation | None = None,
     ) -> None:
         check_choice("update", update, DEMIXING_UPDATES, " of a demixing matrix")
-        self.mixture = mixture
-        self.observation = observation or Observation(mixture)
+        self.observation = mixture if isinstance(mixture, Observation) else Observation(mixture)
+        self.mixture = self.observation.mixture
         self.n_sources = n_sources
         self.likelihood: Likelihood = likelihood or Gaussian()
         self._step = DEMIXING_UPDATES[update]
@@ -116,15 +113,14 @@ class Rank1(Diagonal):
 
     def __init__(
         self,
-        mixture: Tensor,
+        mixture: Tensor | Observation,
         demixing: Tensor,
         n_sources: int,
         update: str = "ip",
         likelihood: Likelihood | None = None,
-        observation: Observation | None = None,
     ) -> None:
-        check_rank1(n_sources, mixture.shape[2])
-        super().__init__(mixture, demixing, n_sources, update, likelihood, observation)
+        check_rank1(n_sources, demixing.shape[2])
+        super().__init__(mixture, demixing, n_sources, update, likelihood)
         self._weight_of = Latest(inverse_psd)
 
     def statistics(self, psd: Tensor) -> Statistics:
@@ -189,8 +185,7 @@ class Rank1(Diagonal):
 
 def column_power(mixing: Tensor) -> Tensor:
     """Mean power over the microphones of the columns of Q⁻¹ (B, F, M, M), (B, F, M)."""
-    power: Tensor = (mixing.real.square() + mixing.imag.square()).mean(2)
-    return power
+    return abs2(mixing).mean(2)
 
 
 def check_rank1(n_sources: int, n_channels: int) -> None:
@@ -211,7 +206,7 @@ class JointlyDiagonal(Diagonal):
 
     Parameters
     ----------
-    mixture, demixing, n_sources, update, likelihood, observation
+    mixture, demixing, update, likelihood
         As in :class:`Diagonal`.
     gains : Tensor
         Initial g, (B, F, N, M); (B, 1, N, M) shares them over frequency (FastMNMF2).
@@ -223,16 +218,15 @@ class JointlyDiagonal(Diagonal):
 
     def __init__(
         self,
-        mixture: Tensor,
+        mixture: Tensor | Observation,
         demixing: Tensor,
         gains: Tensor,
         update: str = "ip",
         likelihood: Likelihood | None = None,
-        observation: Observation | None = None,
         gain_update: str = "mm",
     ) -> None:
         check_choice("update", gain_update, GAIN_UPDATES, " of gains")
-        super().__init__(mixture, demixing, gains.shape[2], update, likelihood, observation)
+        super().__init__(mixture, demixing, gains.shape[2], update, likelihood)
         self.gains = gains
         self._exponent = GAIN_UPDATES[gain_update]
         self._precision_of = Latest(_precision)

@@ -94,8 +94,7 @@ class OnlineJointlyDiagonal(JointlyDiagonal):
         update: str = "ip",
         past: Past | None = None,
     ) -> None:
-        observation = Remembered(mixture, past)
-        super().__init__(mixture, demixing, gains, update, observation=observation)
+        super().__init__(Remembered(mixture, past), demixing, gains, update)
         self._past = past
 
     def update(self, psd: Tensor) -> None:

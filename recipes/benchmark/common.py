@@ -53,6 +53,7 @@ PACKAGES = (
     "ssspy",
     "fast_bss_eval",
     "nara_wpe",
+    "asteroid",
 )
 
 Waveform = NDArray[np.floating[Any]]
@@ -229,8 +230,7 @@ class Log:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lines = path.read_text().splitlines() if path.is_file() else []
-        rows = [json.loads(line) for line in lines]
+        rows = [json.loads(line) for line in _whole_lines(path)]
         self.path = path
         self.rows: dict[str, Settings] = {self._name(row["key"]): row for row in rows}
 
@@ -249,6 +249,17 @@ class Log:
     @staticmethod
     def _name(key: Settings) -> str:
         return json.dumps(key, sort_keys=True)
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """Lines of a log; one that a process died in is cut off."""
+    if not path.is_file():
+        return []
+    text = path.read_text()
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        write_text(path, whole)
+    return whole.splitlines()
 
 
 def thread_environment(threads: int) -> dict[str, str]:

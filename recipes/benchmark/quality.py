@@ -16,6 +16,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -61,7 +62,8 @@ def run(
     """
     version = code_version()
     pairs = [(entry, item) for item in items for entry in competitors if entry.fits(item)]
-    wanted = [(_key(entry, item, terms, version), entry, item) for entry, item in pairs]
+    circumstances = {**asdict(terms), "threads": threads, "jobs": jobs, "code": version}
+    wanted = [(_key(entry, item, circumstances), entry, item) for entry, item in pairs]
     os.environ.update(thread_environment(threads))  # inherited by processes that start afresh
     missing = [task for task in wanted if log.find(task[0]) is None]
     unfinished = _submit(missing, log, jobs, terms)
@@ -87,7 +89,7 @@ def _submit(tasks: list[Task], log: Log, jobs: int, terms: Terms) -> list[Task]:
     return [t for f, t in futures.items() if isinstance(f.exception(), BrokenProcessPool)]
 
 
-def _key(entry: Entry, item: Item, terms: Terms, version: str) -> Settings:
+def _key(entry: Entry, item: Item, circumstances: Settings) -> Settings:
     """What a score belongs to."""
     return {
         "entry": entry.name,
@@ -96,9 +98,7 @@ def _key(entry: Entry, item: Item, terms: Terms, version: str) -> Settings:
         "weights": entry.weights(),
         "item": item.id,
         "made": item.row["recipe"],
-        "seed": terms.seed,
-        "reference": terms.reference,
-        "code": version,
+        **circumstances,
     }
 
 

@@ -37,6 +37,7 @@ from recipes.benchmark.common import (
     Settings,
     UserConfig,
     Waveform,
+    code_version,
     describe,
     entries,
     markdown,
@@ -201,13 +202,14 @@ def compare(match: Match, size: Size, chosen: Settings) -> dict[str, Any]:
 
 def run(chosen: Settings, only: Sequence[str], log: Log) -> list[Settings]:
     """All measurements, told one by one on the standard error; those in the log are kept."""
-    rows = []
+    rows, version = [], code_version()
     competitors = matches(chosen, only)
     for numbers in itertools.product(chosen["channels"], chosen["seconds"], chosen["threads"]):
         size = Size(*numbers, chosen["n_iter"], chosen["n_fft"])
         for match in competitors:
             found = [[entry.name, dict(entry.options)] for entry in competing(match, size, chosen)]
             key = {"method": match.ours.name, "size": asdict(size), "entries": found}
+            key |= {"rounds": chosen["rounds"], "timeout": chosen["timeout"], "code": version}
             row = log.find(key)
             if row is None:
                 row = log.add(key, {"costs": compare(match, size, chosen)})

@@ -68,8 +68,8 @@ class Source:
 
 def thin(found: Sequence[T], items: int | None) -> list[tuple[int, T]]:
     """At most so many, equally spaced, with their places; all of them if None."""
-    step = 1 if items is None else max(1, len(found) // items)
-    return list(enumerate(found))[::step][:items]
+    count = len(found) if items is None else min(items, len(found))
+    return [(place, found[place]) for k in range(count) for place in [k * len(found) // count]]
 
 
 def write_set(

@@ -181,7 +181,8 @@ def page(facts: Mapping[str, Any], rows: Sequence[dict[str, Any]], seconds: floa
         f"Means over recordings of {seconds:g} s. SI-SDR in dB, its gain over the unprocessed "
         f"recording with the 95 % interval; PESQ wide band; RTF is time over duration with "
         f"{facts['threads']} thread(s). Noise: the {facts['part']} half of every recording; "
-        f"'{facts['held_out']}' was kept from all tuning. Prior `{facts['prior']}`, seed "
+        f"'{facts['held_out']}' was kept from all tuning, but the network of `denoise` was trained "
+        f"with excerpts of the same recording. Prior `{facts['prior']}`, seed "
         f"{facts['seed']}.\n{describe(facts)}\n\n{tables(rows)}\n{differences(rows)}"
     )
 

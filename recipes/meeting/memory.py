@@ -130,8 +130,7 @@ def write_report(output: Path, content: dict[str, Any]) -> None:
     text = (
         f"# Memory of long recordings\n\n`fca separate` of {content['channels']} channels at 16 "
         f"kHz, with the options given and otherwise its defaults; one thread, seed "
-        f"{content['seed']}. The machine did other work at the same time, so seconds are upper "
-        f"bounds.\n{describe(content['surroundings'])}\n\n"
+        f"{content['seed']}.\n{describe(content['surroundings'])}\n\n"
         f"{markdown(['recording', 'largest resident memory, MiB', 'seconds'], cells)}"
     )
     write_text(output, text)

@@ -126,8 +126,13 @@ def simulate(
         images[turn.talker, turn.start : stop] += image[0, : stop - turn.start]
         segments += speech_segments(f"talker{turn.talker + 1}", dry[turn.file], turn.start)
     mixture += _noise(np.array(scene.mics), samples, rng)
-    within = [s for s in segments if s.end <= samples / SAMPLE_RATE]
-    return Meeting(mixture, images, within, scene, turns)
+    return Meeting(mixture, images, within(segments, samples / SAMPLE_RATE), scene, turns)
+
+
+def within(segments: list[Segment], seconds: float) -> list[Segment]:
+    """What of segments is in the first so many seconds."""
+    begun = [s for s in segments if s.start < seconds]
+    return [Segment(s.speaker, s.start, min(s.end, seconds) - s.start) for s in begun]
 
 
 def _image(utterance: Array, responses: NDArray[np.float64]) -> Array:
@@ -151,7 +156,7 @@ def _noise(mics: NDArray[np.float64], samples: int, rng: np.random.Generator) ->
 
 
 def find_speakers(folder: Path, count: int, rng: np.random.Generator) -> dict[str, list[Path]]:
-    """So many random speakers, those with the most utterances first, with their files."""
+    """So many random speakers with their files."""
     found = {
         str(path.relative_to(folder)): files
         for path in sorted(p for p in folder.rglob("*") if p.is_dir())

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fca.files import write_text
 from recipes import program
 from recipes.prior.evaluate import evaluate_all
 
@@ -67,7 +68,7 @@ def main(
             subprocess.run(command, check=True)
     priors = {path.stem: str(output / path.stem / "prior") for path in paths}
     results = evaluate_all(priors, speech / "valid", valid_rooms, mixtures, output / "results.json")
-    (output / "table.md").write_text(table(results))
+    write_text(output / "table.md", table(results))
     typer.echo(json.dumps({name: row["ceiling"]["mean"] for name, row in results.items()}))
 
 

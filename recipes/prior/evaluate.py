@@ -34,6 +34,7 @@ from recipes.benchmark.ceilings import (
     oracle_filter,
     true_power,
 )
+from recipes.benchmark.common import surroundings, write_json
 from recipes.prior.data import Augmentation, Corpus, Excerpts, load_responses
 
 NMF_BASES = (8, 16, 32)
@@ -134,7 +135,7 @@ def evaluate_all(
         known = [r for r in results.values() if r["model"]["n_fft"] == stft.n_fft]
         true = known[0]["true_power"] if known else mean_ceiling(items, true_power, stft)
         results[name] = figures | {"true_power": true}
-        output.write_text(json.dumps(results, indent=1))
+        write_json(output, results)
     return results
 
 
@@ -150,10 +151,10 @@ def main(
     torch.set_flush_denormal(True)
     model = SpeechPrior.from_pretrained(prior)
     results = measure(model, Corpus(speech, 16000), load_responses(rooms), [])
-    results["conditions"] = {}
+    results |= {"prior": prior, "surroundings": surroundings(), "conditions": {}}
     for condition, items in by_condition(load_set(mixtures)).items():
         results["conditions"][condition] = ceilings(model, items[:count])
-        output.write_text(json.dumps(results, indent=1))
+        write_json(output, results)
 
 
 def by_condition(items: list[Item]) -> dict[str, list[Item]]:

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from fca.files import write_text
 from recipes import program
 from recipes.benchmark.ceilings import N_ITER
 from recipes.prior.ablate import decibels, table
@@ -72,7 +73,7 @@ def report(folder: Path) -> str:
 
 def main() -> None:
     """Write RESULTS.md from the figures in results/, which the other scripts measured."""
-    (HERE / "RESULTS.md").write_text(report(HERE / "results"))
+    write_text(HERE / "RESULTS.md", report(HERE / "results"))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,18 @@ from recipes.training import Data, Speech, Training, VariationalTask, fit
 
 
 @dataclass(frozen=True)
+class PriorTraining(Training):
+    """Optimisation of a prior.
+
+    Attributes
+    ----------
+    level_db : the level of each excerpt is uniformly off by up to this much
+    """
+
+    level_db: float = 6.0
+
+
+@dataclass(frozen=True)
 class Experiment:
     """All settings of one training.
 
@@ -38,7 +50,7 @@ class Experiment:
     output: str
     model: PriorConfig = field(default_factory=PriorConfig)
     begin: str | None = None
-    training: Training = field(default_factory=Training)
+    training: PriorTraining = field(default_factory=PriorTraining)
     seed: int = 0
 
 
@@ -52,13 +64,14 @@ class PriorTask(VariationalTask):
         if experiment.begin is not None:
             model.load_state_dict(SpeechPrior.from_pretrained(experiment.begin).state_dict())
         super().__init__(model, experiment.training)
+        self.level_db = experiment.training.level_db
         self.stft = STFT(experiment.model.n_fft, experiment.model.hop)
 
     def elbo(self, waves: Tensor) -> Elbo:
         power = abs2(self.stft.analyse(waves))
         if not self.training:
             return self.model.elbo(power)
-        off = self.options.level_db * (2 * torch.rand_like(power[:, :1, :1]) - 1)
+        off = self.level_db * (2 * torch.rand_like(power[:, :1, :1]) - 1)
         return self.model.elbo(power, mean_power(power) * 10 ** (off / 10))
 
 

@@ -2,8 +2,8 @@
 
     python -m recipes.streaming.evaluate SET_FOLDER -o OUT [--parts 4] [--items K]
 
-Scores are appended to OUT/scores.jsonl as they come, and a rerun continues there; then
-OUT/streaming.md is written.
+Scores are appended to OUT/scores.jsonl as they come, and a rerun of the same code continues there;
+then OUT/streaming.md and OUT/streaming.json are written.
 """
 
 from __future__ import annotations
@@ -23,17 +23,27 @@ import fca
 from fca.evaluation.metrics import evaluate, summarise
 from fca.simulate.stored import Item, load
 from recipes import program
-from recipes.benchmark.common import Log, Settings, describe, markdown, surroundings, write_text
+from recipes.benchmark.common import (
+    Log,
+    Settings,
+    code_version,
+    describe,
+    markdown,
+    surroundings,
+    write_json,
+    write_text,
+)
 
 Array = NDArray[np.floating[Any]]
-Separate = Callable[[Array, int, int], Array]
+Separate = Callable[..., Array]
+"""Sources of a mixture (M, samples), given its rate, the number of talkers and a seed."""
 
 CHUNK_SECONDS = 0.1
 
 
-def online(mixture: Array, rate: int, n_sources: int, **options: Any) -> Array:
+def online(mixture: Array, rate: int, n_sources: int, seed: int, **options: Any) -> Array:
     """Sources of a stream in chunks of 0.1 s, without the delay."""
-    separator = fca.OnlineSeparator(rate, len(mixture), n_sources, **options)
+    separator = fca.OnlineSeparator(rate, len(mixture), n_sources, seed=seed, **options)
     chunks = torch.split(torch.from_numpy(mixture), round(CHUNK_SECONDS * rate), dim=-1)
     sources = torch.cat([*map(separator.push, chunks), separator.flush()], dim=-1)
     return sources[:, separator.latency :].numpy()
@@ -41,25 +51,25 @@ def online(mixture: Array, rate: int, n_sources: int, **options: Any) -> Array:
 
 def offline(method: str, **options: Any) -> Separate:
     """A method that sees the whole recording."""
-    return lambda mixture, rate, n_sources: fca.separate(
-        mixture, rate, method=method, n_sources=n_sources, **options
+    return lambda mixture, rate, n_sources, seed: fca.separate(
+        mixture, rate, method=method, n_sources=n_sources, seed=seed, **options
     ).sources.numpy()
 
 
 ENTRIES: dict[str, Separate] = {
     "streaming, 224 ms": online,
-    "streaming, 128 ms": lambda x, rate, n: online(x, rate, n, block=1),
+    "streaming, 128 ms": lambda x, rate, n, seed: online(x, rate, n, seed, block=1),
     "FastMNMF2, same window": offline("fastmnmf2", n_fft=2048),
     "FastMNMF2": offline("fastmnmf2"),
     "AuxIVA, same window": offline("auxiva", n_fft=2048),
 }
 
 
-def score(separate: Separate, item: Item, n_parts: int) -> Settings:
+def score(separate: Separate, item: Item, n_parts: int, seed: int = 0) -> Settings:
     """Mean SDR improvement of every part of an item, its talkers matched part by part."""
     mixture, references = item.read("mixture"), item.references()
     began = time.process_time()
-    estimates = separate(mixture, item.sample_rate, item.n_talkers)
+    estimates = separate(mixture, item.sample_rate, item.n_talkers, seed)
     seconds = time.process_time() - began
     bounds = np.linspace(0, mixture.shape[1], n_parts + 1).astype(int)
     improvement, orders = [], []
@@ -101,22 +111,26 @@ def main(
     output: Annotated[Path, typer.Option("--output", "-o", help="folder of the results")],
     parts: Annotated[int, typer.Option(help="parts of equal length that are scored apart")] = 4,
     items: Annotated[int | None, typer.Option(help="only the first so many mixtures")] = None,
+    seed: int = 0,
 ) -> None:
     """Score the streaming separator and offline methods."""
     torch.set_num_threads(1)
     chosen = load(folder)[:items]
-    log = Log(output / "scores.jsonl")
+    log, version = Log(output / "scores.jsonl"), code_version()
     rows = []
     for name, separate in ENTRIES.items():
         for item in chosen:
             key = {"entry": name, "item": item.id, "made": item.row["recipe"], "parts": parts}
-            rows.append(log.find(key) or log.add(key, score(separate, item, parts)))
+            key |= {"seed": seed, "code": version}
+            rows.append(log.find(key) or log.add(key, score(separate, item, parts, seed)))
+    facts = surroundings()
     caption = (
         f"SDR improvement in dB, mean ± 95 % interval over {len(chosen)} mixtures, in {parts} "
         "parts of equal length; swaps of talkers between parts; CPU time of one thread per second "
-        f"of sound. {describe(surroundings())}\n"
+        f"of sound; seed {seed}. {describe(facts)} Code {version}.\n"
     )
     write_text(output / "streaming.md", f"# Streaming\n\n{table(rows)}\n{caption}")
+    write_json(output / "streaming.json", {"surroundings": facts, "rows": rows})
 
 
 if __name__ == "__main__":
