@@ -126,10 +126,12 @@ class TestMixtures:
         assert kurtosis[1] > kurtosis[0] + 1
 
     def test_bank_is_continued(self, bank: Path) -> None:
-        before = {path: path.stat().st_mtime_ns for path in bank.iterdir()}
+        before = {path: path.stat().st_mtime_ns for path in bank.glob("*.npz")}
         assert len(before) == 2
         data.main(bank, rooms=2, talkers=2, mics=3)
-        assert {path: path.stat().st_mtime_ns for path in bank.iterdir()} == before
+        assert {path: path.stat().st_mtime_ns for path in bank.glob("*.npz")} == before
+        with pytest.raises(InputError, match=r"made with .*'seed': 0.* not .*'seed': 1"):
+            data.main(bank, rooms=3, talkers=2, mics=3, seed=1)
 
     def test_rooms_hold_responses_of_some_talkers_and_microphones(self, bank: Path) -> None:
         room = Bank(bank).draw(np.random.default_rng(0))

@@ -96,7 +96,8 @@ class Entry:
         if self.kind == "network":
             from recipes.supervised import model
 
-            return model.separate(mixture, rate, n_sources, **self.options)
+            assert self.folder is not None
+            return model.separate(mixture, rate, n_sources, folder=self.folder)
         from fca.separator import Separator
 
         options = dict(self.options)
@@ -127,8 +128,13 @@ class Entry:
 
     @property
     def folder(self) -> str | None:
-        """That of its weights, for entries whose weights do not ship."""
-        return self.options.get("folder" if self.kind == "network" else "weights")
+        """That of its weights, for entries whose weights do not ship with the package.
+
+        One that is not here may be in the repository.
+        """
+        name: str | None = self.options.get("folder" if self.kind == "network" else "weights")
+        ours = ROOT / name if name is not None and not Path(name).exists() else None
+        return str(ours) if ours is not None and ours.exists() else name
 
     def weights(self) -> str | None:
         """Checksum of the weights that lie in a folder of the user's."""

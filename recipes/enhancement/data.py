@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fca import audio
-from fca.errors import InputError
+from fca.errors import InputError, check_choice
 from fca.simulate import diffuse_noise, mix, random_scene, room_responses
 from recipes.prior.data import Corpus
 
@@ -66,6 +66,9 @@ class Recipe:
     held_out_rounds: int = 1
     seed: int = 0
     held_out: str = HELD_OUT
+
+    def __post_init__(self) -> None:
+        check_choice("part", self.part, ("tune", "test"), " of the noises")
 
     def __iter__(self) -> Iterator[Noisy]:
         corpus = Corpus(self.speech, SAMPLE_RATE)

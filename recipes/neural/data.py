@@ -11,6 +11,7 @@ processes.
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +27,7 @@ from torch.utils.data import Dataset
 
 from fca import audio
 from fca.errors import InputError
+from fca.files import write_json
 from fca.frontend import SAMPLE_RATE
 from fca.simulate import diffuse_noise, random_scene, room_responses
 from fca.simulate.images import convolve, level_gains, scaled_noise
@@ -257,6 +259,14 @@ def make_room(number: int, folder: Path, n_talkers: int, n_mics: int, seed: int)
     temporary.replace(path)
 
 
+def _continue(record: Path, made_with: dict[str, int]) -> None:
+    """Refuse to continue a bank that was made with other options."""
+    known = json.loads(record.read_text("utf-8")) if record.is_file() else made_with
+    if known != made_with:
+        raise InputError(f"{record.parent}: made with {known}, not {made_with}")
+    write_json(record, made_with)
+
+
 def main(
     output: Annotated[Path, typer.Argument(help="folder to write or to continue")],
     rooms: Annotated[int, typer.Option(help="number of rooms")] = 2000,
@@ -267,6 +277,7 @@ def main(
 ) -> None:
     """Simulate a bank of rooms."""
     output.mkdir(parents=True, exist_ok=True)
+    _continue(output / "bank.json", {"talkers": talkers, "mics": mics, "seed": seed})
     make = partial(make_room, folder=output, n_talkers=talkers, n_mics=mics, seed=seed)
     if jobs == 1:
         for number in range(rooms):

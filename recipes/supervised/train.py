@@ -21,6 +21,7 @@ from fast_bss_eval import si_sdr_pit_loss
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from fca.errors import InputError
 from recipes import config, training
 from recipes.neural.data import Mixtures
 from recipes.neural.train import Data, simulated
@@ -90,6 +91,8 @@ class PairData(lightning.LightningDataModule):
     def __init__(self, experiment: Experiment) -> None:
         super().__init__()
         self.experiment, self.options = experiment, experiment.data
+        if self.options.resident:
+            raise InputError("data.resident: pairs are not made in the memory of the device")
         self._train = simulated(self.options, self.options.train, self.options.rooms)
         self._valid = simulated(self.options, self.options.valid, self.options.valid_rooms)
 
