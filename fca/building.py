@@ -12,8 +12,9 @@ from torch import Tensor
 
 from fca.clustering import CACGMM, random_masks
 from fca.errors import InputError
+from fca.inference.known import guided, guided_rank1
 from fca.inference.rank1 import rank1
-from fca.inference.start import STARTS, Start, guided
+from fca.inference.start import STARTS, Start
 from fca.inference.track import MovingStart, same_everywhere, track
 from fca.model import Fittable, Model
 from fca.source import (
@@ -145,11 +146,20 @@ class Building:
         observation = self._observation
         source = SOURCES[self.method.source](**self.method.options)
         early = observation.early()
-        if self.gate is not None:
-            return Gated(source, self.gate), guided(early, self.gate)
+        if self.gate is not None and self.activity is not None:
+            return Gated(source, self.gate), self._guided_start(self.activity, early)
         if self.method.mixing.moves:
             return source, self._moving_start(source, early)
         return source, self._resting_start(source, early)
+
+    def _guided_start(self, activity: Tensor, early: Observation) -> Start:
+        """From known activities of the wanted sources, and from classes that have a background."""
+        method = self.method
+        if method.start != "rank-1" or self.n_fitted > early.mixture.shape[2]:
+            return guided(early, with_background(activity, self.n_fitted))
+        outputs = SOURCES[method.source](**method.options)
+        classes = with_background(activity, self.n_sources + 1)
+        return guided_rank1(early, classes, self.n_fitted, self.generator, outputs)
 
     def _moving_start(self, source: SourceModel, early: Observation) -> Start:
         windows = self.method.mixing.windows(early.mixture)

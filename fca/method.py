@@ -283,10 +283,12 @@ class Method:
     def n_fitted(self, n_sources: int, n_channels: int, guided: bool = False) -> int:
         """Number of sources that the model has when ``n_sources`` are wanted.
 
-        With known activities there is one for the background, where there is room.
+        With known activities there is one for the background, where there is room for it and no
+        noise is modelled anyway.
         """
         if guided:
-            return n_sources + (self.spatial != "rank-1" or n_sources < n_channels)
+            room = self.spatial != "rank-1" or n_sources < n_channels
+            return n_sources + (room and not self.surroundings)
         if self.fits == "channels":
             return max(n_sources, n_channels)
         return n_sources + (self.fits in ("sources + 1", "sources + noise"))
@@ -318,7 +320,7 @@ class Method:
             Random numbers of the start and of the source model.
         activity : Tensor, optional
             When the wanted sources are active, (B, n_sources, T), if known: the model has them
-            first, then a background that always is, and starts from :func:`guided`.
+            first, then a background that always is; see :mod:`fca.inference.known`.
         attempt : int
             Number of the start, for those that do not depend on random numbers.
         doubted : bool

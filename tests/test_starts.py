@@ -11,6 +11,7 @@ from torch import Tensor
 from toy import complex_normal, random_mixture, random_psd, seeded
 
 import fca.inference.rank1 as rank1_module
+from fca.inference.known import guided, guided_rank1
 from fca.inference.rank1 import LONG, fit_and_mend, rank1, thinned_iva
 from fca.inference.start import DIFFUSE, LEAKAGE, STARTS, Start, StartMethod
 from fca.linalg import pack_outer
@@ -330,3 +331,25 @@ def test_any_method_starts_from_the_rank1_model_of_its_own_sources() -> None:
     rejected = (model.spatial.demixing @ mixing).abs().square()  # type: ignore[attr-defined]
     ratio = rejected[:, :, :2].amax(-1) / rejected[:, :, :2].amin(-1)
     assert 10 * float(ratio.log10().mean()) > 10
+
+
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+@pytest.mark.parametrize("rank1", [True, False], ids=["rank-1", "max-snr"])
+def test_known_turns_give_sources_in_order(order: list[int], rank1: bool) -> None:
+    """As other first estimates, 10 dB of rejection; here it is known which row is of whom."""
+    sources = complex_normal((1, 16, 2, 120), seeded(1), torch.float64)
+    sources = sources * random_psd((1, 16, 2, 120), seeded(2)).sqrt()
+    sources[:, :, 0, 80:] = sources[:, :, 1, :40] = 0
+    mixing = complex_normal((1, 16, 3, 2), seeded(3), torch.float64)
+    mixture = mixing @ sources + 0.01 * complex_normal((1, 16, 3, 120), seeded(4), torch.float64)
+    active = (sources.abs().sum((0, 1)) > 0).double()[order]
+    classes = torch.cat([active, torch.ones(1, 120)])[None]
+    if rank1:
+        source = NMF(n_bases=2)
+        start = guided_rank1(Observation(mixture), classes, 2, seeded(), source)
+    else:
+        start = guided(Observation(mixture), classes)
+    power = (start.demixing[:, :, :2] @ mixing).abs().square()[..., order]
+    own, other = power.diagonal(dim1=-2, dim2=-1), power.flip(-1).diagonal(dim1=-2, dim2=-1)
+    assert 10 * float((own / other).log10().mean()) > 10
+    assert start.power.shape[2] == (2 if rank1 else 3)

@@ -118,7 +118,7 @@ Options = Annotated[
         "-O",
         metavar="NAME=VALUE",
         help="Further option of fca.Separator or of the method, such as n_starts=3, or for "
-        "fastmnmf2 n_fft=2048 and n_bases=8; repeatable.",
+        "fastmnmf2 n_fft=2048 and n_bases=8; repeatable. 'fca methods NAME' lists them.",
         show_default=False,
     ),
 ]

@@ -109,9 +109,17 @@ def demixed(
     effort : Effort
         How long they are looked for.
     """
-    mixture = observation.mixture
-    begin, _ = first_masks(mixture, n_sources, generator)
+    begin, _ = first_masks(observation.mixture, n_sources, generator)
     masks = source_masks(observation, begin, source, generator, effort)
+    return between(observation, seen, masks)
+
+
+def between(observation: Observation, seen: Tensor, masks: Tensor) -> Tensor:
+    """Q (B, F, K, K) with an output for each class with masks (B, F, N, T), others of noise.
+
+    It is applied to what is ``seen`` of the mixture, complex (B, F, K, T), K ≥ N.
+    """
+    mixture, n_sources = observation.mixture, masks.shape[2]
     power = abs2(mixture).mean(2, keepdim=True)
     noise = NOISE * power.mean(-1, keepdim=True).expand_as(power)
     n_outputs = seen.shape[2]

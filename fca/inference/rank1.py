@@ -105,7 +105,7 @@ def rank1(
         iva = thinned_iva(components, n_outputs, generator, first=first, tolerance=tolerance)
         rows = iva.demixing
     demixing = torch.cat([rows @ seen, others], dim=2)
-    fit = partial(_fit, n_outputs, source, generator)
+    fit = partial(fitted, n_outputs, source, generator)
     demixing = fit_and_mend(fit, early, demixing, MENDINGS)[0].demixing
     spatial, psd = fit_and_mend(fit, observation, demixing, MENDINGS)
     order = by_likelihood(spatial, psd, n_sources)
@@ -228,7 +228,7 @@ def _sweep(
     return Rank1(mixture, torch.cat(found), mixture.shape[2]), torch.cat(psd)
 
 
-def _fit(
+def fitted(
     n_outputs: int,
     source: SourceModel,
     generator: torch.Generator,

@@ -174,13 +174,6 @@ def clustering(
     return between_classes(observation, classes.masks, n_sources)
 
 
-def guided(observation: Observation, activity: Tensor, n_iter: int = 30) -> Start:
-    """:func:`clustering` with known activities (B, N, T), one class per source."""
-    classes = CACGMM.guided(observation, activity)
-    iterate(classes, n_iter, monitor_every=None)
-    return between_classes(observation, classes.masks, activity.shape[1])
-
-
 def between_classes(observation: Observation, masks: Tensor, n_sources: int) -> Start:
     """Rows of Q by max-SNR beamforming between classes with masks (B, F, K, T)."""
     mixture, outer = observation.mixture, observation.outer
