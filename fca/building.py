@@ -155,10 +155,10 @@ class Building:
     def _guided_start(self, activity: Tensor, early: Observation) -> Start:
         """From known activities of the wanted sources, and from classes that have a background."""
         method = self.method
-        if method.start != "rank-1" or self.n_fitted > early.mixture.shape[2]:
-            return guided(early, with_background(activity, self.n_fitted))
-        outputs = SOURCES[method.source](**method.options)
         classes = with_background(activity, self.n_sources + 1)
+        if method.start != "rank-1" or self.n_fitted > early.mixture.shape[2]:
+            return guided(early, classes, self.n_fitted)
+        outputs = SOURCES[method.source](**method.options)
         return guided_rank1(early, classes, self.n_fitted, self.generator, outputs)
 
     def _moving_start(self, source: SourceModel, early: Observation) -> Start:

@@ -243,3 +243,17 @@ def test_a_talker_who_never_speaks_is_silent(make_mixture: MixtureMaker, method:
     assert not result.images()[[0, 2]].any()
     total = result.sources.sum(0) + result.residual
     np.testing.assert_allclose(total.numpy(), parts.mixture[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["auxiva", "deep-fca-fast"])
+def test_nobody_may_speak_for_a_while(make_mixture: MixtureMaker, method: str) -> None:
+    """As many talkers as microphones, or more, and two seconds in which all of them are silent."""
+    n_talkers = 2 if method == "auxiva" else 3
+    parts = make_mixture(n_talkers, 2, snr_db=20)
+    separator = Separator(method, **(FAST if method in CLASSICAL else {"n_refine": 0}))
+    frames = torch.arange(1 + parts.mixture.shape[1] // separator.stft.hop)
+    activity = torch.stack([(frames % (k + 2) > 0) & (frames < 30) for k in range(n_talkers)])
+    result = separator.guided(parts.mixture, activity.float(), RATE)
+    assert result.sources.shape == (n_talkers, parts.mixture.shape[1])
+    assert torch.isfinite(result.sources).all()
+    assert result.sources[:, :RATE].abs().amax(-1).min() > 0

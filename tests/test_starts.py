@@ -348,7 +348,7 @@ def test_known_turns_give_sources_in_order(order: list[int], rank1: bool) -> Non
         source = NMF(n_bases=2)
         start = guided_rank1(Observation(mixture), classes, 2, seeded(), source)
     else:
-        start = guided(Observation(mixture), classes)
+        start = guided(Observation(mixture), classes, 3)
     power = (start.demixing[:, :, :2] @ mixing).abs().square()[..., order]
     own, other = power.diagonal(dim1=-2, dim2=-1), power.flip(-1).diagonal(dim1=-2, dim2=-1)
     assert 10 * float((own / other).log10().mean()) > 10

@@ -19,9 +19,12 @@ N_ITER = 30
 """Iterations of the clustering."""
 
 
-def guided(observation: Observation, activity: Tensor) -> Start:
-    """Rows of Q by max-SNR beamforming between classes of known activities (B, N, T)."""
-    return between_classes(observation, _masks(observation, activity), activity.shape[1])
+def guided(observation: Observation, activity: Tensor, n_sources: int) -> Start:
+    """Rows of Q by max-SNR beamforming between classes of known activities (B, K, T).
+
+    The first N of them are the sources; at any time some class is active.
+    """
+    return between_classes(observation, _masks(observation, activity), n_sources)
 
 
 def guided_rank1(
