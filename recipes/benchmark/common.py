@@ -281,7 +281,7 @@ def surroundings() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {name: v for name in PACKAGES if (v := _version(name)) is not None},
     }
 
 
@@ -294,11 +294,12 @@ def describe(facts: Mapping[str, Any]) -> str:
     )
 
 
-def _version(package: str) -> str:
+def _version(package: str) -> str | None:
+    """Of an installed package; None for others."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return "source"
+        return None
 
 
 def _processor() -> str:
