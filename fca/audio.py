@@ -202,9 +202,9 @@ def check_samples(path: Path, waveform: Waveform, start: int = 0) -> None:
     """Refuse (channels, samples) that nothing can be made of; they begin at sample ``start``."""
     if waveform.shape[-1] == 0:
         raise InputError(f"{path}: holds no samples")
-    odd = np.argwhere(~np.isfinite(waveform))
-    if len(odd):
-        channel, sample = odd[0]
+    finite = np.isfinite(waveform)
+    if not finite.all():
+        channel, sample = np.argwhere(~finite)[0]
         raise InputError(
             f"{path}: holds NaN or infinite samples, of channel {channel} from sample "
             f"{start + sample} on"

@@ -172,8 +172,8 @@ class BlockSeparator:
         track: list[int],
         problem: str = "",
     ) -> Block:
-        mixture, channel = stretch.mixture, self.separator.reference_channel
-        channel = channel if separation is None else separation.reference_channel
+        mixture, found = stretch.mixture, separation or self.separator
+        channel = found.reference_channel
         called = names()
         if separation is None:
             like = mixture.new_empty(0, dtype=self.separator.dtype, device=self.separator.device)
@@ -201,13 +201,15 @@ class _Stretch:
 
     def heard_by(self, separator: Separator) -> Separator:
         """A separator, at another microphone where its own fails for a part of the recording."""
+        own = separator.reference_channel
+        if not self.of_several or own >= len(self.mixture):
+            return separator
         mixture = self.mixture[None] - self.mixture.mean(-1, keepdim=True)
         try:
             alive = live_channels(mixture, separator.method.min_channels)
         except InputError:  # which separation tells, too
             return separator
-        own = separator.reference_channel
-        if not self.of_several or own in alive or own >= mixture.shape[1]:
+        if own in alive:
             return separator
         other = copy.copy(separator)
         other.reference_channel = alive[0]

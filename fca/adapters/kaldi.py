@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fca import audio
 from fca.errors import InputError
+from fca.files import write_text
 from fca.separator import Separator
 
 AnyPath = str | os.PathLike[str]
@@ -43,14 +44,7 @@ def read_scp(path: AnyPath) -> dict[str, str]:
 
 def write_scp(path: AnyPath, table: Mapping[str, AnyPath]) -> None:
     """Write ``utterance-id path`` lines; the file appears when it is complete."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        lines = [f"{key} {os.fspath(value)}\n" for key, value in table.items()]
-        temporary.write_text("".join(lines), encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(Path(path), "".join(f"{key} {os.fspath(value)}\n" for key, value in table.items()))
 
 
 def separate_scp(wav_scp: AnyPath, folder: AnyPath, separator: Separator) -> list[Path]:

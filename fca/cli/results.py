@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -15,6 +14,7 @@ from fca import __version__
 from fca.activity import Levels, activities, segments, write_rttm
 from fca.direction import IN_LINE, Directions
 from fca.errors import InputError
+from fca.files import write_json
 from fca.pieces import Reader, Writer
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Results:
             "settings": self._request(),
             **_description(separator, log, reader),
         }
-        _save(folder / self._record, record)
+        write_json(folder / self._record, record)
         (folder / self._unfinished).unlink(missing_ok=True)
         return record
 
@@ -199,7 +199,7 @@ class Results:
                 _remove(folder, earlier)
             audible = [f"{name}{suffix}" for name in writers for suffix in (".wav", ".flac")]
             others = ["activity.rttm", f"{self.kind}.png", "directions.png"]
-            _save(folder / self._unfinished, {"files": audible + others})
+            write_json(folder / self._unfinished, {"files": audible + others})
         files = [writer.path.name for writer in writers.values()]
         kind = {"wav": "", "wav16": "16-bit", "flac": ".flac"}[self.audio_format]
         other = [writer.path.name for writer in writers.values() if writer.floats and kind]
@@ -418,12 +418,3 @@ def _remove(folder: Path, record: str) -> None:
     if earlier is not None:
         for name in (record, *earlier["files"]):
             (folder / Path(name).name).unlink(missing_ok=True)
-
-
-def _save(path: Path, record: Record) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
