@@ -17,6 +17,7 @@ from fca.linalg import (
 )
 from fca.permutation import align, reorder
 from fca.spatial.observation import Observation
+from fca.state import State
 
 _TINY = 1e-10
 """Least probability ..."""
@@ -24,7 +25,7 @@ _FAINTEST = 1e-20
 """... and power of a bin, relative to that of the mixture."""
 
 
-class CACGMM:
+class CACGMM(State):
     """Mixture of complex angular central Gaussians over the directions ``ŷ = x / ‖x‖``.
 
     The mixture weights ``π_kt`` are shared over frequencies, which ties most of them together;

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fca.building import Building
-from fca.inference.choice import choose, likelier, worth_fitting
+from fca.inference.choice import likelier, worth_fitting
 from fca.inference.gate import gated
 from fca.inference.iterate import Callback, iterate
 from fca.inference.refine import Refinement
@@ -18,6 +18,7 @@ from fca.inference.settle import ARRAY_STEPS, Settling
 from fca.inference.surroundings import with_late_sound, with_noise
 from fca.method import Method
 from fca.model import Fittable, Model
+from fca.state import choose
 
 Trace = list[tuple[int, float]]
 """Iteration and cost per time-frequency bin."""
@@ -156,7 +157,7 @@ class Fitting:
         early, trace = _refined(model, others, trace, callbacks)
         if not pays.any():
             return early, trace
-        chosen: Model = choose(pays, wider, with_late_sound(early, level=0.0))
+        chosen = choose(pays, wider, with_late_sound(early, level=0.0))
         return chosen, [*trace[:-1], (trace[-1][0], float(chosen.cost().mean()))]
 
 

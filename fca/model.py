@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
 
 from fca.source.base import SourceModel
 from fca.spatial.base import SpatialModel
+from fca.state import State
 
 
 class Fittable(Protocol):
@@ -26,7 +26,7 @@ class Fittable(Protocol):
 
 
 @dataclass
-class Model:
+class Model(State):
     """Local Gaussian model ``x_ft ~ N(0, Σ_n λ_nft H_nf)`` of one batch of mixtures.
 
     Attributes
@@ -74,10 +74,6 @@ class Model:
         """:meth:`SourceModel.refine`, then one spatial update: on the whole down, not always."""
         self.source.refine(self.spatial.statistics)
         self.spatial.update(self.source.psd())
-
-    def copy(self) -> Model:
-        """Model in the same state that moves on its own: updates replace tensors."""
-        return replace(self, spatial=self.spatial.copy(), source=copy.copy(self.source))
 
     def normalise(self) -> None:
         """Give the spatial covariances unit mean diagonal; λ then is the power at a microphone.

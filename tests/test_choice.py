@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import Tensor
 from toy import random_mixture, random_psd, seeded, source_model, spatial_model
 
-from fca.inference.choice import choose, likelier
+from fca.inference.choice import likelier
 from fca.model import Model
 from fca.prior.latents import GaussianPosterior
 from fca.source import Free, Gauss, SourceModel
 from fca.source.base import Evaluate
+from fca.state import choose
 
 
 class Weighted(SourceModel):
@@ -84,3 +86,34 @@ def test_copies_keep_their_kind(kind: str) -> None:
     assert type(twin) is type(source)
     torch.testing.assert_close(twin.psd(), source.psd())
     assert copy.copy(Gauss(quietest=0.5)).quietest == 0.5
+
+
+@dataclass
+class Held:
+    """What a source model may keep its tensors in."""
+
+    psd: Tensor
+
+
+class Holding(Free):
+    """PSDs in an object of its own."""
+
+    def keep(self, psd: Tensor) -> Holding:
+        self._held = Held(psd)
+        return self
+
+
+def test_dataclasses_go_with_their_recordings() -> None:
+    new, old = (Holding().keep(torch.full((2, 1, 1, 1), value)) for value in (1.0, 2.0))
+    chosen = choose(torch.tensor([True, False]), new, old)
+    assert chosen._held.psd.flatten().tolist() == [1.0, 2.0]
+    assert new._held.psd.flatten().tolist() == [1.0, 1.0]
+
+
+def test_objects_that_hold_tensors_unseen_are_refused() -> None:
+    class Unseen:
+        def __init__(self, value: float) -> None:
+            self.psd = torch.full((2, 1), value)
+
+    with pytest.raises(TypeError, match=r"Unseen holds tensors \(psd\) and is neither"):
+        choose(torch.tensor([True, False]), [Unseen(1.0)], [Unseen(2.0)])

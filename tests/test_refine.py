@@ -16,7 +16,6 @@ from toy import random_mixture, random_psd, random_scm, seeded, source_model
 from fca.errors import InputError
 from fca.fitting import Fitting
 from fca.inference import iterate
-from fca.inference.choice import choose
 from fca.inference.refine import Refinement
 from fca.inference.settle import Settling
 from fca.methods import Method, get_method
@@ -26,6 +25,7 @@ from fca.separator import Separator
 from fca.spatial import FullRank
 from fca.spatial.inverse_wishart import InverseWishart
 from fca.spatial.motion import Moving, exponential_windows
+from fca.state import choose
 
 F, M, T = 17, 3, 24
 

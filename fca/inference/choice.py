@@ -2,44 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
-from fca.clustering import CACGMM
-from fca.inference.start import Start
 from fca.model import Fittable, Model
-from fca.prior.latents import Posterior
-from fca.source.base import SourceModel
-from fca.spatial.base import SpatialModel
-from fca.spatial.inverse_wishart import InverseWishart
-from fca.spatial.observation import Observation
+from fca.state import choose
 
 CLEAR = 0.05
 """Difference of doubt, in nats per bin, from which on the cost after a fit has no say."""
 
 
-_HOLDERS = (
-    Model,
-    CACGMM,
-    SpatialModel,
-    SourceModel,
-    Start,
-    Observation,
-    InverseWishart,
-    Posterior,
-)
-"""What holds state, other than collections."""
-
-
 def likelier(first: Fittable, second: Fittable) -> Fittable:
     """For every recording the state of the model of lower cost; of two models of one kind."""
-    chosen: Fittable = choose(second.cost() < first.cost(), second, first)
-    return chosen
+    return choose(second.cost() < first.cost(), second, first)
 
 
 def worth_fitting(models: Sequence[Fittable]) -> list[Fittable]:
@@ -60,45 +37,4 @@ def worth_fitting(models: Sequence[Fittable]) -> list[Fittable]:
 
 def _surer(first: Model, second: Model) -> Model:
     assert first.doubt is not None and second.doubt is not None
-    chosen: Model = choose(second.doubt < first.doubt, second, first)
-    return chosen
-
-
-def choose(better: Tensor, new: Any, old: Any) -> Any:
-    """``new`` with the state of ``old`` in those recordings that are not ``better``, (B,).
-
-    State is tensors, in models and in what these hold; all else is that of ``new``.
-
-    Raises
-    ------
-    TypeError
-        For tensors that differ and do not have the recordings first.
-    """
-    if new is old or not better.any():
-        return old
-    if better.all():
-        return new
-    if isinstance(new, Tensor) and isinstance(old, Tensor):
-        return _chosen_rows(better, new, old)
-    if isinstance(new, list | tuple) and isinstance(old, list | tuple):
-        return type(new)([choose(better, a, b) for a, b in zip(new, old, strict=True)])
-    if isinstance(new, Mapping) and isinstance(old, Mapping):
-        return {key: choose(better, value, old[key]) for key, value in new.items()}
-    if isinstance(new, _HOLDERS):
-        chosen = copy.copy(new)
-        for name, value in vars(new).items():
-            its = choose(better, value, getattr(old, name, value))
-            object.__setattr__(chosen, name, its)  # some are frozen
-        return chosen
-    return new
-
-
-def _chosen_rows(better: Tensor, new: Tensor, old: Tensor) -> Tensor:
-    if new.shape[:1] == better.shape:
-        return torch.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
-    if torch.equal(new, old):
-        return new
-    raise TypeError(
-        f"a model holds a tensor {tuple(new.shape)} that does not have its {len(better)} "
-        f"recordings first: they cannot keep different fits"
-    )
+    return choose(second.doubt < first.doubt, second, first)

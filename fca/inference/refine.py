@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from fca.errors import InputError
-from fca.inference.choice import choose
 from fca.model import Fittable, Model
+from fca.state import choose
 
 
 class Refinement:

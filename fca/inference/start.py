@@ -31,6 +31,7 @@ from fca.spatial.base import FLOOR, log_abs_det
 from fca.spatial.demixing import orthogonal_background
 from fca.spatial.diagonal import column_power
 from fca.spatial.observation import Observation, identity_demixing
+from fca.state import State
 
 LEAKAGE = 0.05
 """Gain that a source starts with on the components of the others."""
@@ -41,7 +42,7 @@ DIFFUSE = 1e-3
 
 
 @dataclass(frozen=True)
-class Start:
+class Start(State):
     """First estimates for one batch of mixtures, from which any model can start.
 
     Attributes

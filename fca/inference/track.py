@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from fca.inference.choice import choose
 from fca.inference.outputs import take_rows
 from fca.inference.start import Start, fit_outputs, iva
 from fca.linalg import abs2
 from fca.source import Gauss
 from fca.spatial import Rank1
 from fca.spatial.observation import Observation, identity_demixing
+from fca.state import choose
 
 SHARE = 0.3
 """A window reaches as far as it is above this share of its maximum."""
@@ -82,7 +82,7 @@ def track(
         return whole
     flat = torch.full_like(windows, 1 / len(windows)).expand(len(mixture), -1, -1)
     stays = same_everywhere(whole, flat, moving=False)
-    chosen: MovingStart = choose(moving, _joined(mixture, n_sources, parts, windows), stays)
+    chosen = choose(moving, _joined(mixture, n_sources, parts, windows), stays)
     return chosen
 
 

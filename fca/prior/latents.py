@@ -16,13 +16,14 @@ from torch.distributions import kl_divergence
 from torch.nn import functional
 
 from fca.errors import InputError, check_choice
+from fca.state import State
 
 _LOG_VARIANCE_RANGE = (-12.0, 6.0)
 _SMALLEST_ALPHA = 0.02
 _N_ANGLES = 4097
 
 
-class Posterior(ABC):
+class Posterior(State, ABC):
     """``q(z_t | X)``, independent over frames.
 
     Attributes

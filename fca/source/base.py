@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 
 from fca.errors import InputError
 from fca.spatial.base import FLOOR, Statistics
+from fca.state import State
 
 if TYPE_CHECKING:
     from fca.inference.start import Start
@@ -20,7 +20,7 @@ Evaluate = Callable[[Tensor], Statistics]
 """Statistics of the mixture at given PSDs (B, F, N, T), under the current spatial model."""
 
 
-class SourceModel(ABC):
+class SourceModel(State, ABC):
     """Power spectral densities λ of N sources.
 
     A new model defines :meth:`initialise`, :meth:`psd` and :meth:`update`; it then works with every
@@ -35,12 +35,6 @@ class SourceModel(ABC):
     before every update, instead of sharing their scale with the PSDs as they like."""
     judges: ClassVar[bool] = False
     """Whether :meth:`surprise` tells sources from other sounds."""
-
-    def __copy__(self) -> SourceModel:
-        """One in the same state that moves on its own, and so do the models that it holds."""
-        duplicate = object.__new__(type(self))
-        vars(duplicate).update({name: _copied(value) for name, value in vars(self).items()})
-        return duplicate
 
     @property
     def refinable(self) -> bool:
@@ -98,15 +92,6 @@ class SourceModel(ABC):
         Returns the part that was absorbed; a model with a fixed scale absorbs nothing.
         """
         return torch.ones_like(factor)
-
-
-def _copied(value: Any) -> Any:
-    """Source models, alone or in lists and tuples, are copied; all else is shared."""
-    if isinstance(value, SourceModel):
-        return copy.copy(value)
-    if isinstance(value, list | tuple):
-        return type(value)([_copied(item) for item in value])
-    return value
 
 
 def floored(psd: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fca.errors import InputError
-from fca.spatial.observation import Observation
+from fca.state import State
 
 FLOOR = 1e-8
 """Smallest PSD and gain, relative to mixtures of unit mean power."""
@@ -113,7 +112,7 @@ class ObservedStatistics(Statistics):
         return (self._power * self.trace).sum(2) + log_psd(self.psd).sum(2)
 
 
-class SpatialModel(ABC):
+class SpatialModel(State, ABC):
     """Spatial covariances of N sources, fitted to one batch of mixtures.
 
     Implementations hold the mixture X (B, F, M, T) and their parameters; every method takes the
@@ -123,16 +122,6 @@ class SpatialModel(ABC):
 
     n_sources: int
     mixture: Tensor
-
-    def copy(self) -> SpatialModel:
-        """One in the same state that moves on its own, and so do the models that it holds."""
-        other = copy.copy(self)
-        for name, value in vars(self).items():
-            if isinstance(value, SpatialModel):
-                setattr(other, name, value.copy())
-            elif isinstance(value, Observation):
-                setattr(other, name, copy.copy(value))
-        return other
 
     @abstractmethod
     def statistics(self, psd: Tensor) -> Statistics:
@@ -158,7 +147,7 @@ class SpatialModel(ABC):
     def rescale(self, factor: Tensor) -> None:
         """Multiply the spatial covariances by ``factor`` (B, F or 1, N)."""
 
-    def untie(self) -> None:  # noqa: B027
+    def untie(self) -> None:
         """Give every frequency parameters of its own from now on; the cost stays as it is."""
 
     def with_diffuse(self) -> SpatialModel:

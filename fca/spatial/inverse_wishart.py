@@ -9,10 +9,11 @@ from torch import Tensor
 
 from fca.linalg import hermitise
 from fca.spatial.base import log_abs_det
+from fca.state import State
 
 
 @dataclass(frozen=True)
-class InverseWishart:
+class InverseWishart(State):
     """Covariances of J copies of a source around a mean that they have in common.
 
     ``A_nj ~ IW(ν, ν H̄_n)`` up to constants: minus its logarithm is ν times Stein's divergence

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fca.linalg import pack_outer, regularise, weighted_covariance
 from fca.memo import Latest
+from fca.state import State
 
 LOAD = 4.0
 """Diagonal load of covariances in units of rounding: identical channels are told apart by it."""
@@ -18,7 +19,7 @@ Images = Callable[[slice], Tensor]
 """Source images (B, F, N, C, T) at a slice of the channels."""
 
 
-class Observation:
+class Observation(State):
     """The mixture as it is: rows of Q see one frame at a time.
 
     Parameters
