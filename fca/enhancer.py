@@ -8,7 +8,7 @@ covariances are jointly diagonalisable, as in FastMNMF-DP (Sekiguchi et al. 2019
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -130,6 +130,10 @@ class Enhancer(Separator):
         **options: Any,
     ) -> None:
         row = get_inference(inference)
+        own = _with_prior(row, prior)
+        for name in ("method", "n_sources", *own):
+            if name in options:
+                raise InputError(f"{name} cannot be chosen: the inference or its prior decides it")
         super().__init__(
             row,
             1,
@@ -138,7 +142,7 @@ class Enhancer(Separator):
             seed=seed,
             device=device,
             dtype=dtype,
-            **_with_prior(row, prior),
+            **own,
             **options,
         )
 
@@ -148,7 +152,8 @@ class Enhancer(Separator):
         sample_rate: int | None = None,
         callbacks: Sequence[Callback] = (),
     ) -> Enhancement:
-        return Enhancement(**vars(super().__call__(mixture, sample_rate, callbacks)))
+        found = super().__call__(mixture, sample_rate, callbacks)
+        return Enhancement(**{field.name: getattr(found, field.name) for field in fields(found)})
 
     def guided(self, *arguments: Any, **options: Any) -> NoReturn:
         """Not for enhancement, where there is one talker who speaks whenever he is heard.

@@ -309,7 +309,9 @@ def _refinement(method: Method, n_refine: int | None) -> int:
     if whole("n_refine", n_refine) < 0:
         raise InputError(f"n_refine cannot be negative, got {n_refine}")
     if n_refine and not method.refinable:
-        raise InputError(f"nothing to refine: {method.name} has no Gaussian latent vectors")
+        raise InputError(
+            f"nothing to refine: {method.name} has no Gaussian latent vectors and no other step"
+        )
     return n_refine
 
 

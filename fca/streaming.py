@@ -19,7 +19,17 @@ from fca.waveforms import as_tensor, check_floating
 WINDOW_SECONDS = 0.128
 METHODS = ("fastmnmf1", "fastmnmf2")
 """Rows of the table that can be fitted to a stream."""
-FIXED = ("fits", "dof", "spare", "gate", "surroundings", "align")
+FIXED = (
+    "fits",
+    "dof",
+    "spare",
+    "gate",
+    "surroundings",
+    "align",
+    "gain_update",
+    "spatial_steps",
+    "free_steps",
+)
 """Fields of a row that a stream takes as they are."""
 
 

@@ -57,6 +57,6 @@ class Refinement:
 
 
 def check_refinable(model: Fittable) -> None:
-    """Raise :class:`InputError` unless gradients can move latent vectors of the model."""
+    """Raise :class:`InputError` unless the source model of a model has a step of refinement."""
     if not (isinstance(model, Model) and model.source.refinable):
-        raise InputError("nothing to refine: the method has no Gaussian latent vectors")
+        raise InputError("nothing to refine: it has no Gaussian latent vectors and no other step")
