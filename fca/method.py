@@ -191,6 +191,13 @@ class Method:
             raise InputError(f"{self.name}: moving averages go with jointly diagonal models only")
 
     @property
+    def source_model(self) -> str:
+        """The source model and the likelihood it has, in the words of the table."""
+        each = ", each frequency alone" if self.options.get("tied") is False else ""
+        heavy = "" if self.dof is None else ", Student's t"
+        return f"{self.source}{each}{heavy}"
+
+    @property
     def inference(self) -> str:
         """How the parameters are found, in the words of the table."""
         spatial = {"ip": "IP", "ip2": "IP2", "iss": "ISS", "em": "EM", "mu": "MU"}[self.update]

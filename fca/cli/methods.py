@@ -25,7 +25,7 @@ def methods(name: Name = None) -> None:
     table = _table() if name is None else _options(name)
     console = Console()
     if not console.is_terminal:  # piped or redirected: one line a row
-        console = Console(width=160)
+        console = Console(width=220)
     console.print(table)
 
 
@@ -34,12 +34,14 @@ def _table() -> Table:
 
     from fca.methods import DEFAULT_METHOD, METHODS
 
-    table = Table(Column("method", no_wrap=True), "spatial model", "source model", "inference")
+    columns = ("spatial model", "source model", "fits", "start", "inference")
+    table = Table(Column("method", no_wrap=True), *columns)
     table.add_column("iterations", justify="right")
     table.add_column("paper")
     for row in METHODS.values():
         name = f"{row.name} (default)" if row.name == DEFAULT_METHOD else row.name
-        table.add_row(name, row.spatial, row.source, row.inference, str(row.n_iter), row.paper)
+        choices = (row.spatial, row.source_model, row.fits, row.start, row.inference)
+        table.add_row(name, *choices, str(row.n_iter), row.paper)
     return table
 
 
