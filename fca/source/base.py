@@ -30,7 +30,7 @@ class SourceModel(State, ABC):
     better of two fits, and updates replace them: copies and gradients rely on that.
     """
 
-    at_microphone: ClassVar[bool] = False
+    at_microphone: bool = False
     """Whether PSDs must be powers at a microphone: the spatial covariances are then normalised
     before every update, instead of sharing their scale with the PSDs as they like."""
     judges: ClassVar[bool] = False

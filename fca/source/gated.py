@@ -35,7 +35,7 @@ class Gated(SourceModel):
         self._model = model
         self._active = activity[:, None] > 0.5
         self._silenced = Latest(torch.where)
-        self.at_microphone = model.at_microphone  # type: ignore[misc]
+        self.at_microphone = model.at_microphone
 
     @classmethod
     def around(cls, model: SourceModel, activity: Tensor) -> Gated:

@@ -26,7 +26,7 @@ class Stack(SourceModel):
         for model, count in parts:
             self._parts.append((model, slice(start, start + count)))
             start += count
-        self.at_microphone = any(model.at_microphone for model, _ in parts)  # type: ignore[misc]
+        self.at_microphone = any(model.at_microphone for model, _ in parts)
         self.n_sources = start
         self._together = Latest(_concatenate)
 
