@@ -167,7 +167,7 @@ class TestResults:
         [
             ("nothing", "begins with SPEAKER"),
             ("SPEAKER a 1 0 -1 <NA> <NA> ann", "line 1: not a stretch of time"),
-            (None, "x.rttm: cannot be read (No such file"),
+            (None, "x.rttm: No such file or directory"),
         ],
     )
     def test_guides_that_cannot_be_read(

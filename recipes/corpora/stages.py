@@ -126,7 +126,7 @@ def _sources(block: Any) -> dict[str, Any]:
 
 
 def _recording(item: Item) -> Recording:
-    files = item.row.get("files", [str(item.folder / "mixture.wav")])
+    files = item.row.get("files", [str(item.file("mixture"))])
     return Recording(item.id, tuple(map(Path, files)))
 
 
