@@ -13,7 +13,6 @@ import typer
 
 from fca.cli.usage import usage
 from fca.errors import InputError
-from fca.plot import require_matplotlib
 
 if TYPE_CHECKING:
     import numpy as np
@@ -211,6 +210,8 @@ class Job:
             separator = _build(build, device=device, **options)
             self.course.build(separator)
             if self.plot:
+                from fca.plot import require_matplotlib
+
                 require_matplotlib()
         row = separator.method
         chosen = {"method": row.name, "n_iter": row.n_iter, "block": self.course.block}
