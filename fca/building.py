@@ -61,7 +61,7 @@ SOURCES: dict[str, Callable[..., SourceModel]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Building:
     """What a model is built from: the arguments of :meth:`fca.method.Method.build`."""
 

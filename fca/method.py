@@ -331,7 +331,16 @@ class Method:
         InputError
             For more sources than the spatial model allows, or activities that tell nothing.
         """
-        return Building(self, mixture, n_sources, generator, activity, attempt, doubted).model()
+        building = Building(
+            method=self,
+            mixture=mixture,
+            n_sources=n_sources,
+            generator=generator,
+            activity=activity,
+            attempt=attempt,
+            doubted=doubted,
+        )
+        return building.model()
 
 
 def _check_effect(row: Method, given: Collection[str], judges: bool) -> None:
