@@ -14,7 +14,9 @@ def check_choice(name: str, value: str, known: Iterable[str], of: str = "") -> N
     """Raise :class:`InputError` if `value` is none of the `known`; `name` is what it chooses."""
     choices = list(known)
     if value not in choices:
-        raise InputError(f"unknown {name} {value!r}{of}; choose from {', '.join(choices)}")
+        quoted = any("," in choice for choice in choices)
+        listed = ", ".join(map(repr, choices) if quoted else choices)
+        raise InputError(f"unknown {name} {value!r}{of}; choose from {listed}")
 
 
 def whole(name: str, value: float) -> int:

@@ -305,8 +305,6 @@ class Method:
         n_sources: int,
         generator: torch.Generator,
         activity: Tensor | None = None,
-        attempt: int = 0,
-        doubted: bool = True,
     ) -> Fittable:
         """Model of a mixture at its start, ready to be iterated.
 
@@ -321,10 +319,6 @@ class Method:
         activity : Tensor, optional
             When the wanted sources are active, (B, n_sources, T), if known: the model has them
             first, then a background that always is; see :mod:`fca.inference.known`.
-        attempt : int
-            Number of the start, for those that do not depend on random numbers.
-        doubted : bool
-            Whether the doubt of the start is wanted, which takes time.
 
         Raises
         ------
@@ -337,8 +331,6 @@ class Method:
             n_sources=n_sources,
             generator=generator,
             activity=activity,
-            attempt=attempt,
-            doubted=doubted,
         )
         return building.model()
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fca.errors import InputError, at_least_one, whole
+from fca.errors import InputError, at_least_one, check_choice, whole
 
 
 @pytest.mark.parametrize("number", [3, 3.0, np.float32(3), np.float64(3), np.int64(3), np.uint8(3)])
@@ -31,3 +31,14 @@ def test_what_is_no_whole_number_is_refused(value: Any) -> None:
 def test_less_than_one_is_refused(value: Any) -> None:
     with pytest.raises(InputError, match="n must be at least 1, got"):
         at_least_one("n", value)
+
+
+def test_known_names_are_offered() -> None:
+    check_choice("update", "em", ["em", "mu"])
+    with pytest.raises(InputError, match=r"^unknown update 'x' of it; choose from em, mu$"):
+        check_choice("update", "x", ["em", "mu"], " of it")
+
+
+def test_names_with_commas_are_told_from_their_neighbours() -> None:
+    with pytest.raises(InputError, match=r"choose from 'vae', 'vae, nmf', 'neural'$"):
+        check_choice("source model", "x", ["vae", "vae, nmf", "neural"])
