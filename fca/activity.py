@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fca.errors import InputError
-from fca.files import write_text
+from fca.files import read_text, write_text
 
 Array = NDArray[np.float64]
 
@@ -204,11 +204,7 @@ def read_rttm(path: str | Path, name: str | None = None, *, exact: bool = False)
     InputError
         If it cannot be read, has a line that is none of RTTM, or names nobody.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not text"
-        raise InputError(f"{path}: cannot be read ({reason})") from None
+    lines = read_text(Path(path)).splitlines()
     fields = [(number, line.split()) for number, line in enumerate(lines, start=1)]
     spoken = [_segment(path, n, w) for n, w in fields if w[:1] == ["SPEAKER"]]
     if not spoken:

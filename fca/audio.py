@@ -19,6 +19,7 @@ import soxr
 from numpy.typing import NDArray
 
 from fca.errors import InputError
+from fca.files import replacing
 
 __all__ = ["SUFFIXES", "encode_flac", "fit_length", "fits_flac", "read", "resample", "write"]
 
@@ -119,7 +120,10 @@ def write(path: AnyPath, waveform: Waveform, sample_rate: int) -> None:
             f"{path}: FLAC holds up to {MAX_FLAC_CHANNELS} channels within ±1, got "
             f"{len(waveform)} and a peak of {np.abs(waveform).max():.3g}; write .wav"
         )
-    _write_then_rename(path, waveform, sample_rate)
+    suffix = path.suffix.lower()
+    kind = {"subtype": _SUBTYPES[suffix], "format": suffix[1:].upper()}
+    with writing(path), replacing(path) as temporary:
+        soundfile.write(temporary, waveform.T, sample_rate, **kind)
 
 
 def encode_flac(waveform: Waveform, sample_rate: int) -> bytes:
@@ -128,21 +132,6 @@ def encode_flac(waveform: Waveform, sample_rate: int) -> bytes:
     samples = np.atleast_2d(waveform).T
     soundfile.write(buffer, samples, sample_rate, subtype="PCM_16", format="FLAC")
     return buffer.getvalue()
-
-
-def _write_then_rename(path: Path, waveform: Waveform, sample_rate: int) -> None:
-    suffix, temporary = path.suffix.lower(), temporary_name(path)
-    kind = {"subtype": _SUBTYPES[suffix], "format": suffix[1:].upper()}
-    try:
-        with writing(path):
-            soundfile.write(temporary, waveform.T, sample_rate, **kind)
-            temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def temporary_name(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 @contextlib.contextmanager

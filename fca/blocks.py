@@ -40,7 +40,7 @@ Signals = dict[str, Tensor]
 """Named waveforms (..., samples)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Block:
     """A separated stretch of a recording, its sources sorted into K tracks.
 
@@ -182,9 +182,17 @@ class BlockSeparator:
             sources = gather(separation.sources, track, len(called))
         reference = mixture[channel if channel < len(mixture) else 0].to(sources)
         residual = reference - sources.sum(0)
-        span = stretch.start, stretch.stop
         return Block(
-            *span, sources, residual, track, separation, problem, called, len(mixture), channel
+            start=stretch.start,
+            stop=stretch.stop,
+            sources=sources,
+            residual=residual,
+            track=track,
+            separation=separation,
+            problem=problem,
+            names=called,
+            n_channels=len(mixture),
+            reference_channel=channel,
         )
 
 

@@ -61,9 +61,17 @@ SOURCES: dict[str, Callable[..., SourceModel]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Building:
-    """What a model is built from: the arguments of :meth:`fca.method.Method.build`."""
+    """What a model is built from: a method, and the arguments of its ``build``.
+
+    Attributes
+    ----------
+    attempt : int
+        Number of the start, for those that do not depend on random numbers.
+    doubted : bool
+        Whether the doubt of the start is wanted, which takes time.
+    """
 
     method: Method
     mixture: Tensor

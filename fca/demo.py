@@ -220,7 +220,7 @@ def _handler(gr: Any) -> Callable[..., list[Any]]:
 
 def _methods() -> list[str]:
     """Rows that need no weights of the user's."""
-    return [row.name for row in METHODS.values() if row.source != "neural"]
+    return [row.name for row in METHODS.values() if not row.needs_weights]
 
 
 def _separate(

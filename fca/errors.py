@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-
-import numpy as np
+from numbers import Real
 
 
 class InputError(ValueError):
@@ -15,18 +14,22 @@ def check_choice(name: str, value: str, known: Iterable[str], of: str = "") -> N
     """Raise :class:`InputError` if `value` is none of the `known`; `name` is what it chooses."""
     choices = list(known)
     if value not in choices:
-        raise InputError(f"unknown {name} {value!r}{of}; choose from {', '.join(choices)}")
+        quoted = any("," in choice for choice in choices)
+        listed = ", ".join(map(repr, choices) if quoted else choices)
+        raise InputError(f"unknown {name} {value!r}{of}; choose from {listed}")
 
 
 def whole(name: str, value: float) -> int:
     """The value as an integer; :class:`InputError` if it is none."""
-    if not isinstance(value, int | float | np.number) or not float(value).is_integer():
+    number = isinstance(value, Real)  # NumPy's are, too
+    if not number or not float(value).is_integer():
         raise InputError(f"{name} must be a whole number, got {value!r}")
     return int(value)
 
 
 def at_least_one(name: str, value: float) -> int:
     """The value as an integer; :class:`InputError` if it is none, or less than one."""
-    if whole(name, value) < 1:
+    number = whole(name, value)
+    if number < 1:
         raise InputError(f"{name} must be at least 1, got {value}")
-    return int(value)
+    return number

@@ -110,7 +110,15 @@ class Fitting:
         for start in range(self.n_starts):
             generator = torch.Generator().manual_seed(self.seed + start)
             begun.append(
-                Building(self.method, mixture, n_sources, generator, activity, start, several)
+                Building(
+                    method=self.method,
+                    mixture=mixture,
+                    n_sources=n_sources,
+                    generator=generator,
+                    activity=activity,
+                    attempt=start,
+                    doubted=several,
+                )
             )
         beside = any(building.interfered for building in begun)
         models = [building.model(beside) for building in begun]

@@ -312,8 +312,6 @@ class Method:
         n_sources: int,
         generator: torch.Generator,
         activity: Tensor | None = None,
-        attempt: int = 0,
-        doubted: bool = True,
     ) -> Fittable:
         """Model of a mixture at its start, ready to be iterated.
 
@@ -328,17 +326,20 @@ class Method:
         activity : Tensor, optional
             When the wanted sources are active, (B, n_sources, T), if known: the model has them
             first, then a background that always is; see :mod:`fca.inference.known`.
-        attempt : int
-            Number of the start, for those that do not depend on random numbers.
-        doubted : bool
-            Whether the doubt of the start is wanted, which takes time.
 
         Raises
         ------
         InputError
             For more sources than the spatial model allows, or activities that tell nothing.
         """
-        return Building(self, mixture, n_sources, generator, activity, attempt, doubted).model()
+        building = Building(
+            method=self,
+            mixture=mixture,
+            n_sources=n_sources,
+            generator=generator,
+            activity=activity,
+        )
+        return building.model()
 
 
 def _check_effect(row: Method, given: Collection[str], judges: bool) -> None:

@@ -18,6 +18,8 @@ REACH = 12.0
 """... and over how many of them two are compared (standard deviation)."""
 LEAST_GAIN = 1e-4
 """Agreement that an exchange has to win; less is rounding."""
+MOST_SWEEPS = 10
+"""Reassignments of the sources of all frequencies, unless nothing changes before."""
 MOST_EXCHANGES = 50
 """After these a recording is left as it is."""
 MOST_AT_ONCE = 8
@@ -26,7 +28,7 @@ AT_ONCE = 8
 """How many frequencies have to be aligned for each that is aligned to them at once."""
 
 
-def align(power: Tensor, n_sweeps: int = 10) -> Tensor:
+def align(power: Tensor) -> Tensor:
     """Order of the sources at each frequency that makes their activities agree.
 
     Correlates dominance ratios ``power_n / Σ power`` with the centroid of each source over all
@@ -36,8 +38,6 @@ def align(power: Tensor, n_sweeps: int = 10) -> Tensor:
     ----------
     power : Tensor
         Source powers or masks, (B, F, N, T).
-    n_sweeps : int
-        Most reassignments.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def align(power: Tensor, n_sweeps: int = 10) -> Tensor:
     """
     features = _standardise(power / power.sum(2, keepdim=True).clamp_min(1e-30))
     order = _seed_order(features)
-    for _ in range(n_sweeps):
+    for _ in range(MOST_SWEEPS):
         centroid = _standardise(_take(features, order).mean(1, keepdim=True))
         similarity = torch.einsum("bfit,bjt->bfij", features, centroid[:, 0])
         updated = best_assignment(similarity)

@@ -20,10 +20,10 @@ from fca.audio import (
     check_samples,
     check_suffix,
     open_sound,
-    temporary_name,
     writing,
 )
 from fca.errors import InputError
+from fca.files import replacing, temporary_name
 
 __all__ = ["Reader", "Writer"]
 
@@ -120,14 +120,14 @@ class Writer:
         check_suffix(self.path)
         self._rate, self._n_channels, self._n_samples = sample_rate, n_channels, n_samples
         self._at, self._peak = 0, 0.0
-        self._temporary = temporary_name(self.path)
+        self._floats = temporary_name(self.path.with_name(f"{self.path.name}.floats"))
         size = 4 * n_channels * n_samples
         self._format = "WAV" if size < _MAX_WAV_BYTES else "RF64"
 
     def __enter__(self) -> Writer:
         with writing(self.path):
             self._file = soundfile.SoundFile(
-                self._temporary, "w", self._rate, self._n_channels, "FLOAT", format=self._format
+                self._floats, "w", self._rate, self._n_channels, "FLOAT", format=self._format
             )
         return self
 
@@ -145,7 +145,7 @@ class Writer:
                 if kind is None:
                     self._finish()
         finally:
-            self._temporary.unlink(missing_ok=True)
+            self._floats.unlink(missing_ok=True)
 
     def write(self, start: int, waveform: Waveform) -> None:
         """Put ``(channels, samples)`` or ``(samples,)`` at sample ``start``, not before the last.
@@ -179,20 +179,18 @@ class Writer:
             self.path = self.path.with_suffix(".wav")
         elif self._pcm16 and self._peak <= 1:
             return self._encode("PCM_16", self._format)
-        self._temporary.replace(self.path)
+        self._floats.replace(self.path)
 
     def _encode(self, subtype: str, kind: str) -> None:
         """Make a file of integers out of the float file."""
         self.floats = False
-        encoded = temporary_name(self.path.with_name(f"{self.path.name}.encoded"))
         shape = {"samplerate": self._rate, "channels": self._n_channels}
-        try:
-            with soundfile.SoundFile(encoded, "w", **shape, subtype=subtype, format=kind) as file:
-                for piece in soundfile.blocks(self._temporary, _CHUNK, dtype="float32"):
-                    file.write(piece)
-            encoded.replace(self.path)
-        finally:
-            encoded.unlink(missing_ok=True)
+        with (
+            replacing(self.path) as temporary,
+            soundfile.SoundFile(temporary, "w", **shape, subtype=subtype, format=kind) as file,
+        ):
+            for piece in soundfile.blocks(self._floats, _CHUNK, dtype="float32"):
+                file.write(piece)
 
 
 def _scan(path: Path) -> tuple[int, int, int]:

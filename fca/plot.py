@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fca.errors import InputError
 from fca.evaluation.metrics import summarise
+from fca.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -180,13 +181,8 @@ def activity(spectra: Array, times: Array) -> NDArray[np.bool_]:
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a picture as PNG; it appears under its name only when it is complete."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(Path(path)) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def require_matplotlib() -> None:

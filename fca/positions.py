@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fca.errors import InputError
+from fca.files import read_text
 
 __all__ = ["parse_positions", "read_positions"]
 
@@ -49,10 +50,11 @@ def read_positions(path: Path) -> NDArray[np.float64]:
     InputError
         If it cannot be read, or holds something else.
     """
+    text = read_text(path)
     try:
-        return parse_positions(path.read_text("utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+        return parse_positions(text)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def _json(text: str) -> list[list[float]]:

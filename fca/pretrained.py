@@ -23,6 +23,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from fca.errors import InputError
+from fca.files import read_bytes, replacing, write_text
 
 __all__ = ["Pretrained", "load", "names", "push", "resolve", "save"]
 
@@ -144,7 +145,7 @@ def load(folder: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     config = _read_config(folder / CONFIG)
     if config.get("kind") != kind:
         raise InputError(f"{folder}: this is a {config.get('kind')!r} model, not a {kind!r}")
-    content = _read_bytes(folder / WEIGHTS)
+    content = read_bytes(folder / WEIGHTS)
     if hashlib.sha256(content).hexdigest() != config.get("sha256"):
         raise InputError(f"{folder / WEIGHTS}: the checksum is wrong, the file is damaged")
     try:
@@ -169,8 +170,9 @@ def save(
         "sha256": hashlib.sha256(content).hexdigest(),
         "model": dict(config),
     }
-    _replace(folder / WEIGHTS, content)
-    _replace(folder / CONFIG, (json.dumps(described, indent=2) + "\n").encode())
+    with replacing(folder / WEIGHTS) as temporary:
+        temporary.write_bytes(content)
+    write_text(folder / CONFIG, json.dumps(described, indent=2) + "\n")
 
 
 def push(save: Callable[[Path], None], repository: str, private: bool = False) -> str:
@@ -204,26 +206,14 @@ def push(save: Callable[[Path], None], repository: str, private: bool = False) -
 
 
 def _read_config(path: Path) -> dict[str, Any]:
+    content = read_bytes(path)
     try:
-        config = json.loads(_read_bytes(path))
+        config = json.loads(content)
     except ValueError:
         raise InputError(f"{path}: not JSON, the file is damaged") from None
     if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
         raise InputError(f"{path}: not the configuration of a model")
     return config
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)
 
 
 def _from_hub(repository: str) -> Path:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, get_type_hints
 import yaml
 
 from fca.errors import InputError
+from fca.files import read_text
 
 T = TypeVar("T")
 
@@ -71,9 +72,10 @@ def command(
 
 
 def _read(path: Path) -> dict[str, Any]:
+    text = read_text(path)
     try:
-        settings = yaml.safe_load(path.read_text()) or {}
-    except (OSError, yaml.YAMLError) as error:
+        settings = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
         raise InputError(f"{path}: {' '.join(str(error).split())}") from None
     if not isinstance(settings, dict):
         raise InputError(f"{path}: an experiment is a mapping of settings")

@@ -162,7 +162,7 @@ def test_unknown_names_are_answered_by_the_known_ones() -> None:
 def test_a_row_of_ones_own() -> None:
     row = Method("mine", "full rank", "laplace", "mu", "nobody 2026", start="identity")
     assert isinstance(row.build(random_mixture(), 2, seeded()), Model)
-    with pytest.raises(InputError, match="unknown spatial model 'full'; choose from rank-1"):
+    with pytest.raises(InputError, match="unknown spatial model 'full'; choose from 'rank-1', 'j"):
         Method("wrong", "full", "laplace", "mu", "nobody 2026")
 
 
@@ -230,7 +230,7 @@ def test_options_without_effect_are_refused(name: str, options: dict[str, object
 
 
 def test_unknown_source_models_are_refused_at_once() -> None:
-    with pytest.raises(InputError, match="unknown source model 'magic'; choose from gauss"):
+    with pytest.raises(InputError, match="unknown source model 'magic'; choose from 'gauss', 'l"):
         replace(get_method("auxiva"), source="magic")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fca import audio
 from fca.errors import InputError
-from fca.files import write_text
+from fca.files import read_text, write_text
 from fca.separator import Separator
 
 AnyPath = str | os.PathLike[str]
@@ -22,12 +22,8 @@ def read_scp(path: AnyPath) -> dict[str, str]:
     InputError
         If the file is missing, a line has no path, an id repeats, or an entry is a command.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
     table: dict[str, str] = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text(Path(path)).splitlines(), start=1):
         if not line.strip():
             continue
         key, *rest = line.strip().split(maxsplit=1)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fca.errors import InputError
+from fca.files import replacing
 from fca.prior import SpeechPrior
 
 OPSET = 18
@@ -88,9 +89,5 @@ def _export(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], pa
         verbose=False,
     )
     assert program is not None
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         program.save(temporary, external_data=False)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -101,8 +101,23 @@ def enhance(
         named = {"enhanced": result.sources[0]}
         return {**named, "noise": result.residual} if noise else named
 
-    corpus = Corpus(inputs, out, file_per_channel, manifest, shard, ray)
-    job = Job("enhancement", corpus, audio_format, plot, as_json, overwrite, Course(block))
+    corpus = Corpus(
+        inputs=inputs,
+        out=out,
+        file_per_channel=file_per_channel,
+        manifest=manifest,
+        shard=shard,
+        ray=ray,
+    )
+    job = Job(
+        kind="enhancement",
+        corpus=corpus,
+        audio_format=audio_format,
+        plot=plot,
+        as_json=as_json,
+        overwrite=overwrite,
+        course=Course(block=block),
+    )
     written = {"noise": noise, **contents(network=prior)}
     job.run(_enhancer, chosen(flags, option, enhancer_types, enhance), signals, written, device)
 

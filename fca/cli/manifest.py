@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fca.cli.inputs import Recording
 from fca.errors import InputError
+from fca.files import read_text
 
 
 def read_manifest(path: Path) -> list[Recording]:
@@ -51,10 +52,7 @@ def shard(recordings: list[Recording], text: str) -> list[Recording]:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    lines = [line.strip() for line in read_text(path).splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
 
 

@@ -31,7 +31,7 @@ Stamps = list[list[float]]
 """Size and time of change of every file of a recording."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Results:
     """The results of one run of the command.
 

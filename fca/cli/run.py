@@ -13,7 +13,6 @@ import typer
 
 from fca.cli.usage import usage
 from fca.errors import InputError
-from fca.plot import require_matplotlib
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 Settings = dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Course:
     """How a command goes through a recording.
 
@@ -112,7 +111,7 @@ class Course:
         return [name for name in wanted if name not in present]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Corpus:
     """Which recordings are worked through, and where.
 
@@ -158,7 +157,7 @@ class Corpus:
         return ours, problems if first else [], several
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """One run of a command.
 
@@ -211,19 +210,21 @@ class Job:
             separator = _build(build, device=device, **options)
             self.course.build(separator)
             if self.plot:
+                from fca.plot import require_matplotlib
+
                 require_matplotlib()
         row = separator.method
         chosen = {"method": row.name, "n_iter": row.n_iter, "block": self.course.block}
         settings = {**options, **chosen, **written}
         results = Results(
-            self.kind,
-            self.corpus.out,
-            settings,
-            signals,
-            replace(self.course, several=several),
-            self.audio_format,
-            self.plot,
-            self.overwrite,
+            kind=self.kind,
+            folder=self.corpus.out,
+            settings=settings,
+            signals=signals,
+            course=replace(self.course, several=several),
+            audio_format=self.audio_format,
+            plot=self.plot,
+            overwrite=self.overwrite,
         )
         with Report(self.as_json, len(recordings)) as report:
             for what, why in problems:

@@ -202,9 +202,33 @@ def separate(
     if rttm is not None:
         _check_turns(rttm)
     positions = None if array is None else _positions(array)
-    course = Course(block, sources == AUTO, rttm is None, rttm, target, positions, images, residual)
-    corpus = Corpus(inputs, out, file_per_channel, manifest, shard, ray)
-    job = Job("separation", corpus, audio_format, plot, as_json, overwrite, course)
+    course = Course(
+        block=block,
+        count=sources == AUTO,
+        diarize=rttm is None,
+        rttm=rttm,
+        target=target,
+        array=positions,
+        images=images,
+        residual=residual,
+    )
+    corpus = Corpus(
+        inputs=inputs,
+        out=out,
+        file_per_channel=file_per_channel,
+        manifest=manifest,
+        shard=shard,
+        ray=ray,
+    )
+    job = Job(
+        kind="separation",
+        corpus=corpus,
+        audio_format=audio_format,
+        plot=plot,
+        as_json=as_json,
+        overwrite=overwrite,
+        course=course,
+    )
     written = {"images": images, "residual": residual, "rttm": rttm and str(rttm.resolve())}
     written |= {"target": target, "array": None if positions is None else positions.tolist()}
     written |= contents(turns=rttm, network=weights)

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from fca import audio
 from fca.errors import InputError
+from fca.files import read_text
+from fca.simulate.stored import MANIFEST, ROW, Item
 
 __all__ = ["REFERENCES", "Pair", "Signals", "find_pairs"]
 
@@ -25,7 +27,7 @@ REFERENCES = {
     "dry": "the utterances themselves, with the delay and level of their direct sound",
 }
 """What talkers are compared with, and what it is."""
-_PARTS = {"image": "images.wav", "early": "early.wav", "dry": "dry.wav"}
+_PARTS = {"image": "images", "early": "early", "dry": "dry"}
 _NO_TALKER = ("mixture", "residual", "noise")
 
 
@@ -152,13 +154,13 @@ def find_pairs(
         pairs = _listed(estimates)
         _refuse(mixtures, estimates)
         return pairs, []
-    manifest = references / "manifest.jsonl" if references.is_dir() else references
+    manifest = references / MANIFEST if references.is_dir() else references
     if manifest.suffix == ".jsonl" and manifest.is_file():
         _refuse(mixtures, manifest)
         wanted = [_of_set(row, manifest.parent, reference, channel) for row in _rows(manifest)]
-    elif (references / "row.json").is_file():
+    elif (references / ROW).is_file():
         _refuse(mixtures, references)
-        (row,) = _rows(references / "row.json")
+        (row,) = _rows(references / ROW)
         wanted = [_of_set(row, references.resolve().parent, reference, channel)]
     else:
         wanted = _of_folder(references, mixtures, channel)
@@ -192,9 +194,10 @@ def _read(files: Sequence[Path]) -> tuple[Sequence[Waveform], int]:
 
 
 def _rows(manifest: Path) -> list[Row]:
+    lines = read_text(manifest).splitlines()
     try:
-        rows = [json.loads(line) for line in manifest.read_text("utf-8").splitlines() if line]
-    except (OSError, ValueError) as error:
+        rows = [json.loads(line) for line in lines if line]
+    except ValueError as error:
         raise InputError(f"{manifest}: not JSON lines ({error})") from None
     if not rows or not all(isinstance(row, dict) and "id" in row for row in rows):
         raise InputError(f"{manifest}: each line needs an object with an id")
@@ -205,20 +208,19 @@ def _of_set(row: Row, folder: Path, reference: str, channel: int) -> Pair:
     """Pair without estimates from a line of a simulated set's manifest."""
     if not {"channels", "talkers"} <= set(row):
         raise InputError(f"{folder}: not a set of `fca simulate`; give the list as ESTIMATES alone")
-    n_channels, n_talkers = row["channels"], len(row["talkers"])
+    item, n_channels = Item(folder / row["id"], row), row["channels"]
     if not 0 <= channel < n_channels:
         raise InputError(f"{row['id']}: has channels 0 to {n_channels - 1}, not {channel}")
-    stacked = [channel + talker * n_channels for talker in range(n_talkers)]
-    place = folder / row["id"]
+    stacked = [channel + talker * n_channels for talker in range(item.n_talkers)]
     return Pair(
         name=row["id"],
         estimates=(),
-        references=(place / _PARTS[reference],),
+        references=(item.file(_PARTS[reference]),),
         picked=None if reference == "dry" else tuple(stacked),
-        mixture=place / "mixture.wav",
+        mixture=item.file("mixture"),
         channel=channel,
         condition=row.get("condition", "all"),
-        activities=_activities(place, place),
+        activities=_activities(item.folder, item.folder),
     )
 
 

@@ -145,7 +145,6 @@ def thinned_iva(
     observation: Observation,
     n_sources: int,
     generator: torch.Generator,
-    thinning: int = THINNING,
     n_thin: int = 100,
     n_iter: int = 3,
     first: int = 0,
@@ -153,13 +152,13 @@ def thinned_iva(
 ) -> Start:
     """:func:`fca.inference.start.iva` that converges on some of the bins before all are seen.
 
-    The activity that ties the frequencies is known from every ``thinning``-th of them as well, the
+    The activity that ties the frequencies is known from one of :data:`THINNING` as well, the
     ``first`` and so on; up to ``n_thin`` sweeps over these cost a fraction, and as many again where
     stretches of frequencies had to change places. The other frequencies then start from known
     activities.
     """
     mixture, n_channels = observation.mixture, observation.mixture.shape[2]
-    some = torch.arange(first, mixture.shape[1], thinning, device=mixture.device)
+    some = torch.arange(first, mixture.shape[1], THINNING, device=mixture.device)
     demixing = identity_demixing(mixture)
     sweep = partial(_sweep, n_thin, tolerance, generator)
     thin, _ = fit_and_mend(sweep, Observation(mixture[:, some]), demixing[:, some], n_mendings=1)

@@ -16,6 +16,8 @@ from fca.spatial import Rank1
 from fca.spatial.observation import Observation, identity_demixing
 from fca.state import choose
 
+N_ITER = 30
+"""Sweeps of AuxIVA over the recording, and over every window."""
 SHARE = 0.3
 """A window reaches as far as it is above this share of its maximum."""
 
@@ -59,11 +61,7 @@ def same_everywhere(start: Start, windows: Tensor, *, moving: bool) -> MovingSta
 
 
 def track(
-    observation: Observation,
-    n_sources: int,
-    generator: torch.Generator,
-    windows: Tensor,
-    n_iter: int = 30,
+    observation: Observation, n_sources: int, generator: torch.Generator, windows: Tensor
 ) -> Start:
     """AuxIVA in one window (K, T) after the other, where talkers move; else on the whole recording.
 
@@ -73,10 +71,10 @@ def track(
     windows, that of the fixed model; in a batch, where others may, it has flat ones.
     """
     mixture = observation.mixture
-    whole = iva(observation, n_sources, generator, n_iter)
+    whole = iva(observation, n_sources, generator, N_ITER)
     if len(windows) == 1:
         return whole
-    parts = _one_after_another(mixture, generator, windows, n_iter)
+    parts = _one_after_another(mixture, generator, windows)
     moving = moves(mixture, whole.demixing, parts, windows)
     if len(mixture) == 1 and not moving.any():
         return whole
@@ -119,7 +117,7 @@ def _nll(demixing: Tensor, mixture: Tensor) -> Tensor:
 
 
 def _one_after_another(
-    mixture: Tensor, generator: torch.Generator, windows: Tensor, n_iter: int
+    mixture: Tensor, generator: torch.Generator, windows: Tensor
 ) -> list[Tensor]:
     """Q of each window, from that of the one before."""
     demixing = identity_demixing(mixture)
@@ -127,7 +125,7 @@ def _one_after_another(
     for window in windows:
         (reach,) = torch.nonzero(window > SHARE * window.max(), as_tuple=True)
         segment = mixture[..., int(reach[0]) : int(reach[-1]) + 1]
-        demixing = _continued(segment, demixing, generator, n_iter)
+        demixing = _continued(segment, demixing, generator)
         parts.append(demixing)
     return parts
 
@@ -151,10 +149,8 @@ def _joined(mixture: Tensor, n_sources: int, parts: list[Tensor], windows: Tenso
     )
 
 
-def _continued(
-    segment: Tensor, demixing: Tensor, generator: torch.Generator, n_iter: int
-) -> Tensor:
-    """Q after ``n_iter`` sweeps of AuxIVA on a segment (B, F, M, T)."""
+def _continued(segment: Tensor, demixing: Tensor, generator: torch.Generator) -> Tensor:
+    """Q after sweeps of AuxIVA on a segment (B, F, M, T)."""
     spatial = Rank1(segment, demixing, segment.shape[2])
-    fit_outputs(spatial, Gauss(), n_iter, generator)
+    fit_outputs(spatial, Gauss(), N_ITER, generator)
     return spatial.demixing

@@ -20,6 +20,8 @@ __all__ = ["Corpora", "draw_noise", "draw_responses", "draw_talkers", "measured_
 EARS = ((0.0, 0.09, 0.0), (0.0, -0.09, 0.0))
 """Where the two microphones of measured responses are unless they say so: 18 cm apart (m)."""
 
+LEAST_ANGLE = 20
+"""By how much the directions of talkers differ at least, of measured responses (degrees)."""
 MIN_RATE = 1000
 """Lowest sample rate (Hz); below, the simulated rooms fail."""
 
@@ -122,16 +124,16 @@ def draw_noise(
     return excerpts, file.name
 
 
-def _draw_apart(
-    azimuths: Array, n: int, rng: np.random.Generator, least: float = 20
-) -> NDArray[np.int64]:
-    """Indices of `n` azimuths that differ by at least `least` degrees."""
+def _draw_apart(azimuths: Array, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Indices of `n` azimuths that differ by at least :data:`LEAST_ANGLE`."""
     for _ in range(1000 if n <= len(azimuths) else 0):
         chosen = rng.choice(len(azimuths), n, replace=False)
         gaps = np.abs((azimuths[chosen, None] - azimuths[chosen] + 180) % 360 - 180)
-        if gaps[~np.eye(n, dtype=bool)].min(initial=360) >= least:
+        if gaps[~np.eye(n, dtype=bool)].min(initial=360) >= LEAST_ANGLE:
             return chosen
-    raise InputError(f"{n} talkers do not fit {least} degrees apart into the measured directions")
+    raise InputError(
+        f"{n} talkers do not fit {LEAST_ANGLE} degrees apart into the measured directions"
+    )
 
 
 def _speakers(corpora: Corpora, parts: Sequence[str], wanted: int) -> dict[str, list[Path]]:

@@ -26,7 +26,7 @@ from fca.simulate.images import Array, Range, convolve, scaled_noise
 from fca.simulate.mixtures import Mixture, mix
 from fca.simulate.motion import mix_moving, path_responses, swaying_paths, walk
 from fca.simulate.rooms import random_scene, reverberation_time, room_responses
-from fca.simulate.stored import MANIFEST, PARTS, Item, load
+from fca.simulate.stored import MANIFEST, PARTS, ROW, Item, load
 
 __all__ = ["Condition", "Corpora", "build", "check_name"]
 
@@ -188,7 +188,7 @@ def _check_range(name: str, low: float, high: float) -> None:
 def _with_others(rows: list[Row], folder: Path) -> list[Row]:
     """Rows, and those of the folder's other mixtures, each among those of its condition."""
     known = {row["id"]: row for row in rows}
-    for place in sorted(path.parent for path in folder.glob("*/row.json")):
+    for place in sorted(path.parent for path in folder.glob(f"*/{ROW}")):
         if place.name not in known and (row := _row_of(place)):
             known[place.name] = row
     conditions = list(dict.fromkeys(row["condition"] for row in known.values()))
@@ -198,7 +198,7 @@ def _with_others(rows: list[Row], folder: Path) -> list[Row]:
 def _row_of(place: Path) -> Row | None:
     """What was drawn for a mixture; None if the folder is none of a set."""
     try:
-        row = json.loads((place / "row.json").read_text("utf-8"))
+        row = json.loads((place / ROW).read_text("utf-8"))
     except (OSError, ValueError):
         return None
     listed = isinstance(row, dict) and row.get("id") == place.name and "condition" in row
@@ -211,7 +211,7 @@ def _build_one(
     name, kind, index = task
     item = folder / f"{name}_{index:04d}"
     recipe = {"seed": seed, "index": index, "asked": kind.describe()}
-    row_file = item / "row.json"
+    row_file = item / ROW
     if row_file.is_file():
         done: Row = json.loads(row_file.read_text("utf-8"))
         if _completed(done["recipe"]) != recipe:

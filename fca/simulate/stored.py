@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from fca import audio
 from fca.errors import InputError
 
-__all__ = ["MANIFEST", "PARTS", "Item", "load"]
+__all__ = ["MANIFEST", "PARTS", "ROW", "Item", "load"]
 
 PARTS = ("mixture", "images", "early", "dry")
 MANIFEST = "manifest.jsonl"
+ROW = "row.json"
+"""In the folder of a mixture: its line of the manifest."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,13 @@ class Item:
         """In Hz."""
         return int(self.row["sample_rate"])
 
+    def file(self, part: str) -> Path:
+        """Where one of `PARTS` lies."""
+        return self.folder / f"{part}.wav"
+
     def read(self, part: str) -> NDArray[np.float32]:
         """Read one of `PARTS`."""
-        waveform = audio.read(self.folder / f"{part}.wav")[0]
+        waveform = audio.read(self.file(part))[0]
         if part in ("images", "early"):
             return waveform.reshape(self.n_talkers, -1, waveform.shape[-1])
         return waveform

@@ -18,6 +18,7 @@ import typer
 
 from fca.errors import InputError
 from fca.evaluation.metrics import Summary, summarise
+from fca.files import replacing
 from fca.plot import require_matplotlib
 from recipes import program
 from recipes.benchmark.tables import read, real_time_factor
@@ -177,14 +178,12 @@ def make(results: Path, outputs: Sequence[Path], condition: str = "two_talkers")
 
 
 def _save(figure: Figure, path: Path) -> None:
-    """Write under a temporary name, then rename; the same figure gives the same file."""
+    """Write the figure; the same figure gives the same file."""
     from matplotlib import rc_context
 
-    temporary = path.with_name(f".{path.name}.tmp{path.suffix}")
     dated: dict[str, Any] = {"metadata": {"Date": None}} if path.suffix == ".svg" else {}
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "fca"}):
-        figure.savefig(temporary, dpi=150, **dated)
-    temporary.replace(path)
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "fca"}), replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150, format=path.suffix[1:] or None, **dated)
 
 
 def main(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fca import audio
 from fca.errors import InputError
 from fca.files import write_text
-from fca.simulate.stored import MANIFEST
+from fca.simulate.stored import MANIFEST, ROW
 
 Array = NDArray[np.float32]
 Row = dict[str, Any]
@@ -96,8 +96,8 @@ def write_set(
 def _write_one(folder: Path, source: Source, place: int, picked: list[int], asked: Row) -> Row:
     item = folder / source.id
     recipe = {"seed": 0, "index": place, "asked": asked | {"channels": picked}}
-    if (item / "row.json").is_file():
-        done: Row = json.loads((item / "row.json").read_text("utf-8"))
+    if (item / ROW).is_file():
+        done: Row = json.loads((item / ROW).read_text("utf-8"))
         if done["recipe"] != recipe:
             raise InputError(f"{item}: made with other settings; choose another output folder")
         return done
@@ -117,7 +117,7 @@ def _write_one(folder: Path, source: Source, place: int, picked: list[int], aske
         "talkers": [{"speaker": name} for name in source.speakers],
         "recipe": recipe,
     }
-    write_text(item / "row.json", json.dumps(row))
+    write_text(item / ROW, json.dumps(row))
     return row
 
 

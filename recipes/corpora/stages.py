@@ -113,10 +113,12 @@ def _separate(
         "seed": recipe.seed,
         **options,
     }
-    course = Course(recipe.block, count=n_talkers is None, diarize=True)
+    course = Course(block=recipe.block, count=n_talkers is None, diarize=True)
     settings = {**chosen, "block": recipe.block, "count": course.count}
     folder = recipe.place("separated", name)
-    results = Results("separation", folder, settings, _sources, course)
+    results = Results(
+        kind="separation", folder=folder, settings=settings, signals=_sources, course=course
+    )
     separator = Separator(**chosen, device=recipe.device)
     return results.make(recording, separator, report.advance)
 
@@ -126,7 +128,7 @@ def _sources(block: Any) -> dict[str, Any]:
 
 
 def _recording(item: Item) -> Recording:
-    files = item.row.get("files", [str(item.folder / "mixture.wav")])
+    files = item.row.get("files", [str(item.file("mixture"))])
     return Recording(item.id, tuple(map(Path, files)))
 
 

@@ -26,6 +26,7 @@ from torch.utils.data import Dataset
 
 from fca import Separator
 from fca.errors import InputError
+from fca.files import replacing
 from fca.inference.iterate import iterate
 from fca.inference.refine import Refinement
 from fca.model import Model
@@ -86,9 +87,8 @@ def refine_set(
         if path.exists():
             continue
         mixture = torch.from_numpy(item.read("mixture"))
-        unfinished = path.with_suffix(".part")
-        save_file(refined(mixture, item.n_talkers, witness, n_steps), unfinished)
-        unfinished.rename(path)
+        with replacing(path) as temporary:
+            save_file(refined(mixture, item.n_talkers, witness, n_steps), temporary)
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def main(
     items = load(folder)
     rows = []
     for item in items:
-        found = count(item.folder / "mixture.wav", BlockSeparator(separator, count=True))
+        found = count(item.file("mixture"), BlockSeparator(separator, count=True))
         rows.append({"id": item.id, "talkers": item.n_talkers, "found": found})
         typer.echo(f"{item.id}: {item.n_talkers} talkers, {found} found")
     right = sum(row["talkers"] == row["found"] for row in rows)

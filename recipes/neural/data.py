@@ -27,7 +27,7 @@ from torch.utils.data import Dataset
 
 from fca import audio
 from fca.errors import InputError
-from fca.files import write_json
+from fca.files import replacing, write_json
 from fca.frontend import SAMPLE_RATE
 from fca.simulate import diffuse_noise, random_scene, room_responses
 from fca.simulate.images import convolve, level_gains, scaled_noise
@@ -254,9 +254,9 @@ def make_room(number: int, folder: Path, n_talkers: int, n_mics: int, seed: int)
     scene = random_scene(np.random.default_rng([seed, number]), n_talkers=n_talkers, n_mics=n_mics)
     responses = room_responses(scene, SAMPLE_RATE)
     responses = (responses / np.abs(responses).max()).astype(np.float16)
-    temporary = path.with_name(f".{path.name}.tmp.npz")
-    np.savez(temporary, responses=responses, mics=np.array(scene.mics, np.float32), rt60=scene.rt60)
-    temporary.replace(path)
+    mics = np.array(scene.mics, np.float32)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, responses=responses, mics=mics, rt60=scene.rt60)
 
 
 def _continue(record: Path, made_with: dict[str, int]) -> None:

@@ -23,6 +23,7 @@ from torch.utils.data import Dataset
 
 from fca import audio
 from fca.errors import InputError
+from fca.files import replacing
 from fca.simulate import random_scene, room_responses
 from recipes import program
 
@@ -211,13 +212,12 @@ def main(
 ) -> None:
     """Simulate a bank of room responses."""
     responses = make_responses(rooms, seed, sample_rate)
-    temporary = output.with_name(f".{output.name}.tmp.npz")
-    np.savez(
-        temporary,
-        taps=np.concatenate(responses).astype(np.float16),
-        lengths=[len(response) for response in responses],
-    )
-    temporary.replace(output)
+    with replacing(output) as temporary, temporary.open("wb") as file:
+        np.savez(
+            file,
+            taps=np.concatenate(responses).astype(np.float16),
+            lengths=[len(response) for response in responses],
+        )
     typer.echo(f"{len(responses)} responses in {output}")
 
 

@@ -1,0 +1,44 @@
+"""The checks that raise the one exception that users meet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fca.errors import InputError, at_least_one, check_choice, whole
+
+
+@pytest.mark.parametrize("number", [3, 3.0, np.float32(3), np.float64(3), np.int64(3), np.uint8(3)])
+def test_whole_numbers_become_integers(number: Any) -> None:
+    found = whole("n", number)
+    assert found == 3
+    assert type(found) is int
+    assert at_least_one("n", number) == 3
+
+
+@pytest.mark.parametrize(
+    "value",
+    [2.5, np.float32(2.5), np.nan, np.inf, np.float32("inf"), "3", None, np.bool_(True), 3 + 0j],
+)
+def test_what_is_no_whole_number_is_refused(value: Any) -> None:
+    with pytest.raises(InputError, match="n must be a whole number, got"):
+        whole("n", value)
+
+
+@pytest.mark.parametrize("value", [0, -1, np.int64(0), np.float32(-2)])
+def test_less_than_one_is_refused(value: Any) -> None:
+    with pytest.raises(InputError, match="n must be at least 1, got"):
+        at_least_one("n", value)
+
+
+def test_known_names_are_offered() -> None:
+    check_choice("update", "em", ["em", "mu"])
+    with pytest.raises(InputError, match=r"^unknown update 'x' of it; choose from em, mu$"):
+        check_choice("update", "x", ["em", "mu"], " of it")
+
+
+def test_names_with_commas_are_told_from_their_neighbours() -> None:
+    with pytest.raises(InputError, match=r"choose from 'vae', 'vae, nmf', 'neural'$"):
+        check_choice("source model", "x", ["vae", "vae, nmf", "neural"])

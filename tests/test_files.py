@@ -1,0 +1,69 @@
+"""Files that appear when they are complete, and messages for those that cannot be read."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fca.errors import InputError
+from fca.files import read_bytes, read_text, replacing, write_text
+
+
+class TestReplacing:
+    def test_the_file_appears_when_it_is_complete(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.txt"
+        path.write_text("before")
+        with replacing(path) as temporary:
+            temporary.write_text("after")
+            assert temporary.parent == tmp_path
+            assert path.read_text() == "before"
+        assert path.read_text() == "after"
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_a_failure_leaves_what_was_there(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.txt"
+        path.write_text("before")
+        with pytest.raises(OSError, match="full"), replacing(path) as temporary:
+            temporary.write_text("half")
+            raise OSError("full")
+        assert path.read_text() == "before"
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_a_failure_before_anything_is_written(self, tmp_path: Path) -> None:
+        with pytest.raises(KeyError), replacing(tmp_path / "x.txt"):
+            raise KeyError
+        assert not list(tmp_path.iterdir())
+
+    def test_processes_do_not_write_to_the_same_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.txt"
+        code = f"from pathlib import Path; from fca.files import *; w = Path({str(path)!r})\n"
+        code += "with replacing(w) as temporary: temporary.write_text('theirs')"
+        with replacing(path) as temporary:
+            temporary.write_text("ours")
+            subprocess.run([sys.executable, "-c", code], check=True)
+            assert path.read_text() == "theirs"
+        assert path.read_text() == "ours"
+
+
+class TestText:
+    def test_what_is_written_is_read(self, tmp_path: Path) -> None:
+        path = tmp_path / "a" / "x.txt"
+        write_text(path, "größer\n")
+        assert read_text(path) == "größer\n"
+        assert read_bytes(path) == "größer\n".encode()
+
+    def test_a_byte_order_mark_does_not_count(self, tmp_path: Path) -> None:
+        (tmp_path / "x.txt").write_bytes(b"\xef\xbb\xbfa")
+        assert read_text(tmp_path / "x.txt") == "a"
+
+    def test_what_cannot_be_read_is_said_in_a_line(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match=r"none\.txt: No such file or directory$"):
+            read_text(tmp_path / "none.txt")
+        with pytest.raises(InputError, match=r": Is a directory$"):
+            read_text(tmp_path)
+        (tmp_path / "x.txt").write_bytes(b"\xff\xfe\x00")
+        with pytest.raises(InputError, match=r"x\.txt: not text in UTF-8$"):
+            read_text(tmp_path / "x.txt")
