@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fca.activity import Levels, activities, segments
 from fca.errors import InputError
 from fca.evaluation.metrics import summarise
 from fca.files import replacing
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 __all__ = [
-    "activity",
     "distribution",
     "plot_directions",
     "plot_separation",
@@ -34,15 +34,14 @@ WINDOW_SECONDS = 0.064
 MAX_FRAMES = 1500
 """Frames of a spectrogram: more than there are pixels would cost time and show nothing."""
 RANGE_DB = 70.0
-ACTIVE_DB = 20.0
-SMOOTHING_SECONDS = 0.25
 
 
 def plot_separation(mixture: ArrayLike, sources: ArrayLike, sample_rate: int) -> Figure:
     """Spectrograms of a mixture and its sources, and the sources' levels over time.
 
     All spectrograms have one colour scale, 70 dB deep from the mixture's maximum. The bar under a
-    source's spectrogram marks where :func:`activity` finds it active.
+    source's spectrogram marks where it is active, as in the RTTM file of a separation
+    (:mod:`fca.activity`).
 
     Parameters
     ----------
@@ -71,8 +70,8 @@ def plot_separation(mixture: ArrayLike, sources: ArrayLike, sample_rate: int) ->
         title, colour = (f"source {n}", f"C{n - 1}") if n else ("mixture", "black")
         panel.set_title(title, loc="left", fontsize="medium", color=colour)
     figure.colorbar(image, ax=panels, label="dB", pad=0.01, aspect=40)
-    for n, (panel, active) in enumerate(zip(panels[1:], activity(spectra[1:], times), strict=True)):
-        _draw_activity(panel, times, active, f"C{n}")
+    for n, (panel, spans) in enumerate(zip(panels[1:], _active(signals, sample_rate), strict=True)):
+        _draw_activity(panel, spans, f"C{n}")
     _draw_levels(levels, times, spectra)
     return figure
 
@@ -153,30 +152,19 @@ def distribution(values: Mapping[str, Sequence[float]], groups: Sequence[str], k
     return figure
 
 
-def activity(spectra: Array, times: Array) -> NDArray[np.bool_]:
-    """Where sources are heard: their level, smoothed, within 20 dB of their loud passages.
+def _active(signals: Array, sample_rate: int) -> list[list[tuple[float, float]]]:
+    """Start and duration (s) of the stretches in which each source is active.
 
-    A reading aid, no detector: the level is the mean power of a frame, averaged over 0.25 s, and
-    a loud passage is the 95th percentile of it.
-
-    Parameters
-    ----------
-    spectra : (N, F, T)
-        Power in dB.
-    times : (T,)
-        In seconds, equally spaced.
-
-    Returns
-    -------
-    (N, T), bool
+    From the mixture and its sources, (N + 1, samples).
     """
-    frames = round(SMOOTHING_SECONDS / (times[1] - times[0])) if len(times) > 1 else 1
-    kernel = np.ones(min(max(1, frames), len(times)))
-    power = 10 ** (_level(spectra) / 10)
-    smooth = 10 * np.log10([np.convolve(p, kernel / len(kernel), "same") for p in power])
-    loud = np.percentile(smooth, 95, axis=-1, keepdims=True)
-    heard: NDArray[np.bool_] = (smooth > loud - ACTIVE_DB) & (loud > spectra.min() + ACTIVE_DB)
-    return heard
+    mixture, sources = signals[0], signals[1:]
+    levels = Levels(len(mixture), sample_rate)
+    levels.add(0, sources, mixture - sources.sum(0))
+    names = [str(n) for n in range(len(sources))]
+    if not levels.power.shape[1]:
+        return [[] for _ in names]
+    found = segments(activities(levels.power, levels.frame_seconds), names, levels.frame_seconds)
+    return [[(s.start, s.duration) for s in found if s.speaker == name] for name in names]
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
@@ -237,12 +225,10 @@ def _draw_spectrogram(
     )
 
 
-def _draw_activity(panel: Axes, times: Array, active: NDArray[np.bool_], colour: str) -> None:
+def _draw_activity(panel: Axes, spans: list[tuple[float, float]], colour: str) -> None:
     """A bar just below the panel, as wide as the time axis."""
     across = panel.get_xaxis_transform()
-    panel.fill_between(
-        times, -0.09, -0.03, where=active, color=colour, transform=across, clip_on=False, lw=0
-    )
+    panel.broken_barh(spans, (-0.09, 0.06), color=colour, transform=across, clip_on=False, lw=0)
 
 
 def _draw_points(panel: Axes, values: Array, row: int) -> None:

@@ -38,16 +38,20 @@ def test_any_length_has_a_bounded_picture(seconds: float) -> None:
     assert np.isfinite(image).all()
 
 
-def test_activity_marks_where_a_source_sounds() -> None:
-    frames = np.arange(100)
-    spectra = np.full((2, 5, 100), -100.0)
-    spectra[0][:, 30:60] = 0.0
-    heard = plot.activity(spectra, frames * 0.016)
-    assert heard[0][30:60].all()
-    # Smoothing over 0.25 s = 16 frames widens a passage by half of that on either side.
-    assert not heard[0][:22].any()
-    assert not heard[0][68:].any()
-    assert not heard[1].any()
+def test_bars_are_where_the_rttm_file_has_a_source() -> None:
+    rng = np.random.default_rng(0)
+    sources = 1e-4 * rng.standard_normal((3, 6 * RATE))
+    sources[0, RATE : 3 * RATE] += np.sin(np.arange(2 * RATE) * 0.3)
+    sources[1, 4 * RATE : 5 * RATE] += np.sin(np.arange(RATE) * 0.2)
+    figure = plot.plot_separation(sources.sum(0), sources[:2], RATE)
+    bars = [
+        [path.vertices[:, 0] for collection in panel.collections for path in collection.get_paths()]
+        for panel in figure.axes[1:3]
+    ]
+    assert [len(paths) for paths in bars] == [1, 1]
+    for (times,), (start, end) in zip(bars, [(1, 3), (4, 5)], strict=True):
+        assert times.min() == pytest.approx(start, abs=0.1)
+        assert times.max() == pytest.approx(end, abs=0.1)
 
 
 def test_silence_can_be_drawn() -> None:
