@@ -1,4 +1,4 @@
-"""From what a method says and a mixture to a model at its start, ready to be iterated."""
+"""From a method and a mixture to a model at its start, ready to be iterated."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ SOURCES: dict[str, Callable[..., SourceModel]] = {
 
 @dataclass(frozen=True)
 class Building:
-    """What a model is built from: the arguments of :meth:`fca.method.Method.build`."""
+    """A model that is being built, from the arguments of :meth:`fca.method.Method.build`."""
 
     method: Method
     mixture: Tensor
@@ -74,9 +74,10 @@ class Building:
     doubted: bool = True
 
     def model(self, beside: bool = False) -> Fittable:
-        """The model of the mixture at its start, with a source ``beside`` those that are wanted.
+        """The model of the mixture at its start.
 
-        It is silent in recordings without an interferer.
+        With ``beside`` it has a source for an interferer even if the start shows none; that source
+        is then silent.
         """
         method = self.method
         if method.spatial == "cACGMM":
@@ -109,7 +110,7 @@ class Building:
 
     @cached_property
     def gate(self) -> Tensor | None:
-        """When each source of the model is active (B, N, T), if that is known."""
+        """When each source of the model is active, (B, N, T), if that is known."""
         if self.activity is None or self._never_pauses:
             return None
         check_told_apart(self.activity)
@@ -140,7 +141,7 @@ class Building:
 
     @cached_property
     def _started(self) -> tuple[SourceModel, Start]:
-        """The source model, not yet initialised, and what it starts from."""
+        """The source model, not yet initialised, and its start."""
         if self.method.spatial == "rank-1":
             check_rank1(self.n_fitted, self.mixture.shape[2])
         observation = self._observation
@@ -153,7 +154,7 @@ class Building:
         return source, self._resting_start(source, early)
 
     def _guided_start(self, activity: Tensor, early: Observation) -> Start:
-        """From known activities of the wanted sources, and from classes that have a background."""
+        """Start from known activities of the wanted sources and of a background."""
         method = self.method
         classes = with_background(activity, self.n_sources + 1)
         if method.start != "rank-1" or self.n_fitted > early.mixture.shape[2]:

@@ -1,4 +1,4 @@
-"""Of several models of one kind, which one every recording of a batch keeps."""
+"""Choice between several fits: which of them each recording of a batch keeps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from fca.spatial.inverse_wishart import InverseWishart
 from fca.spatial.observation import Observation
 
 CLEAR = 0.05
-"""Difference of doubt, in nats per bin, from which on the cost after a fit has no say."""
+"""Difference in doubt (nats per bin) above which the more doubtful start is dropped, whatever its
+cost after a fit would be."""
 
 
 _HOLDERS = (
@@ -33,20 +34,25 @@ _HOLDERS = (
     InverseWishart,
     Posterior,
 )
-"""What holds state, other than collections."""
+"""Classes, besides collections, whose attributes hold state."""
 
 
 def likelier(first: Fittable, second: Fittable) -> Fittable:
-    """For every recording the state of the model of lower cost; of two models of one kind."""
+    """Of two models of one kind, the one of lower cost, chosen for each recording separately.
+
+    The result is one model that holds, for each recording, the state of the better of the two.
+    """
     chosen: Fittable = choose(second.cost() < first.cost(), second, first)
     return chosen
 
 
 def worth_fitting(models: Sequence[Fittable]) -> list[Fittable]:
-    """Models at their starts, of one kind, but for those whose start is clearly in doubt.
+    """Of models at their starts, those that are worth iterating.
 
-    A recording of which only some starts are begins from the surest in their place. Starts that
-    nobody has judged are all worth it.
+    A model is dropped if, in every recording, its start is more doubtful than the best one by more
+    than :data:`CLEAR`. Where that holds in some recordings only, these begin from the least
+    doubtful start instead. All models are kept if any of them has no measure of doubt. The models
+    must be of one kind.
     """
     judged = [model for model in models if isinstance(model, Model)]
     doubts = [model.doubt for model in judged if model.doubt is not None]
@@ -65,9 +71,10 @@ def _surer(first: Model, second: Model) -> Model:
 
 
 def choose(better: Tensor, new: Any, old: Any) -> Any:
-    """``new`` with the state of ``old`` in those recordings that are not ``better``, (B,).
+    """``new`` where ``better`` (B,) is true, and ``old`` in the other recordings.
 
-    State is tensors, in models and in what these hold; all else is that of ``new``.
+    Only tensors, in models and in what these hold, are chosen recording by recording; everything
+    else is taken from ``new``.
 
     Raises
     ------
