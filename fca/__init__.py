@@ -3,8 +3,9 @@
 >>> import fca
 >>> result = fca.separate("meeting.wav", n_sources=2)  # doctest: +SKIP
 
-Every method is a spatial model, a source model and an inference; :data:`fca.methods.METHODS` is
-the table. Submodules load when they are first used, so that importing the package costs nothing.
+Every method is a spatial model, a source model and an inference; :data:`fca.methods.METHODS` is the
+table. Submodules are loaded when they are first used, so that importing the package costs almost
+nothing.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Who speaks when: activities of separated talkers, and RTTM files.
 
-An activity is the posterior probability u_kt that talker k speaks in frame t, from a two-state
-Markov chain (speech comes in turns, so the state rarely changes) on how far his power is above what
-may be left of others and of noise. There is nothing to learn, so nothing to label.
+An activity is the posterior probability u_kt that talker k speaks in frame t. It comes from a
+Markov chain with two states (speech comes in turns, so that the state rarely changes), given how
+far the talker's power is above noise and what may be left of the others. Nothing is learned, and so
+no labels are needed.
 """
 
 from __future__ import annotations
@@ -22,18 +23,19 @@ Array = NDArray[np.float64]
 
 FRAME_SECONDS = 0.02
 LEAKAGE_DB = -12.0
-"""What a track may hold of the others, relative to them, unless more is known of it."""
+"""Level that the others may have in a track, relative to their own, unless more is known."""
 DEPTH_DB = 25.0
-"""A talker's pauses are this far below his loudest second."""
+"""A talker counts as silent about this far below their loudest second."""
 SLOPE = 0.35
-"""Log-odds of speech per decibel above leakage and noise ..."""
+"""Log-odds of speech per decibel above leakage and noise."""
 LEAST, MOST = -0.3, 2.0
-"""... within these: speech has silent frames, silence has hardly a loud one."""
+"""Bounds of these log-odds in a frame: a low level says little, as speech has silent frames, a high
+one says more, as pauses hardly have loud ones."""
 STAY_ACTIVE, STAY_SILENT = 0.995, 0.995
-"""Probabilities of the chain: turns and pauses of four seconds on average."""
+"""Probabilities of staying in a state: turns and pauses of four seconds on average."""
 SHORTEST_SECONDS = 0.2
 MARGIN_SECONDS = 0.1
-"""By how much known segments are widened: words fade out, and labels are not exact."""
+"""Time by which known segments are widened, as words fade out and labels are not exact."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +67,14 @@ def activities(
     Parameters
     ----------
     power : array
-        Of the frames of K talkers and of the residual, (K + 1, T).
+        Power of K talkers and of the residual in each frame, (K + 1, T).
     frame_seconds : float
-        From one frame to the next. The constants of this module are for frames of
-        :data:`FRAME_SECONDS`; longer ones tell more, and the state changes between them more.
+        Time from one frame to the next. The constants of this module are for frames of
+        :data:`FRAME_SECONDS`; longer frames carry more evidence each, and the state changes more
+        often from one to the next.
     leakage_db : array or float
-        What a track may hold of the others, relative to them (dB), (K, 1) or for all.
+        Level (dB) that the others may have in a track, relative to their own: one for all, or
+        (K, 1).
 
     Returns
     -------
@@ -112,7 +116,7 @@ def _ratio(decibels: Array | float) -> Any:
 def segments(
     activity: Array, names: Iterable[str], frame_seconds: float = FRAME_SECONDS
 ) -> list[Segment]:
-    """Stretches in which talkers (K, T) rather speak than not, in order of time."""
+    """Stretches in which activities (K, T) are above one half, in order of time."""
     found, shortest = [], round(SHORTEST_SECONDS / frame_seconds)
     for name, row in zip(names, activity, strict=True):
         edges = np.flatnonzero(np.diff(row > 0.5, prepend=False, append=False))
@@ -134,7 +138,7 @@ def on_frames(spoken: Iterable[Segment], speakers: Sequence[str], times: Array) 
 
 
 class Levels:
-    """Frame powers of a recording's tracks and residual, gathered from blocks that overlap.
+    """Powers of a recording's tracks and residual in frames, gathered from overlapping blocks.
 
     Parameters
     ----------
@@ -144,7 +148,7 @@ class Levels:
     Attributes
     ----------
     frame_seconds : float
-        Length of a frame, a whole number of samples.
+        Length of a frame in seconds, a whole number of samples.
     """
 
     def __init__(self, n_samples: int, sample_rate: int) -> None:
@@ -155,9 +159,9 @@ class Levels:
         self._stop = 0
 
     def add(self, start: int, sources: Array, residual: Array) -> None:
-        """A block from sample ``start``: (K, samples) and (samples,); K may grow.
+        """Add a block that starts at sample ``start``: (K, samples) and (samples,); K may grow.
 
-        It counts from the middle of its overlap with the block before.
+        Its values count from the middle of its overlap with the block before.
         """
         first = -(-((start + self._stop) // 2 if self._stop > start else start) // self._size)
         last = (start + len(residual)) // self._size
@@ -177,8 +181,8 @@ class Levels:
 def write_rttm(path: Path, segments: Iterable[Segment], name: str) -> None:
     """Write segments of the recording ``name`` as RTTM (NIST 2009), in order of time.
 
-    Spaces in names become underscores, as RTTM separates fields by them. The file appears under its
-    name only when it is complete.
+    Spaces in names become underscores, as spaces separate the fields of RTTM. The file appears
+    under its name only when it is complete.
     """
     lines = [
         f"SPEAKER {_word(name)} 1 {s.start:.3f} {s.duration:.3f} <NA> <NA> {_word(s.speaker)} "
@@ -195,14 +199,14 @@ def read_rttm(path: str | Path, name: str | None = None, *, exact: bool = False)
     ----------
     path : path
     name : str, optional
-        The recording whose segments are wanted, where the file is about several.
+        The recording whose segments are wanted, if the file covers several.
     exact : bool
-        Ask for that name even if the file is about one recording alone.
+        Insist on that name even if the file covers only one recording.
 
     Raises
     ------
     InputError
-        If it cannot be read, has a line that is none of RTTM, or names nobody.
+        If it cannot be read, has an invalid line, or has no segments of the recording.
     """
     lines = read_text(Path(path)).splitlines()
     fields = [(number, line.split()) for number, line in enumerate(lines, start=1)]
@@ -221,9 +225,9 @@ def _word(name: str) -> str:
 
 
 def _segment(path: str | Path, number: int, words: list[str]) -> tuple[str, Segment]:
-    """Recording and segment of a line of ten fields, of which some write the first eight only.
+    """Recording and segment of a line of ten fields; some files have only the first eight.
 
-    More fields are those of a name with spaces, and nobody can say which is which.
+    More fields come from a name with spaces, and which field is which cannot be known.
     """
     try:
         _, recording, _, start, duration, _, _, speaker, *rest = words

@@ -8,7 +8,8 @@ from torch import Tensor
 from fca.linalg import regularise
 
 DIFFUSE = 1e-3
-"""Spatially white noise beside the other sources, relative to the mixture: models have none."""
+"""Spatially white noise that is added to that of the other sources, relative to the mixture, as
+models may have none."""
 
 
 def mvdr(target: Tensor, noise: Tensor, reference_channel: int) -> Tensor:
@@ -40,19 +41,19 @@ def mvdr_images(
 ) -> Tensor:
     """Source images by one time-invariant MVDR filter each, from the covariances of a model.
 
-    The noise of a source is the sum of the covariances of the others, and of the background. The
-    filter distorts the source less than a Wiener filter and leaves more of the others.
+    The noise of a source is the sum of the covariances of the other sources and the background. The
+    filter distorts the source less than a Wiener filter does, and leaves more of the others.
 
     Parameters
     ----------
     mixture : Tensor
         X, complex (B, F, M, T).
     covariances : Tensor
-        Of the source images, ``mean_t λ_nft H_nf``, (B, F, N, M, M).
+        Covariances of the source images, ``mean_t λ_nft H_nf``, (B, F, N, M, M).
     channels : slice
         Microphones at which the images are wanted.
     background : Tensor, optional
-        Covariance of what is none of the sources, (B, F, M, M).
+        Covariance of what belongs to none of the sources, (B, F, M, M).
 
     Returns
     -------

@@ -1,8 +1,9 @@
-"""Recordings of any length: blocks with overlap, the same talker in the same track in all of them.
+"""Recordings of any length: overlapping blocks, with each talker in the same track throughout.
 
-A block is separated like a recording of its own, so that memory is bounded by the block, and its
-sources are given to tracks (:mod:`fca.tracks`): by how well they continue what a track held in the
-overlap, and by where they are heard from, which brings back a talker who was silent for minutes.
+Each block is separated as if it were a recording of its own, so that memory is bounded by the
+block. Its sources are then assigned to tracks (:mod:`fca.tracks`), by how well they continue what a
+track held in the overlap and by where they are heard from. The latter recognises a talker even
+after minutes of silence.
 """
 
 from __future__ import annotations
@@ -30,11 +31,12 @@ from fca.tracks import Tracks, gather
 
 BLOCK_SECONDS = 30.0
 CHANNEL_SECONDS = 160.0
-"""Most seconds of a block times microphones, unless its length is given: 20 s of eight."""
+"""Most seconds times microphones in a block, unless its length is given: 20 s with eight
+microphones."""
 OVERLAP = 1 / 6
-"""Share of a block that it has in common with the next."""
+"""Fraction of a block that overlaps with the next one."""
 MOST_TALKERS = 6
-"""Sources that are fitted to a block where the number of talkers is to be found."""
+"""Sources that are fitted to a block when the talkers are counted."""
 
 Signals = dict[str, Tensor]
 """Named waveforms (..., samples)."""
@@ -47,23 +49,23 @@ class Block:
     Attributes
     ----------
     start, stop : int
-        Samples of the recording that it covers.
+        First sample of the recording that it covers, and the one after its last.
     sources : Tensor
-        Tracks at the reference channel, (K, samples); silent where nobody belongs to one.
+        Tracks at the reference channel, (K, samples); silent where no source belongs to one.
     residual : Tensor
-        What the tracks leave of the mixture there, (samples,).
+        The mixture there minus all tracks, (samples,).
     track : list of int
-        Those that the sources of the separation belong to, -1 for none.
+        Track of each source of the separation, -1 for none.
     separation : Separation or None
-        What was found; None where separation was impossible.
+        The separation of the block; None where it was impossible.
     problem : str
-        Why it was, otherwise empty.
+        Why it was impossible; otherwise empty.
     names : list of str
-        What the tracks are called: source1, source2, ..., or the speakers of the guide.
+        Names of the tracks: source1, source2, ..., or the speakers of the guide.
     n_channels : int
-        Microphones.
+        Number of microphones.
     reference_channel : int
-        Microphone at which the tracks are: another than the separator's where that is dead.
+        Microphone of the tracks; not the separator's where that one is dead.
     """
 
     start: int
@@ -91,22 +93,21 @@ class BlockSeparator:
     Parameters
     ----------
     separator : Separator
-        For the blocks.
+        Separates each block.
     block_seconds : float, optional
-        Longest block; by default :data:`BLOCK_SECONDS`, or less with many microphones. A recording
-        that is no longer is one block, and its separation exactly that of ``separator``.
+        Longest block; by default :data:`BLOCK_SECONDS`, or less with many microphones. A shorter
+        recording is one block, and its separation is exactly that of ``separator``.
     count : bool
-        Find the number of talkers: of as many sources as the separator has, or as there are
-        microphones if these are fewer, those count that are heard (:func:`fca.tracks.heard`), and
-        those from one place as one. Otherwise there are as many tracks as the separator has
-        sources.
+        Count the talkers: of as many sources as the separator has, but no more than microphones,
+        those that are heard are talkers (:func:`fca.tracks.heard`), and those from one place are
+        one talker. Without it there are as many tracks as the separator has sources.
     guide : sequence of Segment, optional
-        When who speaks; the speakers are the tracks.
+        Who speaks when; the speakers are the tracks.
 
     Raises
     ------
     InputError
-        If a block has no room for a few windows.
+        If a block is too short for a few STFT windows.
     """
 
     def __init__(
@@ -198,7 +199,7 @@ class BlockSeparator:
 
 @dataclass(frozen=True)
 class _Stretch:
-    """A stretch of a recording that is to be separated."""
+    """A stretch of a recording to be separated."""
 
     start: int
     stop: int
@@ -208,14 +209,14 @@ class _Stretch:
     of_several: bool
 
     def heard_by(self, separator: Separator) -> Separator:
-        """A separator, at another microphone where its own fails for a part of the recording."""
+        """The separator, at another microphone if its own is dead in this stretch only."""
         own = separator.reference_channel
         if not self.of_several or own >= len(self.mixture):
             return separator
         mixture = self.mixture[None] - self.mixture.mean(-1, keepdim=True)
         try:
             alive = live_channels(mixture, separator.method.min_channels)
-        except InputError:  # which separation tells, too
+        except InputError:  # separation will report it
             return separator
         if own in alive:
             return separator
@@ -225,10 +226,10 @@ class _Stretch:
 
 
 class _Sorter(Protocol):
-    """Separates stretches of one recording, in order, and tells the tracks of their sources."""
+    """Separates the stretches of a recording, in order, and assigns their sources to tracks."""
 
     def names(self) -> list[str]:
-        """What the tracks so far are called."""
+        """Names of the tracks so far."""
 
     def __call__(self, stretch: _Stretch) -> tuple[Separation | None, list[int]]:
         """Separation, None if there is nothing to separate, and the track of each source."""
@@ -236,7 +237,7 @@ class _Sorter(Protocol):
 
 @dataclass(frozen=True)
 class _Guided:
-    """Sorts by who is known to speak."""
+    """Assigns the sources to tracks by who is known to speak."""
 
     separator: Separator
     guide: Sequence[Segment]
@@ -261,7 +262,11 @@ class _Guided:
 
 
 class _Matched:
-    """Sorts by what was heard before; a separator that knows how many there are is believed."""
+    """Assigns the sources to tracks by matching them with what was heard in earlier blocks.
+
+    If the recording is a single block and the number of talkers is given, the separator's sources
+    are the tracks.
+    """
 
     def __init__(self, separator: Separator, limit: int | None, alone: bool) -> None:
         self._separator = separator
@@ -285,7 +290,7 @@ class _Matched:
 
 
 def block_spans(n_samples: int, longest: int) -> list[tuple[int, int]]:
-    """Blocks [start, stop) of equal length that overlap by :data:`OVERLAP` of it."""
+    """Blocks [start, stop) of equal length, which overlap by the fraction :data:`OVERLAP` of it."""
     shift = longest * (1 - OVERLAP)
     count = 1 + max(0, math.ceil((n_samples - longest) / shift))
     length = math.ceil(n_samples / (1 + (count - 1) * (1 - OVERLAP)))
@@ -297,16 +302,16 @@ def block_spans(n_samples: int, longest: int) -> list[tuple[int, int]]:
 def stitch(
     blocks: Iterable[Block], signals: Callable[[Block], Signals]
 ) -> Iterator[tuple[int, Signals]]:
-    """Waveforms of a recording, piece by piece: where blocks overlap, one fades into the next.
+    """Waveforms of a recording, piece by piece; where blocks overlap, one fades into the next.
 
-    The two gains sum to one, for both blocks estimate the same waveform.
+    The two gains sum to one, as both blocks estimate the same waveform.
 
     Parameters
     ----------
     blocks : iterable of Block
-        In order.
+        Blocks in order.
     signals : callable
-        The waveforms wanted of a block, by name. A name that appears later was silent before.
+        Gives the waveforms wanted of a block, by name. One that appears later was silent before.
 
     Yields
     ------
@@ -329,7 +334,7 @@ def stitch(
 
 
 def _fade(held: Signals, name: str, new: Tensor, shift: int) -> Tensor:
-    """``new``, into which what was held from sample ``shift`` on fades."""
+    """``new``, with a fade from what was held from sample ``shift`` on."""
     old = held[name][..., shift:] if name in held else new[..., : new.shape[-1] - shift] * 0
     size = old.shape[-1]
     rise = 0.5 - 0.5 * torch.cos(torch.pi * (torch.arange(size).to(new) + 0.5) / size)
@@ -337,7 +342,7 @@ def _fade(held: Signals, name: str, new: Tensor, shift: int) -> Tensor:
 
 
 def _overall(callback: Callback, index: int, n_blocks: int) -> Callback:
-    """The callback, told how far the whole recording is."""
+    """A callback that is told the progress through the whole recording."""
 
     def tell(progress: Progress) -> bool | None:
         done = index * progress.n_iter + progress.iteration

@@ -1,4 +1,4 @@
-"""From what a method says and a mixture to a model at its start, ready to be iterated."""
+"""From a method and a mixture to a model at its start, ready to be iterated."""
 
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ class Building:
     Attributes
     ----------
     attempt : int
-        Number of the start, for those that do not depend on random numbers.
+        Number of the start, for starts that do not depend on random numbers.
     doubted : bool
-        Whether the doubt of the start is wanted, which takes time.
+        Whether the doubt of the start is wanted, as computing it takes time.
     """
 
     method: Method
@@ -82,9 +82,10 @@ class Building:
     doubted: bool = True
 
     def model(self, beside: bool = False) -> Fittable:
-        """The model of the mixture at its start, with a source ``beside`` those that are wanted.
+        """The model of the mixture at its start.
 
-        It is silent in recordings without an interferer.
+        With ``beside`` it has a source for an interferer even if the start shows none; that source
+        is then silent.
         """
         method = self.method
         if method.spatial == "cACGMM":
@@ -117,7 +118,7 @@ class Building:
 
     @cached_property
     def gate(self) -> Tensor | None:
-        """When each source of the model is active (B, N, T), if that is known."""
+        """When each source of the model is active, (B, N, T), if that is known."""
         if self.activity is None or self._never_pauses:
             return None
         check_told_apart(self.activity)
@@ -148,7 +149,7 @@ class Building:
 
     @cached_property
     def _started(self) -> tuple[SourceModel, Start]:
-        """The source model, not yet initialised, and what it starts from."""
+        """The source model, not yet initialised, and its start."""
         if self.method.spatial == "rank-1":
             check_rank1(self.n_fitted, self.mixture.shape[2])
         observation = self._observation
@@ -161,7 +162,7 @@ class Building:
         return source, self._resting_start(source, early)
 
     def _guided_start(self, activity: Tensor, early: Observation) -> Start:
-        """From known activities of the wanted sources, and from classes that have a background."""
+        """Start from known activities of the wanted sources and of a background."""
         method = self.method
         classes = with_background(activity, self.n_sources + 1)
         if method.start != "rank-1" or self.n_fitted > early.mixture.shape[2]:

@@ -20,16 +20,16 @@ from fca.spatial.observation import Observation
 from fca.state import State
 
 _TINY = 1e-10
-"""Least probability ..."""
+"""Least probability of a class."""
 _FAINTEST = 1e-20
-"""... and power of a bin, relative to that of the mixture."""
+"""Least power of a bin, relative to that of the mixture."""
 
 
 class CACGMM(State):
     """Mixture of complex angular central Gaussians over the directions ``ŷ = x / ‖x‖``.
 
     The mixture weights ``π_kt`` are shared over frequencies, which ties most of them together;
-    what permutations remain are aligned by the activity of the masks. Sources are extracted by an
+    remaining permutations are aligned by the activities of the masks. Sources are extracted by an
     MVDR beamformer for each class.
 
     Parameters
@@ -37,16 +37,16 @@ class CACGMM(State):
     observation : Observation
         The mixture.
     masks : Tensor
-        Initial masks of the K classes, talkers and noise, (B, F, K, T): :func:`random_masks`, or
-        those that are known from elsewhere.
+        Initial masks of the K classes, talkers and noise, (B, F, K, T): from :func:`random_masks`,
+        or known from elsewhere.
     activity : Tensor, optional
         Known activities of the classes (B, K, T); see :meth:`guided`.
 
     Attributes
     ----------
     weights : Tensor or None
-        Mixture weights π_kft of every bin, (B, F, K, T), once they are known from elsewhere; they
-        tie the frequencies together, which are then no longer aligned.
+        Mixture weights π_kft of every bin, (B, F, K, T), if they are known from elsewhere, else
+        None. They then tie the frequencies together, which are no longer aligned.
     """
 
     def __init__(
@@ -63,16 +63,17 @@ class CACGMM(State):
 
     @classmethod
     def guided(cls, observation: Observation, activity: Tensor) -> CACGMM:
-        """Classes of known activity (guided source separation, Boeddeker et al. 2018).
+        """Classes of known activities (guided source separation, Boeddeker et al. 2018).
 
-        Where a class is below one half, it has no part; at first, all others have the same.
+        A class takes no part in frames in which its activity is below one half; the others begin
+        with equal masks there.
 
         Parameters
         ----------
         observation : Observation
             The mixture.
         activity : Tensor
-            (B, K, T); some class must be active in each frame.
+            (B, K, T); at least one class must be active in each frame.
         """
         equal = _barrier(activity.to(observation.mixture.real)).softmax(2)
         masks = equal.expand(-1, observation.mixture.shape[1], -1, -1)
@@ -87,11 +88,11 @@ class CACGMM(State):
 
     @property
     def _tied(self) -> bool:
-        """Whether it is known which class is whose at every frequency."""
+        """Whether the classes have the same order at every frequency already."""
         return self._barrier is not None or self.weights is not None
 
     def step(self) -> None:
-        """One EM iteration; every tenth first aligns the frequencies."""
+        """One EM iteration; every tenth one first aligns the frequencies."""
         if self._steps % 10 == 9 and not self._tied:
             order = align(self._posterior)
             self._posterior = reorder(self._posterior, order)
@@ -129,12 +130,12 @@ class CACGMM(State):
 
 
 def _barrier(activity: Tensor) -> Tensor:
-    """Log-probability (B, 1, K, T) that keeps classes out of frames in which they are silent."""
+    """Log-probability (B, 1, K, T) that excludes classes from frames in which they are silent."""
     return torch.where(activity > 0.5, 0.0, -1e4).to(activity)[:, None]
 
 
 def _covariance_update(outer: Tensor, masks: Tensor, energy: Tensor) -> tuple[Tensor, Tensor]:
-    """``B_k = M Σ_t γ ŷŷᴴ/(ŷᴴB_k⁻¹ŷ) / Σ_t γ`` (eq. 21): packed inverses and log-determinants.
+    """``B_k = M Σ_t γ ŷŷᴴ/(ŷᴴB_k⁻¹ŷ) / Σ_t γ`` (eq. 21), as packed inverses and log-determinants.
 
     The norm of x cancels in the fraction.
     """
@@ -152,9 +153,10 @@ def _energies(outer: Tensor, precision: Tensor) -> Tensor:
 
 
 def random_masks(mixture: Tensor, n_classes: int, generator: torch.Generator) -> Tensor:
-    """Masks (B, F, K, T) of random activities that are held for a quarter of a second or so.
+    """Masks (B, F, K, T) of random activities, each of which is held for about 16 frames.
 
-    The same at all frequencies, and in all recordings: whoever else is in the batch has no say.
+    They are the same at all frequencies and in all recordings, so that none depends on the others
+    of its batch.
 
     Raises
     ------

@@ -43,13 +43,13 @@ class Outcome:
     Attributes
     ----------
     talkers : list of Path
-        Audio of each talker.
+        Audio file of each talker.
     picture : Path
-        Spectrograms and activities, of the first minute.
+        Picture of the spectrograms and activities in the first minute.
     directions : Path or None
-        Picture of where they are heard from, if the places of the microphones are known.
+        Picture of the directions of the talkers, if the positions of the microphones are known.
     summary : str
-        What was done, in a line.
+        What was done, in one line.
     """
 
     talkers: list[Path]
@@ -66,28 +66,28 @@ def separate_files(
     tell: Tell,
     positions: str = "",
 ) -> Outcome:
-    """What the page does when its button is pressed.
+    """What the page does when its button is pressed: separate, and write files to show.
 
     Parameters
     ----------
     files : sequence of path
-        One recording.
+        Files of one recording: one with all channels, or one per microphone.
     method : str
         Name of a row of the table.
     n_sources : int
-        Talkers.
+        Number of talkers.
     folder : Path
-        Where the results are written.
+        Folder for the results.
     tell : callable
-        Told the share that is done, and of what.
+        Called with the share that is done, and what is being done.
     positions : str
-        Of the microphones, as :func:`fca.positions.parse_positions` takes them; may be empty.
+        Positions of the microphones, as :func:`fca.positions.parse_positions` takes them; may be
+        empty.
 
     Raises
     ------
     InputError
-        For a recording that cannot be separated, or positions that are not those of its
-        microphones.
+        For a recording that cannot be separated, or positions that do not fit its channels.
     """
     if not files:
         raise InputError("drop a recording first")
@@ -119,7 +119,7 @@ def separate_files(
 
 
 def _azimuths(directions: Directions) -> str:
-    """Where the talkers are heard from, in a line."""
+    """The azimuths of the talkers, in one line."""
     found = ", ".join("nowhere" if a is None else f"{a:.0f}°" for a in directions.found)
     return f"Azimuths: {found}." + f" {IN_LINE.capitalize()}." * directions.in_line
 
@@ -153,7 +153,7 @@ def build_page() -> gradio.Blocks:
                     elem_id="positions",
                 )
                 button = gr.Button("Separate", variant="primary", elem_id="separate")
-        # High enough for the progress that shows on it.
+        # High enough for the progress that is shown on it.
         status = gr.Markdown(WAITING, elem_id="status", min_height=70)
         players = [
             gr.Audio(
@@ -219,14 +219,14 @@ def _handler(gr: Any) -> Callable[..., list[Any]]:
 
 
 def _methods() -> list[str]:
-    """Rows that need no weights of the user's."""
+    """Methods that need no weights from the user."""
     return [row.name for row in METHODS.values() if not row.needs_weights]
 
 
 def _separate(
     reader: Reader, separator: Separator, directions: Directions | None, tell: Tell
 ) -> tuple[Array, Array]:
-    """Sources (N, samples) and what they leave of the mixture, (samples,)."""
+    """Sources (N, samples) and the residual, (samples,)."""
     sources = np.zeros((separator.n_sources, reader.n_samples), np.float32)
     residual = np.zeros(reader.n_samples, np.float32)
 

@@ -9,7 +9,7 @@ from fca.errors import InputError
 from fca.stft import STFT
 
 WPE_STFT = STFT(512, 128)
-"""Of 32 ms: a window as long as the models' would leave nothing to predict."""
+"""A window of 32 ms: one as long as the models' would leave nothing to predict."""
 
 
 def require_nara_wpe() -> None:
@@ -28,16 +28,16 @@ def dereverberate(signal: Tensor, taps: int = 10, delay: int = 3, n_iter: int = 
     Parameters
     ----------
     signal : Tensor
-        (..., channels, samples) at 16 kHz; gradients do not pass.
+        Recordings (..., channels, samples) at 16 kHz; gradients do not pass.
     taps, delay : int
-        Frames of 8 ms that predict, and how far back the latest of them is.
+        Number of frames of 8 ms that predict, and how far back the latest of them is.
     n_iter : int
         Iterations.
 
     Returns
     -------
     Tensor
-        Of the same shape.
+        Recordings of the same shape.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""Where sources are heard from: azimuths by the steered response power of their covariances.
+"""Azimuths of sources, by the steered response power of their covariances.
 
-Separation needs no positions of microphones; where they are known, the spatial covariances that a
-model has found tell the directions of its sources.
+Separation does not need the positions of the microphones. Where they are known, the spatial
+covariances that a model has found give the directions of its sources.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 SPEED_OF_SOUND = 343.0
 """In m/s, at 20 °C."""
 LOWEST_HZ = 200.0
-"""Below, the microphones of a small array hear all directions alike."""
+"""Lowest frequency that is used; below, a small array hears all directions alike."""
 STEP_DEGREES = 1.0
 IN_LINE = "microphones in a line hear both of its sides alike: azimuths may be mirrored"
 _FLAT = 0.01
-"""Microphones whose second principal axis is shorter than this share of the first are in a line."""
+"""Microphones are in a line if their second principal axis is shorter than this share of the
+first."""
 
 Array = NDArray[np.float64]
 
@@ -35,21 +36,21 @@ Array = NDArray[np.float64]
 class Directions:
     """Azimuths of the tracks of a recording, gathered block by block.
 
-    Azimuths are in degrees from the x axis towards the y axis of the positions, for talkers far
-    away at about the height of the array. Microphones in a line hear both sides alike: azimuths
-    are then those on the left of the line from the first microphone to the last.
+    Azimuths are in degrees, from the x axis towards the y axis of the positions, for talkers far
+    away and at about the height of the array. Microphones in a line hear both sides of it alike:
+    azimuths are then those on the left of the line from the first microphone to the last.
 
     Parameters
     ----------
     positions : array
-        Of the microphones (m), (M, 3), in the order of the channels.
+        Positions of the microphones (m), (M, 3), in the order of the channels.
 
     Attributes
     ----------
-    azimuths : (A,)
-        That are steered to.
+    azimuths : array (A,)
+        Azimuths that are tried, in degrees.
     in_line : bool
-        Whether the microphones are in a line, seen from above.
+        Whether the microphones are in a line, as seen from above.
 
     Raises
     ------
@@ -70,14 +71,14 @@ class Directions:
         self._weight = np.zeros(0)
 
     def check(self, n_channels: int) -> None:
-        """Raise :class:`InputError` unless there are as many positions as channels."""
+        """Raise :class:`InputError` unless there is one position for each channel."""
         if n_channels != len(self._positions):
             raise InputError(
                 f"positions of {len(self._positions)} microphones, but {n_channels} channels"
             )
 
     def add(self, block: Block) -> None:
-        """Take in what was found in a block; louder sources count more.
+        """Add what was found in a block; louder sources weigh more.
 
         Raises
         ------
@@ -105,7 +106,7 @@ class Directions:
 
     @property
     def found(self) -> list[float | None]:
-        """Azimuth of every track, None for those that were never heard."""
+        """Azimuth of every track, None for tracks that were never heard."""
         best = self.azimuths[self.response.argmax(-1)]
         return [
             round(float(azimuth), 1) if weight > 0 else None
@@ -114,13 +115,13 @@ class Directions:
 
 
 def steered_response(covariance: Tensor, positions: Array, azimuths: Array) -> Array:
-    """Steered response power with phase transform of sources, for plane waves.
+    """Steered response power with phase transform (SRP-PHAT) of sources, for plane waves.
 
     ``P_n(θ) = Σ_f w_nf mean_{i<j} Re[R_nfij / |R_nfij| · exp(−jω_f τ_ij(θ))]``, the sum over pairs
     (DiBiase 2000) of generalised cross-correlations (Knapp & Carter 1976), with the covariance R of
-    the source's image in the place of the cross-spectrum of a recording. The weights
-    ``w_nf ∝ √tr(R_nf)`` sum to one over the frequencies from :data:`LOWEST_HZ` on; the papers have
-    equal ones, but a model knows little of frequencies in which a source hardly sounds.
+    the source's image instead of the cross-spectrum of a recording. The weights
+    ``w_nf ∝ √tr(R_nf)`` sum to one over the frequencies from :data:`LOWEST_HZ` on. They are equal
+    in the papers, but a model knows little about frequencies at which a source hardly sounds.
 
     Parameters
     ----------
@@ -128,14 +129,14 @@ def steered_response(covariance: Tensor, positions: Array, azimuths: Array) -> A
         R, complex (N, F, M, M), for the frequencies from 0 to half of
         :data:`~fca.frontend.SAMPLE_RATE`.
     positions : array
-        Of the microphones (m), (M, 3).
+        Positions of the microphones (m), (M, 3).
     azimuths : array
         θ, in degrees, (A,).
 
     Returns
     -------
     array
-        (N, A), at most 1, which takes a single plane wave.
+        Steered response (N, A), at most 1, which a single plane wave reaches.
     """
     angle = np.radians(azimuths)
     ahead = positions[:, :2] @ np.stack([np.cos(angle), np.sin(angle)]) / SPEED_OF_SOUND  # (M, A)

@@ -1,4 +1,4 @@
-"""From the spectrogram of a mixture to a fitted model: what a method says, carried out."""
+"""From the spectrogram of a mixture to a fitted model: carries out what a method says."""
 
 from __future__ import annotations
 
@@ -21,28 +21,29 @@ from fca.model import Fittable, Model
 from fca.state import choose
 
 Trace = list[tuple[int, float]]
-"""Iteration and cost per time-frequency bin."""
+"""Iterations and the cost per time-frequency bin after each."""
 LEAST_EARLY = 2
-"""Steps at least that refinement takes before it looks for late sound, which needs some."""
+"""Least number of refinement steps before late sound is added: it can be told from early sound only
+after some."""
 
 
 @dataclass(frozen=True)
 class Fitting:
-    """A method with the numbers of its starts and refinement steps.
+    """How a mixture is fitted: a method, with its numbers of starts and refinement steps.
 
     Attributes
     ----------
     method : Method
-        What is fitted.
+        The method to fit.
     n_starts : int
-        Starts and random seeds, of which every recording keeps the one of lowest cost of those that
-        are :func:`worth a fit <fca.inference.choice.worth_fitting>`.
+        Starts, each with a random seed of its own. Every recording keeps the fit of lowest cost
+        among those that are :func:`worth it <fca.inference.choice.worth_fitting>`.
     n_refine : int
         Steps of :class:`~fca.inference.refine.Refinement` afterwards.
     seed : int
-        Of the first start.
+        Random seed of the first start.
     frame_seconds : float
-        From one frame to the next.
+        Time from one frame to the next.
     """
 
     method: Method
@@ -70,14 +71,16 @@ class Fitting:
         reference : int
             Microphone whose source images the gate looks at.
         callbacks : sequence of Callback
-            Told the progress after every iteration.
+            Called with the progress after every iteration.
         activity : Tensor, optional
             When the sources are active, (B, n_sources, T), if known.
 
         Raises
         ------
         InputError
-            From :meth:`Method.build`, and from refinement if there is nothing to refine.
+            For more sources than the spatial model allows, activities that do not tell the sources
+            apart, or a model that diverges; and with refinement steps, if the source model has no
+            refinement.
         """
         model, trace = self._fit(mixture, n_sources, callbacks, activity)
         if isinstance(model, Model):
@@ -97,7 +100,7 @@ class Fitting:
         callbacks: Sequence[Callback],
         activity: Tensor | None,
     ) -> tuple[Fittable, Trace]:
-        """The fit of lowest final cost over all starts, and the trace of the best on the whole."""
+        """The fit of lowest final cost, and the trace of the best start over the whole batch."""
         begun = self._begun(mixture, n_sources, activity)
         fits = [(model, self._iterate(model, callbacks)) for model in begun]
         likeliest = functools.reduce(likelier, [model for model, _ in fits])
@@ -142,7 +145,7 @@ class Fitting:
 
     @property
     def _n_early(self) -> int:
-        """Refinement steps that are taken before late sound comes in."""
+        """Refinement steps before late sound is added."""
         if not self._surrounded:
             return self.n_refine
         return min(max(LEAST_EARLY, self.n_refine // 4), self.n_refine)
@@ -150,9 +153,10 @@ class Fitting:
     def _refine(
         self, model: Model, trace: Trace, callbacks: Sequence[Callback]
     ) -> tuple[Model, Trace]:
-        """The model refined, all but the first steps with late sound.
+        """Refine the model, with late sound in all but the first steps.
 
-        Recordings for which that does not pay take the steps without: the cost never rises.
+        Recordings whose cost late sound does not lower take all steps without it: the cost never
+        rises.
         """
         model, trace = _refined(model, self._n_early, trace, callbacks)
         others = self.n_refine - self._n_early
@@ -172,14 +176,14 @@ class Fitting:
 def _refined(
     model: Model, n_steps: int, trace: Trace, callbacks: Sequence[Callback]
 ) -> tuple[Model, Trace]:
-    """The best that so many steps find, the iterations counted on."""
+    """The best model that ``n_steps`` of refinement find, and the trace continued."""
     refinement = Refinement(model)
     steps = iterate(refinement, n_steps, callbacks)
     return refinement.best, _continued(trace, steps)
 
 
 def _on_whole_array(model: Model, trace: Trace) -> tuple[Model, Trace]:
-    """The model of a subspace, settled on all microphones."""
+    """A model fitted to a subspace, settled on all microphones, and the trace continued."""
     spatial = model.spatial.on_whole_array(model.source.psd())
     whole = replace(model, spatial=spatial)
     steps = iterate(Settling(whole), ARRAY_STEPS)
@@ -187,6 +191,6 @@ def _on_whole_array(model: Model, trace: Trace) -> tuple[Model, Trace]:
 
 
 def _continued(trace: Trace, more: Trace) -> Trace:
-    """A trace with another one after it, the iterations counted on."""
+    """A trace followed by another one whose iterations are counted on."""
     done = trace[-1][0]
     return trace + [(done + step, cost) for step, cost in more[1:]]

@@ -1,9 +1,9 @@
 """From waveforms to the spectrograms that models are fitted to, and back.
 
 Models see recordings at one sample rate, without dead channels and constant offsets, and at unit
-mean power; estimates come back at the rate, length and scale of the recording. Of a recording at a
-lower rate, models without a network do not see the frequencies that it cannot hold: next to nothing
-is there, but as every frequency counts alike, half of them would blur what all share.
+mean power. Estimates come back at the rate, length and scale of the recording. If a recording has a
+lower rate, models without a network do not see the frequencies above its band: there is next to
+nothing there, but as every frequency counts alike, it would blur what all frequencies share.
 """
 
 from __future__ import annotations
@@ -23,34 +23,35 @@ from fca.linalg import abs2
 from fca.stft import STFT
 
 SAMPLE_RATE = 16000
-"""Rate at which every model works, in Hz."""
+"""Sample rate of all models, in Hz."""
 MAX_CHANNELS = 16
 _PASSBAND = 0.95
-"""Share of a lower rate's band that resampling passes unchanged."""
+"""Share of a lower rate's band that resampling leaves unchanged."""
 _DEAD = 1e-6
-"""A channel this much weaker (in amplitude) than the strongest one carries nothing."""
+"""A channel with less than this share of the amplitude of the strongest one carries no signal."""
 _SAME = 1e-6
-"""Power that a copy of a channel has of its own at most: 60 dB less, as of rounding to 16 bits."""
+"""Most power that a copy of a channel may have of its own, relative to its power: -60 dB, as after
+rounding to 16 bits."""
 
 
 @dataclass(frozen=True)
 class Frontend:
-    """How one batch of recordings was brought into shape, and how to undo it.
+    """How a batch of recordings was prepared for a model, and how to undo it.
 
     Attributes
     ----------
     stft : STFT
-        At :data:`SAMPLE_RATE`.
+        STFT at :data:`SAMPLE_RATE`.
     rate, length : int
         Sample rate and number of samples of the recordings.
     n_channels : int
         Channels of the recordings, dead ones included.
     alive : tuple of int
-        The channels that models see.
+        Channels that models see.
     copies : tuple of (int, int)
-        Those that are but multiples of another one, and the first of which they are.
+        Pairs of a channel that is a multiple of an earlier one, and the first such channel.
     active : Tensor
-        Which frames models see: those that are not digital silence in all recordings, (T,).
+        Which frames models see, (T,): all but those of digital silence in every recording.
     gain : Tensor
         Amplitude by which each recording was divided, (B, 1, 1).
     """
@@ -66,7 +67,7 @@ class Frontend:
 
     @property
     def remarks(self) -> list[str]:
-        """What is wrong with channels, a line each; they count from 0."""
+        """What is wrong with channels, one line for each; they count from 0."""
         dead = sorted(set(range(self.n_channels)) - set(self.alive))
         remarks = [f"channel {channel} carries no signal" for channel in dead]
         if 0 < len(self.copies) == len(self.alive) - 1:
@@ -108,8 +109,8 @@ def prepare(
 ) -> tuple[Tensor, Frontend]:
     """Spectrograms X (B, F, M, T) of recordings (B, M, samples) at any rate.
 
-    With ``early``, late reverberation is taken out first. Without ``whole_band``, frequencies that
-    recordings at a lower rate do not hold are left out.
+    With ``early``, late reverberation is removed first. Without ``whole_band``, frequencies are
+    left out that recordings at a lower rate do not contain.
 
     Raises
     ------
@@ -179,8 +180,8 @@ def live_channels(signal: Tensor, min_channels: int = 2) -> tuple[int, ...]:
     Raises
     ------
     InputError
-        If a recording is silent or too loud, fewer than ``min_channels`` are alive, or the
-        recordings of a batch differ in which are.
+        If a recording is silent or too loud, fewer than ``min_channels`` are alive, or different
+        channels are alive in the recordings of a batch.
     """
     level = signal.detach().square().mean(-1).sqrt()
     loudest = level.amax(-1, keepdim=True)
@@ -198,7 +199,7 @@ def live_channels(signal: Tensor, min_channels: int = 2) -> tuple[int, ...]:
 
 
 def copied_channels(signal: Tensor) -> list[tuple[int, int]]:
-    """Channels of recordings (B, M, samples) that are multiples of others, and of which first."""
+    """Channels of recordings (B, M, samples) that are multiples of others, and which first."""
     samples = signal.detach().double()
     product = samples @ samples.mT
     level = product.diagonal(dim1=-2, dim2=-1).sqrt()
@@ -210,10 +211,10 @@ def copied_channels(signal: Tensor) -> list[tuple[int, int]]:
 def active_frames(signal: Tensor, stft: STFT) -> Tensor:
     """Frames (T,) in which some recording of (B, M, samples) is not constant.
 
-    Digital silence says nothing about the sources, and where it prevails it would let the scale
-    of a demixing matrix grow without bound. What some recording has in a frame stays in all: one
-    that is shorter and padded with zeros separates worse than alone, which the `lengths` of
-    :class:`~fca.module.SeparatorModule` avoid.
+    Digital silence says nothing about the sources; where it prevails, it would let the scale of a
+    demixing matrix grow without bound. A frame is kept for all recordings if it is active in any,
+    so that a shorter one, padded with zeros, separates worse than it does alone; the ``lengths`` of
+    :class:`~fca.module.SeparatorModule` avoid that.
     """
     step = signal.detach().diff(dim=-1).abs().amax((0, 1))
     moving = (step > _DEAD * step.max()).to(signal.dtype)
@@ -224,7 +225,7 @@ def active_frames(signal: Tensor, stft: STFT) -> Tensor:
 
 
 def held_bins(rate: int, stft: STFT) -> int:
-    """How many frequencies, from zero, a resampled recording of ``rate`` (Hz) holds."""
+    """Number of frequencies, from zero, that a resampled recording of ``rate`` (Hz) contains."""
     if rate >= SAMPLE_RATE:
         return stft.n_freq
     return int(_PASSBAND * rate / SAMPLE_RATE * stft.n_fft / 2) + 1

@@ -28,7 +28,7 @@ class Likelihood(Protocol):
     heavy_tailed: ClassVar[bool]
 
     def energy(self, q: Tensor, dim: int) -> Tensor:
-        """Negative log-likelihood of whitened energy ``q``, without the log-determinant."""
+        """Negative log-likelihood without the log-determinant, of whitened energies ``q``."""
 
     def weight(self, q: Tensor, dim: int) -> Tensor:
         """Derivative of :meth:`energy` in q."""

@@ -1,8 +1,9 @@
-"""Small Hermitian matrices, many at once.
+"""Batches of small Hermitian matrices.
 
 Spatial covariances are M x M with M of 2 to 16, and there is one at every frequency and frame.
-Batched LAPACK spends most of its time on calls of that size, so the time axis is kept last and
-every routine runs over it elementwise; sums over it become real matrix products on a packed form.
+Batched LAPACK routines spend most of their time on overhead at that size. The time axis is
+therefore kept last and every routine runs over it elementwise; sums over time become real matrix
+products on a packed form.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ def hermitise(matrix: Tensor) -> Tensor:
 
 
 def regularise(matrix: Tensor, strength: float = 1.0) -> Tensor:
-    """Add to Hermitian (..., M, M) a diagonal of ``strength`` times :func:`rounding_load`.
+    """Add a diagonal of ``strength`` times :func:`rounding_load` to Hermitian matrices (..., M, M).
 
-    Dead or duplicated channels and bins without energy then stay invertible.
+    Covariances of dead or duplicated channels and of bins without energy then stay invertible.
     """
     load = strength * rounding_load(matrix)
     eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
@@ -36,16 +37,16 @@ def regularise(matrix: Tensor, strength: float = 1.0) -> Tensor:
 
 
 def real_form(matrix: Tensor) -> Tensor:
-    """``[[Re, −Im], [Im, Re]]`` of complex (..., M, N), (..., 2M, 2N): its real representation."""
+    """``[[Re, −Im], [Im, Re]]``, (..., 2M, 2N): the real representation of complex (..., M, N)."""
     top = torch.cat([matrix.real, -matrix.imag], dim=-1)
     return torch.cat([top, torch.cat([matrix.imag, matrix.real], dim=-1)], dim=-2)
 
 
 def rounding_load(matrix: Tensor) -> Tensor:
-    """About what rounding takes from the least eigenvalue of (..., M, M), (...).
+    """About the error that rounding leaves in the smallest eigenvalue of (..., M, M), (...).
 
-    That is relative to the largest one, which may be as large as the trace; of less than four
-    channels somewhat more.
+    It is relative to the largest eigenvalue, which may be as large as the trace. With fewer than
+    four channels it is somewhat larger.
     """
     finfo = torch.finfo(matrix.dtype)
     mean_power: Tensor = matrix.diagonal(dim1=-2, dim2=-1).real.mean(-1)
@@ -54,7 +55,7 @@ def rounding_load(matrix: Tensor) -> Tensor:
 
 
 @functools.lru_cache(maxsize=64)
-@torch.inference_mode(False)  # what is kept serves callers that want gradients, too
+@torch.inference_mode(False)  # callers of what is cached may want gradients
 def _upper(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     rows, cols = torch.triu_indices(size, size, offset=1, device=device)
     return rows, cols
@@ -78,9 +79,9 @@ def unpack(packed: Tensor) -> Tensor:
 @functools.lru_cache(maxsize=64)
 @torch.inference_mode(False)
 def _places(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Where each packed number goes to, and its sign: (M², M · M · 2) of zeros and ±1.
+    """Place and sign of each packed number in the matrix: (M², M · M · 2) of zeros and ±1.
 
-    As a matrix product this is several times faster than reading by index.
+    As a matrix product, unpacking is several times faster than by indexing.
     """
     rows, cols = _upper(size, device)
     real = size + torch.arange(len(rows), device=device)
@@ -94,7 +95,7 @@ def _places(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 
 def dual(packed: Tensor) -> Tensor:
-    """Packed (..., M²) such that its dot product with another is ``tr(A B)`` of the matrices."""
+    """Packed (..., M²) whose dot product with another packed matrix is ``tr(A B)``."""
     size = round(packed.shape[-1] ** 0.5)
     return torch.cat([packed[..., :size], 2 * packed[..., size:]], dim=-1)
 

@@ -1,4 +1,4 @@
-"""Values that several steps ask for before what they depend on has changed."""
+"""Memoised functions of tensors: values that several steps need are computed once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ _ANEW = ContextVar("anew", default=False)
 
 @contextmanager
 def computed_anew() -> Iterator[None]:
-    """Keep nothing in this block: checkpointed work must be the same whenever it is repeated."""
+    """Memoise nothing inside this context.
+
+    Checkpointed computations need it: when they are repeated, they must do exactly what they did
+    before.
+    """
     token = _ANEW.set(True)
     try:
         yield
@@ -23,21 +27,22 @@ def computed_anew() -> Iterator[None]:
 
 
 def _version(tensor: Tensor) -> int:
-    """Number of writes into a tensor, which those of inference mode do not count."""
+    """Number of in-place writes to a tensor; 0 in inference mode, where none are counted."""
     return 0 if tensor.is_inference() else tensor._version
 
 
 class Latest:
-    """A function of tensors that keeps its latest value until one of them is replaced.
+    """A function of tensors that keeps its latest value and returns it for the same arguments.
 
-    Their identity tells tensors apart, and where PyTorch counts them, so do writes into one. A
-    value from without gradients does not stand in for one with them.
+    The value is computed again when an argument is another tensor object or, where PyTorch counts
+    in-place writes, has been written to; equal contents do not count. It is also computed again
+    when gradients have been switched on or off, since a value computed without them has no graph.
     """
 
     def __init__(self, function: Callable[..., Tensor]) -> None:
         self._function = function
         self._state: tuple[int, ...] = ()
-        self._arguments: tuple[Tensor, ...] = ()  # kept, so that none takes over their identity
+        self._arguments: tuple[Tensor, ...] = ()  # kept alive, so that no other gets their id
 
     def __call__(self, *arguments: Tensor) -> Tensor:
         if _ANEW.get():

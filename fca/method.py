@@ -49,27 +49,27 @@ _CHOICES = (
     "interferers",
 )
 _FIRST = ("n_iter", "n_fft", "n_starts", "n_refine")
-"""Numbers that a separator changes for one recording."""
+"""Numbers of a row that a :class:`~fca.separator.Separator` takes as arguments of its own."""
 _OF_MODELS = ("source", "start", "dof", "spatial_steps")
-"""Choices that mask clustering has not."""
+"""Choices that mask clustering does not have."""
 _MIXING = tuple(choice.name for choice in dataclasses.fields(Mixing))
 
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the table.
+    """One row of the table of methods.
 
     Attributes
     ----------
     name : str
-        What the method is called in the literature.
+        Name of the method in the literature.
     spatial : str
         One of :data:`SPATIAL_MODELS`, or "cACGMM" for mask clustering with a beamformer.
     source : str
         A key of :data:`SOURCES`.
     update : str
         Iteration of the spatial parameters: ip, ip2 or iss for a demixing matrix, em or mu for
-        full-rank covariances.
+        full-rank covariances, em for a cACGMM.
     paper : str
         Where the method was published.
     n_iter : int
@@ -78,49 +78,55 @@ class Method:
         Default start, a key of :data:`STARTS`, "rank-1" for the rank-1 model of the method's own
         sources, or "network" for source models that infer it from the mixture.
     n_starts : int
-        Default number of starts, of which the one is kept that ends likeliest, if the source model
-        itself does not clearly like its start less (:func:`~fca.inference.choice.worth_fitting`).
+        Default number of starts. Starts that the source model likes clearly less than the best one
+        are dropped (:func:`~fca.inference.choice.worth_fitting`); of the others, the one is kept
+        that ends with the lowest cost.
     n_fft : int
         Default window in samples at 16 kHz; the shift is a quarter of it.
     fits : str
-        One of :data:`FITS`, how many sources are fitted: those asked for, one more for the
-        background, or at least as many as microphones. The loudest are kept, but never the last of
-        "sources + noise".
+        How many sources are fitted, one of :data:`FITS`: "sources" fits those asked for;
+        "sources + 1" fits one more, for the background; "sources + noise" fits one more that is the
+        last and is noise, and is never returned; "channels" fits as many as microphones, or as the
+        sources if these are more. Of the others, the loudest are returned.
     min_channels : int
-        Microphones that are needed.
+        Least number of microphones.
     align : bool
-        Align the frequencies afterwards, for models that treat each on its own.
+        Align the sources over frequency at the end, for models that treat each frequency on its
+        own.
     dof : float or None
         Degrees of freedom of a Student's t likelihood; None for the Gaussian.
     gain_update : str
-        How far the gains of jointly diagonal models go in an update, mm or me; see
-        :class:`~fca.spatial.JointlyDiagonal`.
+        Step size of the multiplicative update of the gains of jointly diagonal models, mm or me;
+        see :class:`~fca.spatial.JointlyDiagonal`.
     spatial_steps : int
         Updates of the spatial model in each iteration.
     free_steps : int
-        Updates of the spatial model after them, with gains that are not shared over frequency.
+        Updates of the spatial model after the iterations, with gains that are free at every
+        frequency.
     spare : int or None
-        Principal components beyond the sources wanted that jointly diagonal models of a fixed, dry
-        mixture infer everything from before the spatial model settles on all microphones; None
-        for all microphones at once. See :mod:`fca.spatial.subspace`.
+        Principal components, beyond the sources wanted, on which jointly diagonal models of a
+        fixed, dry mixture are fitted before the spatial model settles on all microphones; None to
+        fit all microphones at once. See :mod:`fca.spatial.subspace`.
     fast_start : bool
-        Whether the start "rank-1" is to be fast; see :func:`fca.inference.rank1.rank1`.
+        Make the start "rank-1" a fast one; see :func:`fca.inference.rank1.rank1`.
     gate : bool
-        Infer when each source is active, before it is refined, and keep it silent otherwise; see
+        Infer when each source is active, before refinement, and silence it otherwise; see
         :func:`fca.inference.gate.gated`.
     n_refine : int
-        Default number of refinement steps, for source models with latent vectors.
+        Default number of steps of :class:`~fca.inference.refine.Refinement`, for source models that
+        have one: gradient steps on latent vectors, or EM updates by which bins depart from the
+        expected PSD.
     surroundings : bool
-        Model noise beside the sources, and late sound in all but the first quarter of
-        the refinement, unless the method models reverberation or motion; see
+        Model noise beside the sources, and late sound in all but the first quarter of the
+        refinement, unless the method models reverberation or motion itself; see
         :mod:`fca.inference.surroundings`.
     interferers : bool
-        Give a source of its own to a sound that is none of the sources asked for, where the start
-        "rank-1" shows one; see :mod:`fca.inference.interferer`.
+        Give an interferer, a sound from one place that is none of the sources asked for, a source
+        of its own where the start "rank-1" finds one; see :mod:`fca.inference.interferer`.
     options : mapping
         Arguments of the source model.
     mixing : Mixing
-        How reverberation is modelled.
+        How reverberation and motion are modelled.
     """
 
     name: str
@@ -170,7 +176,7 @@ class Method:
             if value is not None and value < 0:
                 raise InputError(f"{name} cannot be negative, got {value}")
         if self.dof is not None:
-            StudentT(self.dof)  # says whether there are such
+            StudentT(self.dof)  # raises if there are no such
 
     def _check_combination(self) -> None:
         if self.mixing.reverberation != "none" and self.spatial in ("full rank", "cACGMM"):
@@ -199,7 +205,7 @@ class Method:
 
     @property
     def inference(self) -> str:
-        """How the parameters are found, in the words of the table."""
+        """How the parameters are found, as the table of methods says it."""
         spatial = {"ip": "IP", "ip2": "IP2", "iss": "ISS", "em": "EM", "mu": "MU"}[self.update]
         known = _parameters(self.source)
         if "prior" in known:
@@ -214,29 +220,29 @@ class Method:
 
     @property
     def needs_weights(self) -> bool:
-        """Whether the method has a network of which the user has to give the weights."""
+        """Whether the user has to give the weights of a network."""
         return "weights" in _parameters(self.source) and "weights" not in self.options
 
     @property
     def whole_band(self) -> bool:
-        """Whether a network takes part, which knows speech at all frequencies."""
+        """Whether a network takes part, which needs speech at all of its frequencies."""
         return not _NETWORKS.isdisjoint(_parameters(self.source))
 
     @property
     def refinable(self) -> bool:
-        """Whether there is something for :class:`~fca.inference.refine.Refinement` to move."""
+        """Whether the source model has a :class:`~fca.inference.refine.Refinement`."""
         return self.spatial != "cACGMM" and SOURCES[self.source](**self.options).refinable
 
     @property
     def likelihood(self) -> Likelihood:
-        """Gaussian, or Student's t where degrees of freedom are set."""
+        """Gaussian, or Student's t if degrees of freedom are set."""
         return Gaussian() if self.dof is None else StudentT(self.dof)
 
     @property
     def choices(self) -> dict[str, Any]:
-        """What :meth:`with_options` and :class:`~fca.separator.Separator` change, as it is now.
+        """Options of :meth:`with_options` and :class:`~fca.separator.Separator`, with their values.
 
-        Choices that would do nothing in this method are left out.
+        Options that have no effect in this method are left out.
         """
         known = _parameters(self.source)
         fields = [*_FIRST, *(name for name in _CHOICES if name not in known)]
@@ -250,19 +256,19 @@ class Method:
         }
 
     def with_options(self, n_iter: int | None = None, **options: Any) -> Method:
-        """The row with some choices changed.
+        """The same row with some choices changed.
 
         Parameters
         ----------
         n_iter : int, optional
             Number of iterations.
         **options
-            Choices of this class or of its mixing, or arguments of the source model.
+            Fields of this class or of its mixing, or arguments of the source model.
 
         Raises
         ------
         InputError
-            For an option that neither has, or that has no effect.
+            For an option that does not exist or has no effect.
         """
         source = options.get("source", self.source)
         check_choice("source model", source, SOURCES)
@@ -283,15 +289,15 @@ class Method:
         options = {**inherited, **options}
         n_fft = _read_networks(source, options)
         row = dataclasses.replace(self, n_fft=n_fft or self.n_fft, **choices, options=options)
-        judges = SOURCES[source](**options).judges  # or what is wrong, before there is a recording
+        judges = SOURCES[source](**options).judges  # raises early for a bad option
         _check_effect(row, given, judges)
         return row
 
     def n_fitted(self, n_sources: int, n_channels: int, guided: bool = False) -> int:
-        """Number of sources that the model has when ``n_sources`` are wanted.
+        """Number of sources that are fitted when ``n_sources`` are wanted.
 
-        With known activities there is one for the background, where there is room for it and no
-        noise is modelled anyway.
+        If the activities are known (``guided``), one is added for the background, unless the
+        spatial model has no room for it or noise is modelled anyway.
         """
         if guided:
             room = self.spatial != "rank-1" or n_sources < n_channels
@@ -301,7 +307,7 @@ class Method:
         return n_sources + (self.fits in ("sources + 1", "sources + noise"))
 
     def n_components(self, n_sources: int, n_channels: int) -> int:
-        """Number of components that ``n_sources`` wanted are inferred from."""
+        """Number of components, or microphones, that ``n_sources`` wanted are inferred from."""
         if self.spare is None or "jointly diagonal" not in self.spatial or not self.mixing.plain:
             return n_channels
         return number_of_outputs(n_sources, n_channels, self.spare)
@@ -324,13 +330,15 @@ class Method:
         generator : torch.Generator
             Random numbers of the start and of the source model.
         activity : Tensor, optional
-            When the wanted sources are active, (B, n_sources, T), if known: the model has them
-            first, then a background that always is; see :mod:`fca.inference.known`.
+            When the wanted sources are active, (B, n_sources, T), if known: these sources come
+            first in the model, then a background that is always active; see
+            :mod:`fca.inference.known`.
 
         Raises
         ------
         InputError
-            For more sources than the spatial model allows, or activities that tell nothing.
+            For more sources than the spatial model allows, or activities that do not tell the
+            sources apart.
         """
         building = Building(
             method=self,
@@ -343,7 +351,7 @@ class Method:
 
 
 def _check_effect(row: Method, given: Collection[str], judges: bool) -> None:
-    """Raise :class:`InputError` for choices that were made and do nothing in this method."""
+    """Raise :class:`InputError` for choices that were given but have no effect in this method."""
     idle = row.mixing.idle(given)
     if idle:
         raise InputError(f"{row.name}: {idle[0]} does nothing without {idle[1]}")
@@ -355,7 +363,7 @@ def _check_effect(row: Method, given: Collection[str], judges: bool) -> None:
 
 
 def _needs(row: Method, judges: bool) -> dict[str, tuple[bool, str]]:
-    """What choices need to have an effect, and whether a method has that."""
+    """For choices that need something to have an effect: whether it is there, and what."""
     models, known = row.spatial != "cACGMM", _parameters(row.source)
     diagonal = "jointly diagonal" in row.spatial
     by_sources = models and row.start == "rank-1"
@@ -373,7 +381,7 @@ def _needs(row: Method, judges: bool) -> dict[str, tuple[bool, str]]:
 
 
 def _offer(known: Mapping[str, Any], unknown: Collection[str]) -> str:
-    """What there is in the place of options that there are not."""
+    """What to choose instead of options that do not exist."""
     networks = [name for name in _READERS if name in known]
     if "weights" in unknown:
         return f"its network is the option {networks[0]}" if networks else "it has no network"
@@ -386,15 +394,15 @@ def _parameters(source: str) -> Mapping[str, inspect.Parameter]:
 
 
 def _argument(row: Method, name: str) -> Any:
-    """An argument that the source model of a method is made with, None if it takes none."""
+    """Value of an argument of a method's source model; None if it has no such argument."""
     known = _parameters(row.source)
     return row.options.get(name, known[name].default) if name in known else None
 
 
 def _read_networks(source: str, options: dict[str, Any]) -> int | None:
-    """Put networks for their names, to read them once and not for every recording.
+    """Replace the names of networks by the networks, so that they are read once for all recordings.
 
-    Returns the window that they are made for, if there are any.
+    Returns the STFT window that they are made for, None if there are no networks.
     """
     parameters = _parameters(source)
     if "weights" in parameters:
@@ -416,10 +424,10 @@ _READERS: dict[str, Callable[[str], Pretrained]] = {
     "prior": SpeechPrior.from_pretrained,
 }
 _NETWORKS = frozenset(("weights", *_READERS))
-"""Arguments by which source models are recognised as having networks."""
+"""Arguments of source models that are networks."""
 
 
 @functools.cache
 def _shipped(kind: str, name: str) -> Pretrained:
-    """A network that ships with the toolkit: nothing changes it, so one serves all methods."""
+    """A network that ships with the toolkit. Nothing changes it, so that one serves all methods."""
     return _READERS[kind](name)

@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 DENOISER = "denoiser"
-"""The encoder of talkers that ships with the toolkit."""
+"""Name of the talker encoder that ships with the toolkit."""
 
 _ROWS = [
     Method(
@@ -165,6 +165,12 @@ DEFAULT_METHOD = "deep-fca"
 
 
 def get_method(name: str) -> Method:
-    """Row called ``name``; an unknown name is an :class:`InputError` that lists the known ones."""
+    """The row called ``name``.
+
+    Raises
+    ------
+    InputError
+        For an unknown name; it lists the known ones.
+    """
     check_choice("method", name, METHODS)
     return METHODS[name]

@@ -1,4 +1,4 @@
-"""What is not instantaneous and fixed about a mixture: reverberation and motion."""
+"""Reverberation and motion: what is not instantaneous and fixed about a mixture."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ from fca.spatial.reverberation import Prediction, wpe
 REVERBERATION = ("none", "ar", "ma", "arma")
 _LATE = ("taps", "ma_taps", "delay", "reverberant")
 MOTION = {"fixed": 1.0, "slow": 0.97, "fast": 0.93}
-"""Forgetting factors per frame: of 64 ms by default, so that half is forgotten in 1.5 and 0.6 s."""
+"""Forgetting factors per frame. At the default hop of 64 ms, half is forgotten in 1.5 s ("slow")
+and 0.6 s ("fast")."""
 
 
 @dataclass(frozen=True)
 class Mixing:
-    """Choices that any method with a demixing matrix can be given.
+    """How reverberation and motion are modelled.
+
+    Reverberation needs a model with a demixing matrix, moving averages a jointly diagonal one;
+    motion needs full-rank covariances.
 
     Attributes
     ----------
@@ -31,22 +35,24 @@ class Mixing:
     taps : int
         Past frames that predict the present one ("ar").
     ma_taps : int
-        Delayed copies ("ma"), one to so many frames late.
+        Number of delayed copies of each source, one to so many frames late ("ma").
     delay : int
-        Frames after which sound is late: the first that predicts, the first copy that is left out.
-        At the default shift of a quarter of the window, the frame two earlier overlaps by half; the
-        next one, by three quarters, would predict the talkers themselves.
+        Frames after which sound is late: the delay of the latest frame that predicts, and of the
+        first copy that is left out of the images. At the default hop of a quarter of the window, a
+        frame overlaps by half with the one two frames earlier, and by three quarters with the one
+        before it, which would predict the talkers themselves.
     reverberant : bool
-        Give talkers with their late reverberation, where it is modelled.
+        Return talkers with their late reverberation, where it is modelled.
     motion : {"fixed", "slow", "fast"}
-        How fast talkers may move; a choice of the forgetting factor. Where AuxIVA is the start,
-        covariances change only if the recording shows that they do
+        How fast talkers may move, as a choice of the forgetting factor. If the start is AuxIVA,
+        covariances change over time only if the recording shows that talkers move
         (:func:`~fca.inference.track.moves`).
     forgetting : float, optional
-        Forgetting factor per frame of the windows that see the covariances change; see
-        :class:`~fca.spatial.motion.Moving`. 1 forgets nothing: the talkers stay.
+        Forgetting factor per frame of the windows in which the covariances are fitted; see
+        :class:`~fca.spatial.motion.Moving`. With 1 nothing is forgotten and the talkers stand
+        still. By default that of ``motion``.
     inertia : float
-        Frames that weigh as much as the prior that holds the covariances of a talker together.
+        Number of frames that weigh as much as the prior that holds a talker's covariances together.
     """
 
     reverberation: str = "none"
@@ -69,16 +75,16 @@ class Mixing:
             raise InputError(f"the inertia must be positive, not {self.inertia}")
 
     def idle(self, names: Iterable[str]) -> tuple[str, str] | None:
-        """The first of some choices that does nothing here, and what it needs."""
+        """The first of some choices that has no effect here, and what it would need."""
         needs = {name: "reverberation" for name in _LATE if self.reverberation == "none"}
         if not self.moves:
             needs["inertia"] = "motion"
         return next(((name, needs[name]) for name in names if name in needs), None)
 
     def observe(self, mixture: Tensor) -> Observation:
-        """The mixture (B, F, M, T), or, with prediction, the mixture and its past.
+        """The mixture (B, F, M, T) or, with prediction, the mixture and its past.
 
-        WPE is where the prediction starts.
+        The prediction starts from WPE.
         """
         if self.reverberation not in ("ar", "arma") or self.taps == 0:
             return Observation(mixture)
@@ -88,7 +94,7 @@ class Mixing:
 
     @property
     def forgetfulness(self) -> float:
-        """The forgetting factor that was given, or that of the kind of motion."""
+        """The forgetting factor, as given or by the kind of motion."""
         return MOTION[self.motion] if self.forgetting is None else self.forgetting
 
     @property
@@ -102,10 +108,10 @@ class Mixing:
         return self.reverberation == "none" and not self.moves
 
     def windows(self, mixture: Tensor) -> Tensor:
-        """Windows (K, T) on the frames of a mixture (B, F, M, T) whose talkers move."""
+        """Windows (K, T) over the frames of a mixture (B, F, M, T) whose talkers move."""
         return exponential_windows(mixture.shape[-1], self.forgetfulness, mixture.real)
 
     @property
     def n_late(self) -> int:
-        """Delayed copies of every source."""
+        """Number of delayed copies of every source."""
         return self.ma_taps if self.reverberation in ("ma", "arma") else 0

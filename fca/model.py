@@ -1,4 +1,4 @@
-"""The composition: one spatial model, one source model, one cost, one step, one filter."""
+"""The composition of a spatial model and a source model: one cost, one step, one filter."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fca.state import State
 
 
 class Fittable(Protocol):
-    """What the loop iterates and what sources are taken from."""
+    """What the loop iterates, and what source images are taken from."""
 
     def cost(self) -> Tensor:
         """Cost per time-frequency bin, (B,)."""
@@ -32,15 +32,15 @@ class Model(State):
     Attributes
     ----------
     spatial : SpatialModel
-        Gives H, and holds the mixture.
+        Spatial covariances H; holds the mixture, too.
     source : SourceModel
-        Gives λ.
+        Power spectral densities λ.
     spatial_steps : int
-        Updates of the spatial model after each of the source model.
+        Updates of the spatial model after each update of the source model.
     n_background : int
-        Sources, the last ones, that are nobody's and not asked for.
+        Number of sources, the last ones, that were not asked for: noise and interferers.
     doubt, interfered : Tensor, optional
-        Those of its :class:`~fca.inference.start.Start`, (B,).
+        As in the :class:`~fca.inference.start.Start` that it was built from, (B,).
     """
 
     spatial: SpatialModel
@@ -51,7 +51,7 @@ class Model(State):
     interfered: Tensor | None = None
 
     def cost(self) -> Tensor:
-        """Negative log-likelihood plus the source prior's penalty, per bin, (B,)."""
+        """Negative log-likelihood per bin plus the penalties of the priors, (B,)."""
         psd = self.source.psd()
         penalty = self.source.penalty()
         return self.spatial.nll(psd) + penalty / (psd.shape[1] * psd.shape[3])
@@ -59,9 +59,8 @@ class Model(State):
     def step(self, *, through_space: bool = True) -> None:
         """One iteration: the source model, then the spatial model.
 
-        Never raises the cost, unless the source model is amortised or sampled.
-
-        Gradients pass the updates of the spatial model, too, unless told otherwise.
+        It never raises the cost, unless the source model is amortised or sampled. With
+        ``through_space`` gradients pass the updates of the spatial model as well.
         """
         if self.source.at_microphone:
             self.normalise()
@@ -71,15 +70,18 @@ class Model(State):
             self.spatial.update(psd)
 
     def refine(self) -> None:
-        """:meth:`SourceModel.refine`, then one spatial update: on the whole down, not always."""
+        """One step of :meth:`SourceModel.refine`, then one spatial update.
+
+        Lowers the cost on the whole, but not in every step.
+        """
         self.source.refine(self.spatial.statistics)
         self.spatial.update(self.source.psd())
 
     def normalise(self) -> None:
-        """Give the spatial covariances unit mean diagonal; λ then is the power at a microphone.
+        """Scale the spatial covariances to unit mean diagonal; λ then is the power at a microphone.
 
-        Where gains are shared over frequency, that holds on the mean over frequency, which fixes
-        the scale as well. The cost is unchanged. Source models of fixed scale keep theirs.
+        Where gains are shared over frequency, this holds for the mean over frequency, which fixes
+        the scale as well. The cost is unchanged. Source models whose scale is fixed keep it.
         """
         absorbed = self.source.absorb(self.spatial.scale())
         self.spatial.rescale(absorbed.reciprocal())

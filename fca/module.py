@@ -1,4 +1,4 @@
-"""The separator as a layer: for pipelines of torch modules, and for gradients through it."""
+"""The separator as a torch module, for pipelines and for gradients through the separation."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from fca.separator import Separator
 class SeparatorModule(nn.Module):
     """Separates waveforms inside a network.
 
-    The fit is unrolled, so that gradients flow from the sources to the waveforms and to whatever
-    made them. It works on the device and in the precision of its input. There are no parameters:
-    every mixture is fitted from scratch.
+    Gradients flow through all iterations of the fit, from the sources to the waveforms and to
+    whatever made them. The module works on the device and in the precision of its input. It has no
+    parameters: every mixture is fitted from scratch.
 
     Parameters
     ----------
@@ -30,10 +30,10 @@ class SeparatorModule(nn.Module):
     n_sources : int
         Number of talkers.
     sample_rate : int
-        Of the waveforms, in Hz; gradients pass at 16000 only.
+        Sample rate of the waveforms in Hz; gradients pass at 16000 only.
     **options
-        Of :class:`~fca.separator.Separator`, such as n_iter, which bounds the memory that gradients
-        need.
+        Options of :class:`~fca.separator.Separator`, such as n_iter, which bounds the memory that
+        gradients need.
 
     Raises
     ------
@@ -70,8 +70,8 @@ class SeparatorModule(nn.Module):
         waves : Tensor
             (channels, samples) or (B, channels, samples).
         lengths : Tensor or sequence of int, optional
-            Samples of each recording of a batch (B, channels, samples) that others are longer
-            than. Each is then separated as if it were alone.
+            Number of samples of each recording in a padded batch (B, channels, samples). Each
+            recording is then separated as if it were alone.
 
         Returns
         -------

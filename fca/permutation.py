@@ -13,26 +13,29 @@ from torch import Tensor
 from torch.nn import functional
 
 N_BLOCKS = 128
-"""Blocks of frequencies whose activities are looked at together ..."""
+"""Most blocks of frequencies in :func:`follow`, each with its own mean activities."""
 REACH = 12.0
-"""... and over how many of them two are compared (standard deviation)."""
+"""Standard deviation, in blocks, of a Gaussian of the distance of two blocks, by which their
+agreement is weighted."""
 LEAST_GAIN = 1e-4
-"""Agreement that an exchange has to win; less is rounding."""
+"""Least agreement that an exchange must gain; less is rounding."""
 MOST_SWEEPS = 10
-"""Reassignments of the sources of all frequencies, unless nothing changes before."""
+"""Most rounds of reassignment in :func:`align`."""
 MOST_EXCHANGES = 50
-"""After these a recording is left as it is."""
+"""Most exchanges in a recording; after these it is left as it is."""
 MOST_AT_ONCE = 8
-"""Sources of which all assignments are compared at once; time and memory double with each more."""
+"""Most sources for which all assignments are compared at once; time and memory double with each
+further one."""
 AT_ONCE = 8
-"""How many frequencies have to be aligned for each that is aligned to them at once."""
+"""Number of frequencies that must be aligned already for each one that is aligned to them in one
+step."""
 
 
 def align(power: Tensor) -> Tensor:
     """Order of the sources at each frequency that makes their activities agree.
 
-    Correlates dominance ratios ``power_n / Σ power`` with the centroid of each source over all
-    frequencies and reassigns until nothing changes (Sawada et al. 2011, sec. IV).
+    Dominance ratios ``power_n / Σ power`` are correlated with the centroid of each source over all
+    frequencies and reassigned until nothing changes (Sawada et al. 2011, sec. IV).
 
     Parameters
     ----------
@@ -60,11 +63,11 @@ def follow(power: Tensor) -> Tensor:
     """Order of the sources at each frequency that continues their activities from its neighbours.
 
     Independent vector analysis can end with stretches of frequencies that are each separated but
-    hand on the sources in another order (Liang, Naqvi & Chambers 2012). As it has tied them, all
-    frequencies together show no contradiction; the neighbours on either side of a seam do, or, if
-    a seam is a stretch that is not separated itself, those beyond. Two sources change places over
-    the stretch of frequencies where this makes the activities agree most with those nearby, until
-    nothing is left to gain.
+    have the sources in different orders (Liang, Naqvi & Chambers 2012). As it ties all frequencies
+    together, all of them taken together show no contradiction. The frequencies on either side of a
+    seam do; if the seam is a stretch that is not separated itself, those beyond it do. Two sources
+    change places over the stretch of frequencies where that makes the activities agree most with
+    those nearby, until nothing more is gained.
 
     Parameters
     ----------
@@ -95,7 +98,7 @@ def follow(power: Tensor) -> Tensor:
 
 
 def _dominance(power: Tensor, block: Tensor) -> Tensor:
-    """Shares (B, K, N, T) of the sources in blocks, at equal levels, without their mean."""
+    """Shares (B, K, N, T) of the sources in blocks, at equal levels, minus their mean in time."""
     level = power / power.mean(-1, keepdim=True).clamp_min(1e-20)
     blocks = torch.split(level, block.bincount().tolist(), dim=1)
     mean = torch.stack([values.mean(1) for values in blocks], dim=1)
@@ -104,14 +107,14 @@ def _dominance(power: Tensor, block: Tensor) -> Tensor:
 
 
 def _nearness(n_blocks: int) -> Tensor:
-    """How much the agreement of two blocks counts, (K, K): less the further apart they are."""
+    """Weights (K, K) of the agreement of two blocks, which fall with their distance."""
     place = torch.arange(n_blocks) * N_BLOCKS / n_blocks
     distance = (place[:, None] - place) / REACH
     return (-0.5 * distance.square()).exp().fill_diagonal_(0)
 
 
 def _best_exchange(features: Tensor, nearness: Tensor) -> Tensor:
-    """Order (B, K, N) in which the two sources change places over the stretch that gains most."""
+    """Order (B, K, N) that exchanges the two sources over the stretch where it gains most."""
     n_blocks, n_sources = features.shape[1:3]
     pairs = torch.triu_indices(n_sources, n_sources, 1, device=features.device)
     difference = features[:, :, pairs[0]] - features[:, :, pairs[1]]
@@ -126,11 +129,11 @@ def _best_exchange(features: Tensor, nearness: Tensor) -> Tensor:
 
 
 def _gains(difference: Tensor, nearness: Tensor) -> Tensor:
-    """Agreement won over every stretch of blocks [i, j), (B, P, K + 1, K + 1).
+    """Agreement gained by exchanging two sources over each stretch [i, j), (B, P, K + 1, K + 1).
 
-    Of ``Σ_kl w_kl Σ_n f_nk · f_nl`` an exchange of two sources changes the terms with one of the
-    blocks k, l in the stretch, each by ``−w_kl d_k · d_l`` with their differences d (B, K, P, T).
-    Sums over all stretches come from an integral image.
+    Of ``Σ_kl w_kl Σ_n f_nk · f_nl``, the exchange changes the terms in which one of the blocks k, l
+    is in the stretch, each by ``−w_kl d_k · d_l``, where d (B, K, P, T) are the differences of the
+    P pairs of sources. The sums over all stretches come from an integral image.
     """
     agreement = nearness * torch.einsum("bkpt,blpt->bpkl", difference, difference)
     image = functional.pad(agreement.cumsum(-1).cumsum(-2), (1, 0, 1, 0))
@@ -146,10 +149,10 @@ def reorder(values: Tensor, order: Tensor) -> Tensor:
 
 
 def best_assignment(similarity: Tensor) -> Tensor:
-    """For each matrix (..., candidates i, slots j) the i of every j with the largest total.
+    """For each matrix (..., candidates i, slots j), the i of every j with the largest total.
 
-    Exact, by dynamic programming over the sets of candidates that the first slots take; of many
-    candidates, matrix by matrix.
+    Exact: by dynamic programming over the sets of candidates that the first slots take, and for
+    more than :data:`MOST_AT_ONCE` candidates by the Hungarian method, matrix by matrix.
     """
     if similarity.shape[-1] > MOST_AT_ONCE:
         return _one_by_one(similarity)
@@ -171,7 +174,7 @@ def best_assignment(similarity: Tensor) -> Tensor:
 
 
 def _one_by_one(similarity: Tensor) -> Tensor:
-    """:func:`best_assignment` by the Hungarian method."""
+    """:func:`best_assignment` by the Hungarian method, matrix by matrix."""
     matrices = similarity.detach().cpu().flatten(0, -3).mT.numpy()
     order = np.stack([linear_sum_assignment(matrix, maximize=True)[1] for matrix in matrices])
     return torch.from_numpy(order).to(similarity.device).view(similarity.shape[:-1])
@@ -180,9 +183,10 @@ def _one_by_one(similarity: Tensor) -> Tensor:
 @functools.cache
 @torch.inference_mode(False)
 def _subsets(size: int) -> list[tuple[Tensor, Tensor]]:
-    """For each count 1 ... size all sets of so many of ``size`` candidates, one per row.
+    """For each count 1 ... size, all sets of ``count`` out of ``size`` candidates, one per row.
 
-    Beside each the index, among the sets of one less, of what is left without each member.
+    With each set come the indices, among the sets of the count before, of the sets that remain
+    without each of its members.
     """
     steps: list[tuple[Tensor, Tensor]] = []
     smaller: dict[tuple[int, ...], int] = {(): 0}
@@ -195,9 +199,9 @@ def _subsets(size: int) -> list[tuple[Tensor, Tensor]]:
 
 
 def _seed_order(features: Tensor) -> Tensor:
-    """Alignments to the mean of what is aligned, outwards from one frequency.
+    """First order: frequency by frequency, outwards from one, aligned to the mean of those before.
 
-    Several frequencies at once where these are few beside those that the mean is already of.
+    Several frequencies at once, where they are few compared with those in the mean.
     """
     n_freq = features.shape[1]
     order = torch.arange(features.shape[2], device=features.device).repeat(*features.shape[:2], 1)
@@ -214,7 +218,7 @@ def _seed_order(features: Tensor) -> Tensor:
 
 
 def _outwards(size: int, centre: int, device: torch.device) -> Tensor:
-    """Indices (size,), those near the centre first."""
+    """Indices (size,), the nearest to the centre first."""
     return (torch.arange(size, device=device) - centre).abs().argsort(stable=True)
 
 

@@ -1,4 +1,4 @@
-"""From a fitted model to the waveforms of the sources that are wanted."""
+"""From a fitted model to the waveforms of the sources wanted."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from fca.permutation import align, reorder
 
 @dataclass(frozen=True)
 class Renderer:
-    """Waveforms of the sources of a fitted model that are wanted.
+    """Waveforms of the sources wanted of a fitted model.
 
-    Those that are loudest at the reference channel, or if their ``activity`` (B, N, T) is known the
-    first N; of these, whoever is never active is silent.
+    These are the loudest ones at the reference channel; if an ``activity`` (B, N, T) is known, the
+    first N, of which those that are never active are silent.
     """
 
     model: Fittable
@@ -57,7 +57,7 @@ class Renderer:
         return self.frontend.over_whole_band(self._wanted(covariances)).transpose(1, 2)
 
     def _wanted(self, values: Tensor) -> Tensor:
-        """Of values (B, F, N, ...) of all sources those of the ones that are wanted, in order."""
+        """The sources wanted, in order, of values (B, F, N, ...) of all sources."""
         wanted = reorder(values, self._order)
         if self.activity is None:
             return wanted
@@ -72,7 +72,7 @@ class Renderer:
     def _images(self, channels: slice) -> Tensor:
         """Images of all sources, (B, F, N, C, T)."""
         if self.output_filter == "wiener" or not isinstance(self.model, Model):
-            return self.model.images(channels)  # those of a clustering are by MVDR anyway
+            return self.model.images(channels)  # clustering uses MVDR anyway
         spatial = self.model.spatial
         covariances = spatial.mean_covariance(self.model.source.psd())
         background = spatial.background_covariance()
@@ -80,7 +80,7 @@ class Renderer:
 
     @functools.cached_property
     def _order(self) -> Tensor:
-        """Model source of each returned source, (B, F, N)."""
+        """Index in the model of each source that is returned, (B, F, N)."""
         power = abs2(self._at_reference.detach()).mean(3)
         batch, n_freq, n_fitted, _ = power.shape
         order = torch.arange(n_fitted, device=power.device).expand(batch, n_freq, -1)

@@ -1,4 +1,4 @@
-"""What a separation gives: the sources, what they leave, and the model that was fitted."""
+"""The result of a separation: the sources, the residual, and the fitted model."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from fca.rendering import Renderer
 
 @dataclass(frozen=True)
 class Separation:
-    """What :func:`separate` returns.
+    """The result of :func:`~fca.separator.separate`.
 
     Attributes
     ----------
     sources : Tensor
-        Source images at the reference channel, (N, samples) or (batch, N, samples), as long as the
-        mixture and in its scale: the loudest first, or in the order of known activities.
+        Source images at the reference channel, (N, samples) or (batch, N, samples), with the length
+        and scale of the mixture; the loudest first, or in the order of known activities.
     residual : Tensor
-        What the sources leave of the mixture at the reference channel, (..., samples): background,
-        surplus sources and the mean. ``sources.sum(-2) + residual`` is the mixture.
+        The mixture at the reference channel minus all sources, (..., samples): background, surplus
+        sources and the constant offset. ``sources.sum(-2) + residual`` is the mixture.
     sample_rate : int
-        In Hz, that of the mixture.
+        Sample rate of the mixture in Hz.
     method : Method
-        The row of the table that was used, options included.
+        The row of the table that was used, with its options.
     reference_channel : int
-        Microphone whose images the sources are.
+        Microphone of the source images.
     cost : list of (int, float)
-        Iteration and cost per time-frequency bin.
+        Iterations, and the cost per time-frequency bin after each.
     seconds : float
-        Time taken.
+        Computation time.
     model : Fittable
         The fitted model: spatial covariances, PSDs, cost.
     """
@@ -60,10 +60,11 @@ class Separation:
         return images if self.sources.ndim == 3 else images[0]
 
     def covariances(self) -> tuple[Tensor, tuple[int, ...]]:
-        """Covariances of the source images, (..., N, F, M, M), and the M channels they are of.
+        """Covariances of the source images, (..., N, F, M, M), and the M channels that they cover.
 
-        The model's, ``mean_t λ_nft H_nf``, at the channels that carry a signal; F frequencies from
-        0 to half of :data:`~fca.frontend.SAMPLE_RATE`. Their scale is not that of the recording.
+        They are those of the model, ``mean_t λ_nft H_nf``, at the channels that carry a signal, for
+        F frequencies from 0 to half of :data:`~fca.frontend.SAMPLE_RATE`. Their scale is not that
+        of the recording.
 
         Raises
         ------

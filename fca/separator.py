@@ -1,4 +1,4 @@
-"""From waveforms to separated waveforms."""
+"""The separator: from waveforms of mixtures to waveforms of sources."""
 
 from __future__ import annotations
 
@@ -25,12 +25,15 @@ from fca.waveforms import Signal, load
 
 OUTPUT_FILTERS = ("wiener", "mvdr")
 MAX_SOURCES = MAX_CHANNELS
-"""As many as microphones at most; of more, nothing is known to come out."""
+"""Most sources that can be asked for, whatever the number of microphones."""
 
 
 @contextmanager
 def _normal_mode() -> Iterator[None]:
-    """Out of inference mode, in which no latent vectors move; without a graph if none is wanted."""
+    """Leave inference mode, in which refinement could take no gradients.
+
+    Gradients are recorded inside only if they are recorded outside.
+    """
     with_graph = torch.is_grad_enabled()
     with torch.inference_mode(False), torch.set_grad_enabled(with_graph):
         yield
@@ -38,7 +41,7 @@ def _normal_mode() -> Iterator[None]:
 
 @contextmanager
 def _invertible() -> Iterator[None]:
-    """One line where a matrix can no longer be inverted."""
+    """Raise a one-line :class:`InputError` for matrices that can no longer be inverted."""
     try:
         yield
     except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
@@ -57,29 +60,30 @@ class Separator:
     reference_channel : int
         Microphone (from 0) whose source images are returned.
     n_iter : int, optional
-        Iterations; the method's default if not given.
+        Number of iterations; the method's default if not given.
     n_starts : int, optional
-        Fits from as many starts and random seeds, of which every recording keeps the one of lowest
-        cost, but for starts that the source model itself clearly likes less; the method's default
-        if not given.
+        Number of starts, each with a random seed of its own; the method's default if not given.
+        Every recording keeps the fit of lowest cost, except that starts which the source model
+        likes clearly less are dropped first.
     n_refine : int, optional
-        Steps of :class:`~fca.inference.refine.Refinement` afterwards, for methods with latent
-        vectors; the method's default if not given, or none where there is nothing to refine.
+        Steps of :class:`~fca.inference.refine.Refinement` after the iterations: gradient steps on
+        latent vectors, or EM updates, depending on the source model. The method's default if not
+        given, or none if its source model has no refinement.
     output_filter : {"wiener", "mvdr"}
-        How sources are taken out: by the model's Wiener filter, or by a time-invariant beamformer
-        from the model's covariances, which distorts less and suppresses less.
+        How sources are extracted: by the model's Wiener filter, or by a time-invariant MVDR
+        beamformer from the model's covariances, which distorts less and suppresses less.
     dereverberate : bool
-        Take out late reverberation first, by weighted prediction error.
+        Remove late reverberation first, by weighted prediction error (WPE).
     n_fft : int, optional
         Window in samples at 16 kHz; the method's default if not given.
     hop : int, optional
         Shift in samples at 16 kHz; a quarter of the window if not given.
     seed : int
-        Of all random numbers.
+        Seed of all random numbers.
     device : str
-        "auto" takes a GPU where there is one.
+        Device for the computation; "auto" takes a GPU if there is one.
     dtype : torch.dtype
-        torch.float32 or torch.float64.
+        Precision, torch.float32 or torch.float64.
     **options
         Fields of :class:`~fca.methods.Method` to change, such as ``start`` or ``update``, and
         arguments of its source model, such as ``n_bases``.
@@ -148,7 +152,7 @@ class Separator:
         sample_rate : int
             In Hz; may be left out for files, or if it is 16000.
         callbacks : sequence of Callback
-            Told the progress after every iteration.
+            Called with the progress after every iteration.
 
         Raises
         ------
@@ -164,15 +168,15 @@ class Separator:
         sample_rate: int | None = None,
         callbacks: Sequence[Callback] = (),
     ) -> Separation:
-        """Separate talkers of whom it is known when they speak.
+        """Separate talkers when it is known who speaks when.
 
         Parameters
         ----------
         mixture, sample_rate, callbacks
-            As above.
+            As in :meth:`__call__`.
         activity : Tensor
-            (talkers, frames of the STFT), above one half where a talker may speak. It decides how
-            many sources there are, and their order; who never speaks is silent.
+            (talkers, frames of the STFT), above one half where a talker may speak. The number of
+            talkers and their order are those of the rows; a talker who never speaks is silent.
 
         Raises
         ------
@@ -232,7 +236,7 @@ class Separator:
         )
 
     def _window(self, n_fft: int | None) -> int:
-        """Window in samples: the method's, unless another is asked for that it can have."""
+        """STFT window in samples: the one asked for, if the method allows it, or the method's."""
         its = self.method.n_fft
         if n_fft not in (None, its) and self.method.whole_band:
             raise InputError(f"n_fft={n_fft}: the network of {self.method.name} is for n_fft={its}")
@@ -280,7 +284,7 @@ def separate(
     n_sources : int
         Number of talkers.
     callbacks : sequence of Callback
-        Told the progress after every iteration.
+        Called with the progress after every iteration.
 
     Returns
     -------
@@ -303,7 +307,7 @@ def separate(
 
 
 def _refinement(method: Method, n_refine: int | None) -> int:
-    """Steps of refinement: those asked for, or by default the method's, if they can be done."""
+    """Refinement steps: those asked for, or by default the method's if it can be refined."""
     if n_refine is None:
         return method.n_refine if method.refinable else 0
     if whole("n_refine", n_refine) < 0:
@@ -325,7 +329,7 @@ def _device(name: str) -> torch.device:
 
 
 def _on_frames(activity: Tensor, frontend: Frontend, spectrum: Tensor) -> Tensor:
-    """Activities (N, T) at the frames of a spectrogram (B, F, M, T'), (B, N, T')."""
+    """Activities (N, T) at the frames of a spectrogram (B, F, M, T'), as (B, N, T')."""
     expected = len(frontend.active)
     if activity.ndim != 2 or activity.shape[1] != expected or not len(activity):
         raise InputError(

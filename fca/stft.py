@@ -41,10 +41,10 @@ class STFT:
         return self.n_fft // 2 + 1
 
     def padded(self, length: int) -> int:
-        """Samples, ``length`` or more, all of which some frame sees well.
+        """Least length, ``length`` or more, at which every sample is well inside some frame.
 
-        With hops of more than a third of a window the last samples may be seen by the edge of a
-        frame alone. What is filtered would be divided by nearly nothing there.
+        With hops of more than a third of a window, the last samples may be seen only by the edge of
+        a frame; the synthesis of filtered frames would then divide them by almost nothing.
         """
         return length if 3 * self.hop <= self.n_fft else -(-length // self.hop) * self.hop
 

@@ -1,4 +1,4 @@
-"""Separation of sound as it comes in: chunks of samples in, chunks of sources out."""
+"""Online separation: chunks of samples in, chunks of sources out."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ FIXED = (
     "spatial_steps",
     "free_steps",
 )
-"""Fields of a row that a stream takes as they are."""
+"""Fields of a row that cannot be changed for a stream."""
 
 
 class OnlineSeparator:
-    """Separates a stream block by block, with parameters and statistics that are carried along.
+    """Separates a stream block by block, carrying parameters and statistics along.
 
-    FastMNMF on a sliding window of the last seconds, warm-started with every block, and recursively
-    averaged statistics of what was before it. Nothing is separated in about the first two
-    seconds of sound; there all sources are equal.
+    It fits FastMNMF to a sliding window of the last seconds, with a warm start in every block, and
+    to recursively averaged statistics of what was before the window. In about the first two seconds
+    of sound nothing is separated, and all sources are equal.
 
     Parameters
     ----------
@@ -53,24 +53,24 @@ class OnlineSeparator:
     method : str or Method
         fastmnmf1 or fastmnmf2, or a row of your own of that kind.
     n_fft : int, optional
-        Window in samples; the power of two next to 128 ms unless given.
+        Window in samples; the power of two nearest to 128 ms unless given.
     hop : int, optional
         Shift in samples, a divisor of the window; a quarter of it unless given.
     block : int
-        Frames that are fitted and filtered at once. One has the shortest latency and takes two to
-        three times as long to compute as four, which may not keep up with real time: see
+        Frames that are fitted and filtered at once. One frame has the shortest latency, but takes
+        two to three times as long to compute as four, which may not keep up with real time: see
         ``recipes/streaming``.
     window, first, memory : float
-        In seconds: how much is fitted again with every block, after how much the first fit is
-        made, and the time constant with which older sound is forgotten.
+        In seconds: how much is fitted again with every block, how much must come in before the
+        first fit, and the time constant with which older sound is forgotten.
     n_iter : int
         Iterations per block.
     seed : int
-        Of all random numbers.
+        Seed of all random numbers.
     dtype : torch.dtype
         torch.float32 or torch.float64.
     **options
-        As of :class:`~fca.separator.Separator`, such as n_bases or update.
+        Options of :class:`~fca.separator.Separator`, such as n_bases or update.
 
     Raises
     ------
@@ -134,17 +134,18 @@ class OnlineSeparator:
 
     @property
     def latency(self) -> int:
-        """Algorithmic latency in samples: one window and the shifts of a block but one."""
+        """Algorithmic latency in samples: a window, and a hop for each frame of a block but one."""
         return self.stft.n_fft + (self.block - 1) * self.stft.hop
 
     @torch.no_grad()
     def push(self, chunk: Tensor | ArrayLike) -> Tensor:
-        """Take in samples, and give as many of the sources, delayed by :attr:`latency`.
+        """Take in samples, and return as many of the sources, delayed by :attr:`latency`.
 
         Parameters
         ----------
         chunk : Tensor or array
-            (channels, samples), any number of samples. How a stream is cut makes no difference.
+            (channels, samples), any number of samples. How a stream is cut into chunks makes no
+            difference.
 
         Returns
         -------
@@ -170,7 +171,7 @@ class OnlineSeparator:
         return joined[:, :count]
 
     def flush(self) -> Tensor:
-        """The last :attr:`latency` samples of the sources; then a new stream can begin."""
+        """The last :attr:`latency` samples of the sources, after which a new stream can begin."""
         rest = self.push(torch.zeros(self.n_channels, self.latency, dtype=self.dtype))
         self._reset()
         return rest
@@ -184,7 +185,7 @@ class OnlineSeparator:
         self._surplus = lead
 
     def _separate(self, samples: Tensor) -> Tensor:
-        """The finished samples (N, block * hop) of the sources of one block of frames."""
+        """The finished samples (N, block * hop) of the sources, from one block of frames."""
         hann = torch.hann_window(self.stft.n_fft, dtype=self.dtype)
         frames = samples.unfold(-1, self.stft.n_fft, self.stft.hop) * hann
         spectrum = torch.fft.rfft(frames).transpose(1, 2)  # (M, F, L)
@@ -193,7 +194,7 @@ class OnlineSeparator:
         return self._overlap_add(parts / self._weight(hann))
 
     def _overlap_add(self, parts: Tensor) -> Tensor:
-        """Add frames (N, L, n_fft) to what earlier blocks left, and give what is complete."""
+        """Add frames (N, L, n_fft) to what earlier blocks left, and return what is complete."""
         total = torch.nn.functional.pad(self._overlap, (0, self.block * self.stft.hop))
         for k in range(self.block):
             start = k * self.stft.hop
@@ -223,7 +224,7 @@ class OnlineSeparator:
 
 
 def _online(method: str | Method, n_sources: int, options: dict[str, Any]) -> Method:
-    """The row with sources that can slide.
+    """The row with a source model that can slide.
 
     Raises
     ------

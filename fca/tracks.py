@@ -1,4 +1,4 @@
-"""Tracks: which source of a block belongs to whom in the blocks before."""
+"""Tracks: which source of a block is which talker of the blocks before."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from fca.stft import STFT
 
 WINDOW_SECONDS = 0.064
 LOWEST_HZ = 200.0
-"""Below, the microphones of a small array hear all directions alike."""
+"""Lowest frequency that is used; below, a small array hears all directions alike."""
 FRAME_SECONDS = 0.1
 HEARD_SECONDS = 0.5
 RANGE_DB = 25.0
 SAME = 0.85
-"""Likeness or continuity from which on two sources are one talker."""
+"""Likeness or continuity above which two sources are the same talker."""
 COHERENT = 0.2
-"""Correlation of two sources of a block from which on they are parts of one talker, where the
-number of talkers is not known."""
+"""Correlation of two sources of a block above which they are parts of one talker, if the number of
+talkers is not known."""
 FORGETTING = 0.9
 AUDIBLE = 1e-3
-"""Power of a source in an overlap, relative to the loudest there, that says something."""
+"""Least power of a source in an overlap, relative to the loudest there, for it to be compared."""
 
 
 def steering(mixture: Tensor, sources: Tensor, sample_rate: int) -> tuple[Tensor, Tensor]:
-    """Where sources are heard from, by regression of the mixture on each of them.
+    """Steering vectors of sources, by regression of the mixture on each source.
 
-    ``a_nf = Σ_t m_nft x_ft ŝ*_nft``, with m the share that the source has in the power of its bin:
-    its relative transfer functions up to a factor per frequency, whatever model found the source.
+    ``a_nf = Σ_t m_nft x_ft ŝ*_nft``, with m the share of the source in the power of its bin: its
+    relative transfer functions up to a factor per frequency, whatever model has found the source.
 
     Parameters
     ----------
     mixture : Tensor
         (M, samples).
     sources : Tensor
-        At the reference channel, (N, samples).
+        Sources at the reference channel, (N, samples).
     sample_rate : int
         In Hz.
 
     Returns
     -------
     vectors : Tensor
-        Of unit norm, complex (N, F, M); zero where a source is silent.
+        Steering vectors of unit norm, complex (N, F, M); zero where a source is silent.
     weight : Tensor
-        Amplitude of the source, (N, F), zero below :data:`LOWEST_HZ`.
+        Amplitude of each source, (N, F), zero below :data:`LOWEST_HZ`.
     """
     window = 2 * round(WINDOW_SECONDS * sample_rate / 2)
     stft = STFT(window, window // 2)
@@ -67,17 +67,17 @@ def frame_power(signals: Tensor, sample_rate: int) -> Tensor:
 
 
 def heard(power: Tensor, loudest: float) -> Tensor:
-    """Which sources are talkers, and not what a model with too many sources leaves over.
+    """Which sources are talkers, and not remainders from a model with too many sources, (N,).
 
-    A talker is louder than everything else together for :data:`HEARD_SECONDS` or more, not
-    counting what is more than :data:`RANGE_DB` below the loudest moment.
+    A talker is louder than everything else together for :data:`HEARD_SECONDS` or more, not counting
+    moments more than :data:`RANGE_DB` below the loudest one.
 
     Parameters
     ----------
     power : Tensor
-        Of the frames of N sources and the residual, (N + 1, T).
+        Power of N sources and the residual in each frame, (N + 1, T).
     loudest : float
-        Largest power of a frame of the recording.
+        Largest power of a frame in the recording.
     """
     total = power.sum(0)
     loud = total > loudest * 10 ** (-RANGE_DB / 10)
@@ -89,9 +89,9 @@ def heard(power: Tensor, loudest: float) -> Tensor:
 class Tracks:
     """Inventory of the talkers of a recording, filled block by block.
 
-    A talker is known by the covariance of the directions that he was heard from, and by what his
-    track held in the overlap with the next block. Every block moves the covariance on, so that a
-    talker may move.
+    A talker is known by the covariance of the directions in which they were heard, and by what
+    their track held in the overlap with the next block. Every block updates the covariance, so that
+    a talker may move.
 
     Parameters
     ----------
@@ -113,10 +113,10 @@ class Tracks:
     def assign(
         self, start: int, mixture: Tensor, sources: Tensor, residual: Tensor, sample_rate: int
     ) -> list[int]:
-        """The track of every source of the next block, -1 for what is no talker.
+        """The track of every source of the next block, -1 for sources that are no talkers.
 
-        Sources that are heard from one place share a track, and, where the number of talkers is
-        not known, coherent ones.
+        Sources that are heard from one place share a track; if the number of talkers is not known,
+        so do coherent ones.
 
         Parameters
         ----------
@@ -125,7 +125,7 @@ class Tracks:
         mixture : Tensor
             (M, samples).
         sources, residual : Tensor
-            At the reference channel, (N, samples), loudest first, and (samples,).
+            At the reference channel: (N, samples), the loudest first, and (samples,).
         sample_rate : int
             In Hz.
         """
@@ -140,7 +140,7 @@ class Tracks:
         for n in sorted(range(len(sources)), key=lambda n: not clear[n]):
             if n not in track and track.get(twin.get(n, n), -1) >= 0:
                 track[n] = track[twin[n]]
-                continue  # a part of a talker does not tell where he is
+                continue  # a part of a talker does not tell where they are
             if n not in track:
                 likeness = self._likeness(vectors[n : n + 1], weight[n : n + 1])[0]
                 track[n] = self._place(likeness, set(track.values()), clear[n])
@@ -153,7 +153,7 @@ class Tracks:
     def _likeness(self, vectors: Tensor, weight: Tensor) -> Tensor:
         """Share of the power of track k that lies in the direction of source n, (N, K).
 
-        ``vᴴ R v / tr R``, a mean over the frequencies at which both were heard.
+        ``vᴴ R v / tr R``, averaged over the frequencies at which both were heard.
         """
         if not self._covariance:
             return weight.new_zeros(len(weight), 0)
@@ -181,7 +181,7 @@ class Tracks:
         return result
 
     def _known(self, likeness: Tensor, continuity: Tensor) -> dict[int, int]:
-        """Tracks of the sources that go on, the surest first."""
+        """Tracks of the sources that continue one, the surest first."""
         sure = torch.maximum(likeness, continuity) >= SAME
         score = (likeness + continuity).where(sure, -1.0)
         track: dict[int, int] = {}
@@ -194,11 +194,16 @@ class Tracks:
         return track
 
     def _place(self, likeness: Tensor, taken: set[int], clear: bool) -> int:
-        """Track of a source that does not go on: its twin's, a new one, or the likest free one.
+        """Track of a source that does not continue one, or -1 for none.
 
-        What is not clearly a talker has a twin or no track, -1. Where the number of talkers is
-        known, it has a track that no talker was clearly heard on, as a faint one is never clear;
-        one who is takes that over when there are no others.
+        A source from the same place as some track joins it. If the talkers are being counted, any
+        other source gets a new track if it is clearly a talker (``clear``), and none otherwise.
+
+        If their number is known, a new track is opened while there are fewer than that, unless the
+        source is not clear and there is a free track on which no talker was clearly heard yet. When
+        no track can be opened, the source takes the most similar of these unheard tracks. Without
+        any, a clear source takes the most similar free track, or of all tracks if none is free; one
+        that is not clear gets none.
         """
         if len(self) and likeness.max() >= SAME:
             return int(likeness.argmax())
@@ -223,7 +228,7 @@ class Tracks:
 
 
 def _twins(sources: Tensor) -> dict[int, int]:
-    """Sources (N, samples) that are coherent with a louder one, and that one."""
+    """Sources (N, samples) that are coherent with a louder one, each with that louder one."""
     unit = sources / sources.norm(dim=1, keepdim=True).clamp_min(torch.finfo(sources.dtype).tiny)
     coherence = (unit @ unit.T).abs().tril(-1)
     found: dict[int, int] = {}
@@ -235,7 +240,7 @@ def _twins(sources: Tensor) -> dict[int, int]:
 
 
 def gather(values: Tensor, track: Sequence[int], n_tracks: int) -> Tensor:
-    """Tracks (K, ...) of sources (N, ...); those of one track are summed, those of -1 left out."""
+    """Tracks (K, ...) of sources (N, ...): those of one track are summed, those of -1 dropped."""
     kept = [n for n, k in enumerate(track) if k >= 0]
     index = torch.tensor([track[n] for n in kept], dtype=torch.long, device=values.device)
     return values.new_zeros(n_tracks, *values.shape[1:]).index_add(0, index, values[kept])

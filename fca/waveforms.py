@@ -1,4 +1,4 @@
-"""What can be separated: a file, an array or a tensor."""
+"""Inputs of a separation: a file, an array or a tensor."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def load(mixture: Signal, sample_rate: int | None) -> tuple[Tensor, int]:
     Raises
     ------
     InputError
-        For a file, a shape or a kind of samples that cannot be separated.
+        For a file, a shape or a type of samples that cannot be separated.
     """
     if isinstance(mixture, str | Path) or _are_paths(mixture):
         waveform, rate = audio.read(mixture)
@@ -46,13 +46,13 @@ def load(mixture: Signal, sample_rate: int | None) -> tuple[Tensor, int]:
 
 
 def _are_paths(mixture: Signal) -> TypeGuard[Sequence[str | Path]]:
-    """Whether these are files of one microphone each."""
+    """Whether the mixture is a list of files, one per microphone."""
     items = mixture if isinstance(mixture, list | tuple) else []
     return bool(items) and all(isinstance(item, str | Path) for item in items)
 
 
 def check_floating(waves: Tensor) -> None:
-    """Raise :class:`InputError` for samples that are integers, whose scale nobody can know."""
+    """Raise :class:`InputError` for integer samples, whose scale cannot be known."""
     if not waves.is_floating_point():
         raise InputError(
             f"expected floating-point samples, got {waves.dtype}: divide those of 16 bits by 32768"
@@ -60,7 +60,7 @@ def check_floating(waves: Tensor) -> None:
 
 
 def as_tensor(samples: Tensor | ArrayLike) -> Tensor:
-    """Samples as torch takes them: forwards, writable and in the machine's byte order."""
+    """Samples as a tensor; arrays are first made contiguous, writable and native in byte order."""
     if isinstance(samples, np.ndarray):
         samples = np.ascontiguousarray(samples, samples.dtype.newbyteorder("="))
         samples = samples if samples.flags.writeable else samples.copy()

@@ -49,12 +49,12 @@ def separate_scp(wav_scp: AnyPath, folder: AnyPath, separator: Separator) -> lis
     Parameters
     ----------
     wav_scp : path
-        Multichannel recordings.
+        Table of multichannel recordings.
     folder : path
-        Gets ``ID-spkN.wav`` of every recording and talker, and ``spkN.scp``, as ESPnet's
-        enhancement recipes name them. Recordings whose files are there are skipped.
+        Folder for ``ID-spkN.wav`` of every recording and talker, and ``spkN.scp``, named as in
+        ESPnet's enhancement recipes. Recordings whose files are there are skipped.
     separator : Separator
-        Made with the number of talkers.
+        Separator for the number of talkers.
 
     Returns
     -------
@@ -64,8 +64,8 @@ def separate_scp(wav_scp: AnyPath, folder: AnyPath, separator: Separator) -> lis
     Raises
     ------
     InputError
-        If the table cannot be used; or in the end, if recordings could not be: the others are done
-        and listed.
+        If the table cannot be used; or at the end, if some recordings could not be separated. The
+        others are then separated and listed.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ def separate_scp(wav_scp: AnyPath, folder: AnyPath, separator: Separator) -> lis
 
 
 def _separate(path: str, files: Sequence[Path], separator: Separator) -> None:
-    """One file per talker, unless all are there."""
+    """Write one file per talker, unless all are there."""
     if all(file.is_file() for file in files):
         return
     result = separator(path)

@@ -21,22 +21,22 @@ def separate_cuts(cuts: Iterable[Cut], folder: str | Path, separator: Separator)
     Parameters
     ----------
     cuts : iterable of Cut
-        Each is loaded and separated on its own.
+        Cuts, each of which is loaded and separated on its own.
     folder : path
-        Gets ``ID-spkN.wav`` of every cut and talker; cuts whose files are there are skipped.
+        Folder for ``ID-spkN.wav`` of every cut and talker; cuts whose files are there are skipped.
     separator : Separator
-        Made with the number of talkers.
+        Separator for the number of talkers.
 
     Returns
     -------
     CutSet
         Lazy: a single-channel cut ``ID-spkN`` per cut and talker, in order, separated as they are
-        asked for. ``custom["source"]`` is the id of the cut that it came from.
+        requested. ``custom["source"]`` is the id of the original cut.
 
     Raises
     ------
     InputError
-        If lhotse is not installed; and, on the way, if a cut cannot be separated.
+        If lhotse is not installed; and, during iteration, if a cut cannot be separated.
     """
     try:
         from lhotse import CutSet
@@ -47,7 +47,7 @@ def separate_cuts(cuts: Iterable[Cut], folder: str | Path, separator: Separator)
 
 
 class _Separated:
-    """Iterates over the cuts as often as it is asked to."""
+    """Iterates over the separated cuts, any number of times."""
 
     def __init__(self, cuts: Iterable[Cut], folder: Path, separator: Separator) -> None:
         self._cuts, self._folder, self._separator = cuts, folder, separator

@@ -1,6 +1,7 @@
 """The command line, ``fca``: one module per command.
 
-Nothing heavy is imported before a command runs, so that ``fca --help`` answers at once.
+PyTorch and everything that needs it are imported only when a command runs, so that ``fca --help``
+answers at once.
 """
 
 from __future__ import annotations
@@ -57,9 +58,9 @@ def _fca(
 
 
 def main() -> None:
-    """Run the command line; a full disk, where standard output goes, is told in one line.
+    """Run the command line; an error of the file system, such as a full disk, is told in one line.
 
-    A scheduler's request to stop ends it as Ctrl-C does: nothing half written stays.
+    A scheduler's request to stop (SIGTERM) ends it as Ctrl-C does: nothing half written stays.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
@@ -72,5 +73,5 @@ def main() -> None:
 
 
 def _drop_output() -> None:
-    """Send what standard output still holds nowhere, or Python would complain at exit."""
+    """Discard what standard output still holds, as Python would otherwise complain at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

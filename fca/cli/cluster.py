@@ -1,8 +1,8 @@
-"""Working through recordings on a Ray cluster (the extra ``ray``).
+"""Processing of recordings on a Ray cluster (the extra ``ray``).
 
-Ray Data hands the recordings out one by one, and hands one out again whose worker died. As results
-appear under their names when they are complete, and are skipped where they are, nothing is lost and
-nothing is done twice.
+Ray Data hands the recordings out one by one, and again if a worker dies. Results appear under their
+names only when they are complete, and recordings that have theirs are skipped, so that nothing is
+lost and nothing is done twice.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ LOCAL = "local"
 def work_through(
     address: str, recordings: Sequence[Recording], work: Callable[[Recording], Record]
 ) -> Iterator[tuple[Recording, Callable[[], Record]]]:
-    """Do the work on every recording somewhere in a cluster.
+    """Process every recording somewhere in a cluster.
 
     Parameters
     ----------
     address : str
-        Of the cluster, as ``ray start --head`` tells it; "auto" finds the one of this machine, and
-        "local" starts one in this process.
+        Address of the cluster, as ``ray start --head`` prints it; "auto" finds the one on this
+        machine, and "local" starts one in this process.
     recordings : sequence of Recording
-        Their files, and those that are written, must be seen by all machines.
+        All machines must see their files and those that are written.
     work : callable
-        Gives the record of a recording.
+        Processes a recording and returns its record.
 
     Yields
     ------
     Recording, and a callable that gives its record, or raises what went wrong
-        As they are finished.
+        One by one, as they are finished.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def work_through(
 def _task(
     recordings: Sequence[Recording], work: Callable[[Recording], Record]
 ) -> Callable[[Record], Record]:
-    """What a worker does with a row; failures come back as text, so that they are not repeated."""
+    """A worker's task for one row; failures come back as text, so that Ray does not repeat them."""
 
     def run(row: Record) -> Record:
         try:

@@ -1,4 +1,4 @@
-"""``fca demo``: a local page to try it."""
+"""``fca demo``: a local page to try the toolkit."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Open = Annotated[bool, typer.Option("--open/--no-open", help="Open it in a brows
 
 
 def demo(port: Port = None, browser: Open = True) -> None:
-    """Serve a page on this machine where one drops a recording and listens to its talkers.
+    """Serve a page on this machine to drop a recording on and listen to its talkers.
 
-    It is not reached from other machines, and sends nothing to any.
+    It cannot be reached from other machines, and sends nothing to any.
     """
     try:
         from fca.demo import build_page

@@ -85,8 +85,8 @@ def enhance(
 
     Every recording X gets a folder OUT/X with enhanced.wav, as long as the recording and in its
     scale, and enhancement.json, written last, which says how it was made. Recordings that have
-    theirs are skipped; those of one name are told apart by their folders. The exit status is 1 if
-    a recording failed, 2 for an option or argument that is no good.
+    theirs are skipped; those of the same name are told apart by their folders. The exit status is 1
+    if a recording failed, 2 for an invalid option or argument.
     """
     flags = {
         "inference": inference,

@@ -97,9 +97,9 @@ def evaluate(
 
     Writes OUT/evaluation.md, evaluation.json and evaluation.html, a page with plots and players
     that needs no other file. Where the folders of the estimates and of the references of a
-    recording both hold an .rttm file, the diarization error rate is told, too, if pyannote.metrics
-    is installed. The exit status is 1 if a recording could not be evaluated, 2 if the command makes
-    no sense.
+    recording both hold an .rttm file, the diarization error rate is reported, too, if
+    pyannote.metrics is installed. The exit status is 1 if a recording could not be evaluated, 2 for
+    an invalid option or argument.
     """
     from fca.cli.report import Report
     from fca.evaluation.pairing import find_pairs
@@ -173,7 +173,7 @@ def _write(
     failures: list[tuple[str, str]],
     players: int,
 ) -> None:
-    """The three files."""
+    """Write the three files."""
     from fca.evaluation.report import Evaluation, html, markdown, shown
     from fca.evaluation.scores import finite_json
     from fca.files import write_json, write_text
@@ -204,7 +204,7 @@ def _as_json(evaluation: Evaluation) -> Row:
 
 
 def _merit(scores: dict[str, list[float]]) -> float:
-    """How well a recording came out: by its first metric, best where that is undefined."""
+    """How good a recording is by its first metric; undefined counts as best."""
     first = next(iter(scores.values()))
     mean = sum(first) / len(first)
     return mean if mean == mean else float("inf")
@@ -222,7 +222,7 @@ def _check(estimates: Path, names: tuple[str, ...], protocol: str) -> None:
 
 
 def _without_diarization(pairs: list[Pair]) -> tuple[list[Pair], dict[str, str]]:
-    """Pairs without their activities where these cannot be scored, and a note on it."""
+    """Pairs without their activities if these cannot be scored, and a note that says so."""
     from dataclasses import replace
 
     from fca.evaluation.diarization import require_pyannote

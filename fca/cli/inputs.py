@@ -1,4 +1,4 @@
-"""What the user names on the command line: which files form which recording, and its name."""
+"""Recordings named on the command line: which files form each, and what it is called."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from fca.audio import SUFFIXES
 from fca.errors import InputError
 
-# What stands before the channel number at the end of a name: X.CH1, X_mic2, X-ch03, X_c4, X.5
+# A name that ends in a channel number, with what may stand before it: X.CH1, X_mic2, X-ch03, X.5
 _CHANNEL = re.compile(r"(?P<name>.*?)[._\- ]*(?:channel|mic|ch|c)?[._\- ]*(?P<number>\d+)", re.I)
 
 Problem = tuple[str, str]
@@ -22,16 +22,16 @@ Problem = tuple[str, str]
 
 @dataclass(frozen=True)
 class Recording:
-    """One thing to separate.
+    """A recording to process.
 
     Attributes
     ----------
     name : str
-        Path of its results below the output folder; unique within a run.
+        Path of its results in the output folder; unique within a run.
     files : tuple of Path
         One file with all channels, or one file per microphone in order.
     id : str
-        What RTTM files call it, unique within a run; the last part of its name unless given.
+        Its name in RTTM files, unique within a run; the last part of ``name`` unless given.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Recording:
 
     @property
     def label(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
         more = f" (+ {len(self.files) - 1} files)" if len(self.files) > 1 else ""
         return f"{self.files[0]}{more}"
 
@@ -60,20 +60,20 @@ def collect(
     Parameters
     ----------
     inputs : iterable of str
-        Files, folders (searched with their subfolders, but for linked ones), patterns, and
+        Files, folders (searched with their subfolders, but not with linked ones), patterns, and
         comma-separated lists of one file per microphone.
     out : Path
-        Output folder; not searched.
+        Output folder, which is not searched.
     file_per_channel : bool
-        Join files whose names differ in the number at their end only.
+        Join files whose names differ only in the number at their end.
     listed : iterable of Recording
-        Others, from a manifest.
+        Further recordings, from a manifest.
 
     Raises
     ------
     InputError
-        If the output folder is also to be searched, results would leave it or meet there, or a
-        list misses a file or names one twice.
+        If the output folder is one of those to search, results would leave it or replace each
+        other, or a list has an empty entry or names a file twice.
     """
     ids = list(listed)
     found: list[Recording] = []
@@ -103,11 +103,11 @@ def _expand(text: str, out: Path) -> list[Recording]:
     if has_magic(text):
         paths = (Path(match) for match in sorted(glob(text, recursive=True)))  # noqa: PTH207
         return [_single(path) for path in paths if path.is_file()]
-    return [_single(path)]  # reading it tells that it is missing
+    return [_single(path)]  # reading it will report that it is missing
 
 
 def _joined(text: str) -> Recording:
-    """One file per microphone, with commas between."""
+    """A recording given by one file per microphone, with commas between."""
     names = text.split(",")
     if not all(names):
         raise InputError(f"{text}: a name is missing beside a comma")
@@ -135,7 +135,7 @@ def _search(folder: Path, out: Path) -> list[Recording]:
 
 
 def _without_repeats(listed: list[Recording], found: list[Recording]) -> list[Recording]:
-    """Drop what was named twice, by a folder and by a pattern, say; but not other ids of a list."""
+    """Drop recordings named twice, as by a folder and a pattern, but not other ids of a list."""
     first: dict[tuple[object, ...], Recording] = {}
     for recording in listed:
         first.setdefault((recording.name, *_resolved(recording)), recording)
@@ -151,7 +151,7 @@ def _resolved(recording: Recording) -> tuple[Path, ...]:
 
 
 def _join_channels(recordings: list[Recording]) -> tuple[list[Recording], list[Problem]]:
-    """Join files that differ in their channel number only; and a line for each that cannot be."""
+    """Join files that differ only in their channel number, and say which files cannot be joined."""
     joined = [recording for recording in recordings if len(recording.files) > 1]
     channels: dict[tuple[Path, str], dict[int, Path]] = defaultdict(dict)
     problems = []
@@ -173,21 +173,21 @@ def _join_channels(recordings: list[Recording]) -> tuple[list[Recording], list[P
 
 
 def _joined_name(folder: Path, file: Path, prefix: str) -> str:
-    """Name of a recording in ``folder``; files called 1.wav, 2.wav are named after theirs."""
+    """Name of a recording in ``folder``; files called 1.wav, 2.wav are named after their folder."""
     if prefix:
         return (folder / prefix).as_posix()
     return folder.as_posix() if folder.name else file.resolve().parent.name
 
 
 def _unique_names(recordings: Sequence[Recording]) -> list[Recording]:
-    """Tell recordings of the same name apart by their folders, their suffixes, and all files."""
+    """Tell recordings of the same name apart by folder, then by suffix, then by all their files."""
     placed = _renamed(recordings, _places(_clashing(recordings)))
     placed = _renamed(placed, {r: r.name + r.files[0].suffix for r in _clashing(placed)})
     return _renamed(placed, {r: _joint_name(r) for r in _clashing(placed)})
 
 
 def _with_ids(recordings: Sequence[Recording]) -> list[Recording]:
-    """The last part of the name, or where several end alike, all of it."""
+    """Set each id to the last part of the name, or to all of it where several end alike."""
     count = Counter(Path(recording.name).name for recording in recordings)
     whole = {r: count[Path(r.name).name] > 1 for r in recordings}
     return [
@@ -206,7 +206,7 @@ def _renamed(recordings: Sequence[Recording], names: dict[Recording, str]) -> li
 
 
 def _places(recordings: list[Recording]) -> dict[Recording, str]:
-    """Where the first files are, below the folder that all have in common."""
+    """Paths of the first files, relative to the folder that all have in common."""
     if not recordings:
         return {}
     common = os.path.commonpath([r.files[0].resolve().parent for r in recordings])
@@ -215,13 +215,13 @@ def _places(recordings: list[Recording]) -> dict[Recording, str]:
 
 
 def _joint_name(recording: Recording) -> str:
-    """Of one that has its first file in common with another."""
+    """Name made of all files, for a recording that shares its first file with another."""
     stems = "+".join(file.stem for file in recording.files)
     return (Path(recording.name).parent / stems).as_posix()
 
 
 def _check_names(recordings: Sequence[Recording]) -> None:
-    """Refuse names that lead out of the output folder, and one for several recordings."""
+    """Refuse names that lead out of the output folder, and a name for several recordings."""
     first: dict[Path, Recording] = {}
     for recording in recordings:
         path = Path(recording.name)

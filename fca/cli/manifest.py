@@ -1,4 +1,4 @@
-"""Corpora on the command line: lists of recordings, and which share of them is ours."""
+"""Corpora on the command line: lists of recordings, and shares of them for job arrays."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def read_manifest(path: Path) -> list[Recording]:
     Parameters
     ----------
     path : Path
-        A Kaldi ``wav.scp`` (lines ``ID PATH``; results are called by the ids) if it ends in .scp;
-        otherwise lines of one path, or of one per microphone with commas between. Empty lines and
-        those that start with # do not count.
+        A Kaldi ``wav.scp`` (lines ``ID PATH``; results are named by the ids) if its name ends in
+        .scp. Otherwise each line is one path, or one per microphone with commas between. Empty
+        lines and those that start with # are ignored.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def shard(recordings: list[Recording], text: str) -> list[Recording]:
     Raises
     ------
     InputError
-        If the text is anything else.
+        If the text is not of that form.
     """
     match = re.fullmatch(r"(\d+)/(\d+)", text)
     index, count = map(int, match.groups()) if match else (0, 0)

@@ -59,5 +59,5 @@ def _options(name: str) -> Table:
 
 
 def _text(value: object) -> str:
-    """As ``-O NAME=VALUE`` takes it."""
+    """A value in the form that ``-O NAME=VALUE`` takes."""
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)

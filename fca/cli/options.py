@@ -105,19 +105,20 @@ def chosen(
     types: Callable[[Mapping[str, Any]], Types],
     command: Callable[..., None],
 ) -> dict[str, Any]:
-    """Flags that were given, and options NAME=VALUE, each of its own type.
+    """All options that were given: flags, and NAME=VALUE texts read as their types.
 
     Parameters
     ----------
     flags : mapping
-        Options of the command; None for those left out.
+        Options of the command; None for those that were left out.
     texts : list of str, optional
-        Options NAME=VALUE, which come before flags of the same name.
+        Options NAME=VALUE, which take precedence over flags of the same name.
     types : callable
-        Tells the types from all that was given. What it does not know stays as it stands, for
-        those who take the options to refuse.
+        Gives the type of each option from all that was given. Options that it does not know stay
+        text; the function that takes them refuses them.
     command : callable
-        Which is run; its options that are not passed on are not of this kind.
+        The command that is run. Its own options that are not among the flags cannot be given as
+        NAME=VALUE.
     """
     given = {name: value for name, value in flags.items() if value is not None}
     pairs = dict(_pair(text) for text in texts or [])

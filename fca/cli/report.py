@@ -23,25 +23,25 @@ SAY_SECONDS = 60.0
 
 
 class Named(Protocol):
-    """What work is done on."""
+    """An item that work is done on."""
 
     @property
     def name(self) -> str:
-        """Short, for the progress bar."""
+        """Short name, for the progress bar."""
 
     @property
     def label(self) -> str:
-        """What messages call it."""
+        """Name in messages."""
 
 
 Item = TypeVar("Item", bound=Named)
 
 
 class Report:
-    """Tells the user on standard error how the work goes, and programs on standard output.
+    """Reports progress to the user on standard error, and results to programs on standard output.
 
-    Bars show on terminals only; elsewhere there is a line every :data:`SAY_SECONDS`. With
-    ``as_json``, standard output gets one JSON object per recording and line.
+    Bars are shown on terminals only; elsewhere there is a line every :data:`SAY_SECONDS`. With
+    ``as_json``, standard output gets one line per recording, a JSON object.
     """
 
     def __init__(self, as_json: bool, n_recordings: int) -> None:
@@ -63,7 +63,7 @@ class Report:
 
     @property
     def n_failed(self) -> int:
-        """How many failed."""
+        """Number of failures."""
         return len(self.failures)
 
     def __enter__(self) -> Report:
@@ -79,7 +79,7 @@ class Report:
         self._progress.stop()
 
     def advance(self, iteration: Iteration) -> None:
-        """Callback of the separator."""
+        """Callback of the separator: shows the iteration."""
         self._progress.update(self._one, completed=iteration.iteration, total=iteration.n_iter)
         now = time.monotonic()
         if not self._console.is_terminal and now - self._said >= SAY_SECONDS:
@@ -89,7 +89,10 @@ class Report:
     def run(
         self, item: Item, work: Callable[[], Record], describe: Callable[[Item, Record], str]
     ) -> None:
-        """Do the work on one item and say so, or what went wrong, in a line; the next can start."""
+        """Process one item and report its result in a line.
+
+        A failure is reported in the same way, and does not stop the run.
+        """
         self._progress.reset(self._one, description=item.name, total=None)
         self._item, self._said = item.label, time.monotonic()
         try:
@@ -102,7 +105,7 @@ class Report:
         self._progress.advance(self._all)
 
     def fail(self, what: str, why: str) -> None:
-        """Count a failure and say it in one line."""
+        """Count a failure and report it in one line."""
         reason = " ".join(why.split()).removeprefix(f"{what}: ")
         self.failures.append((what, reason))
         self._line(f"failed  {what}: {reason}")
@@ -117,7 +120,7 @@ class Report:
 
 
 def separation_line(recording: Recording, record: Record) -> str:
-    """What :class:`Report` says of a separated recording."""
+    """Line with which :class:`Report` reports a separated recording."""
     text = f"{record['status']:<7} {recording.label} -> {record['output']}"
     if record["status"] == "skipped":
         return f"{text}: finished earlier"

@@ -1,4 +1,4 @@
-"""What a command writes for a recording, and whether it is already there."""
+"""What a command writes for a recording, and whether that is already there."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 Stamps = list[list[float]]
-"""Size and time of change of every file of a recording."""
+"""Size and time of modification of every file of a recording."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,21 +38,21 @@ class Results:
     Attributes
     ----------
     kind : str
-        What the records and pictures are called.
+        Name of the records and pictures.
     folder : Path
-        Each recording has a subfolder of its own name there.
+        Output folder, in which each recording has a subfolder of its own name.
     settings : mapping
         What the user chose, to tell whether earlier results answer the same request.
     signals : callable
-        Names and waveforms that are written of a block.
+        Gives the names and waveforms to write of a block.
     audio_format : {"wav", "wav16", "flac"}
-        Of the audio files.
+        Format of the audio files.
     plot : bool
-        Draw a picture, too.
+        Whether to draw a picture, too.
     overwrite : bool
-        Replace earlier results.
+        Whether to replace earlier results.
     course : Course
-        How recordings are gone through.
+        How recordings are processed.
     """
 
     kind: str
@@ -65,17 +65,18 @@ class Results:
     overwrite: bool = False
 
     def make(self, recording: Recording, separator: Separator, callback: Callback) -> Record:
-        """Separate a recording and write its results, or find them finished.
+        """Separate a recording and write its results, unless they are already there.
 
         Returns
         -------
         dict
-            The content of the record, with the status "done" or "skipped".
+            The record, with the status "done" or "skipped".
 
         Raises
         ------
         InputError
-            If it cannot be separated, or its folder holds results of something else.
+            If it cannot be separated, or its folder holds results of another recording or of other
+            settings.
         OSError
             If a file cannot be written.
         """
@@ -119,12 +120,12 @@ class Results:
         return record
 
     def _log(self, reader: Reader, reference: int) -> Log:
-        """What is gathered on the way.
+        """An empty log for a recording.
 
         Raises
         ------
         InputError
-            If the positions of the microphones are not those of this recording.
+            If there are not as many positions as microphones.
         """
         course = self.course
         levels = Levels(reader.n_samples, reader.sample_rate) if course.diarize else None
@@ -140,7 +141,10 @@ class Results:
 
     @property
     def _unfinished(self) -> str:
-        """Lists files that have no record yet, for a run that comes after one that was stopped."""
+        """File that lists the files of a recording until its record is written.
+
+        If a run is stopped in between, the next one finds them.
+        """
         return f".{self.kind}.unfinished"
 
     def _request(self) -> Record:
@@ -156,7 +160,7 @@ class Results:
         return self.audio_format == "wav16"
 
     def _answers(self, earlier: Record, recording: Recording, folder: Path) -> bool:
-        """Whether earlier results are complete; refuse to replace those of something else."""
+        """Whether earlier results are complete; refuse to replace those of another request."""
         if earlier.get("input") != _paths(recording):
             raise InputError(
                 f"{folder} holds results of another recording; choose another --out, or "
@@ -181,7 +185,10 @@ class Results:
         blocks: Iterable[Block],
         reader: Reader,
     ) -> tuple[list[str], list[str]]:
-        """Write the waveforms as they come; they appear, and replace earlier ones, at the end."""
+        """Write the waveforms as they come.
+
+        The files appear, and replace earlier ones, only at the end.
+        """
         from fca.blocks import stitch
 
         writers: dict[str, Writer] = {}
@@ -208,24 +215,24 @@ class Results:
 
 @dataclass
 class Log:
-    """How the separation of a recording went, block by block.
+    """What is gathered while a recording is separated block by block.
 
     Attributes
     ----------
     levels : Levels or None
-        Gathers what the activities are found from.
+        Gathers the powers from which the activities are found.
     directions : Directions or None
-        Gathers where the tracks are heard from.
+        Gathers the directions of the tracks.
     blocks : list
-        Where they are, the tracks of their sources, and why they could not be separated.
+        Of each block: its span, the tracks of its sources, and why it could not be separated.
     costs : list
-        Iteration and cost of the blocks that could be separated.
+        Iterations and costs of each block that could be separated.
     seconds : float
-        Time taken.
+        Computation time.
     mixture, sources : Tensor
-        The first block, at the reference channel, (samples,) and (K, samples).
+        The first block at the reference channel, (samples,) and (K, samples).
     names : list of str
-        What the tracks are called.
+        Names of the tracks.
     remarks : Counter
         What is wrong with channels, and in how many blocks.
     reference_channel : int
@@ -242,7 +249,7 @@ class Log:
     reference_channel: int = 0
 
     def follow(self, blocks: Iterable[Block]) -> Iterator[Block]:
-        """The blocks, while they are passed on."""
+        """Pass the blocks on, and log each of them."""
         for block in blocks:
             if not self.blocks:
                 self.sources = block.sources.detach().cpu()
@@ -267,19 +274,19 @@ class Log:
 
     @property
     def cost(self) -> list[tuple[int, float]]:
-        """Iteration and cost, a mean over the blocks."""
+        """Iterations, and the cost after each as a mean over the blocks."""
         rows = list(zip(*self.costs, strict=True))
         return [(row[0][0], sum(cost for _, cost in row) / len(row)) for row in rows]
 
     @property
     def azimuths(self) -> dict[str, dict[str, float | None]]:
-        """Those of the tracks by their names, where they are wanted."""
+        """Azimuths of the tracks by name, for the record; empty if they are not wanted."""
         if self.directions is None:
             return {}
         return {"azimuths": dict(zip(self.names, self.directions.found, strict=True))}
 
     def notes(self, rate: int) -> list[str]:
-        """What a user should know: of talkers, directions, channels and blocks not separated."""
+        """What the user should know of talkers, directions, channels and blocks that failed."""
         mirrored = self.directions is not None and self.directions.in_line
         return (
             ["nobody is heard"] * (not self.names)
@@ -294,7 +301,7 @@ class Log:
 
     @property
     def _nobody(self) -> list[str]:
-        """Tracks to which no source of any block belongs, where nobody said who speaks when."""
+        """Tracks to which no source of any block belongs, unless it was given who speaks when."""
         if self.levels is None:
             return []
         used = {track for block in self.blocks for track in block["tracks"]}
@@ -302,7 +309,7 @@ class Log:
 
     @property
     def _gaps(self) -> list[tuple[int, int, str]]:
-        """Stretches that could not be separated, and why; blocks that follow each other as one."""
+        """Stretches that could not be separated, and why; successive blocks are joined."""
         gaps = []
         for problem, several in groupby(self.blocks, lambda block: block.get("problem")):
             if problem is not None:
@@ -311,7 +318,7 @@ class Log:
         return gaps
 
     def _where(self, remark: str) -> str:
-        """A remark, and in how many of several blocks it holds, if not in all."""
+        """A remark, with the number of blocks in which it holds if that is not all."""
         count, all_blocks = self.remarks[remark], len(self.blocks)
         return remark if count == all_blocks else f"{remark} ({count} of {all_blocks} blocks)"
 
@@ -361,7 +368,7 @@ def _resampling(rate: int) -> list[str]:
 
 
 def _draw(path: Path, log: Log, reader: Reader) -> list[str]:
-    """Draw the first block, and say so where there are more."""
+    """Draw the first block, and return a note if there are more."""
     from fca import plot
 
     rate = reader.sample_rate
@@ -383,7 +390,7 @@ def _paths(recording: Recording) -> list[str]:
 
 
 def _stamps(recording: Recording) -> Stamps | None:
-    """By which other files of the same names are told; None if one is lost."""
+    """Stamps that tell whether files of the same names have changed; None if a file is missing."""
     try:
         found = [file.stat() for file in recording.files]
     except OSError:
@@ -392,19 +399,19 @@ def _stamps(recording: Recording) -> Stamps | None:
 
 
 def _changed(before: Stamps | None, now: Stamps | None) -> bool:
-    """Whether files were replaced, if that is known: earlier versions kept no stamps."""
+    """Whether files have changed, if it is known: earlier versions kept no stamps."""
     return before is not None and now is not None and before != now
 
 
 def _differences(before: Any, now: Record) -> str:
-    """Settings that are no longer what they were, as "seed 0 -> 1"; empty if there are none."""
+    """Settings that have changed, as "seed 0 -> 1"; empty if there are none."""
     known = before if isinstance(before, dict) else {}
     names = [name for name in known | now if known.get(name) != now.get(name)]
     return ", ".join(f"{name} {known.get(name)} -> {now.get(name)}" for name in names)
 
 
 def _load(path: Path) -> Record | None:
-    """Record of finished work; None where there is none or it is not ours."""
+    """Record of finished work; None if there is none or the file is not a record."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -413,7 +420,7 @@ def _load(path: Path) -> Record | None:
 
 
 def _remove(folder: Path, record: str) -> None:
-    """Remove earlier results, their record first, so that no record describes other files."""
+    """Remove earlier results, the record first, so that no record ever describes other files."""
     earlier = _load(folder / record)
     if earlier is not None:
         for name in (record, *earlier["files"]):

@@ -1,4 +1,4 @@
-"""How commands work through recordings: which, how each of them, and the run itself."""
+"""How commands process recordings: which ones, how each of them, and the run itself."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ Settings = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Course:
-    """How a command goes through a recording.
+    """How a command processes a recording.
 
     Attributes
     ----------
     block : float or None
         Longest block in seconds; None for the default.
     count : bool
-        Find the number of talkers.
+        Whether to count the talkers.
     diarize : bool
-        Write who speaks when.
+        Whether to write who speaks when.
     rttm : Path or None
-        Says who speaks when, of one recording or of several by their names.
+        File that says who speaks when, in one recording or in several by name.
     target : str or None
-        The only speaker of it that is wanted.
+        The only speaker in it that is wanted; None for all.
     array : (M, 3) or None
-        Positions of the microphones (m): the talkers' directions are wanted, too.
+        Positions of the microphones (m), if the talkers' directions are wanted, too.
     images, residual : bool
-        What is written beside the talkers.
+        Whether these are written, too.
     several : bool
-        There are several recordings, each of which the RTTM file has to name.
+        Whether there are several recordings, each of which the RTTM file has to name.
     """
 
     block: float | None
@@ -61,12 +61,12 @@ class Course:
     several: bool = False
 
     def build(self, separator: Separator, recording: str | None = None) -> BlockSeparator:
-        """The separator for recordings of any length, guided where there is something to follow.
+        """The separator for recordings of any length, guided if it is known who speaks when.
 
         Raises
         ------
         InputError
-            If the blocks are too short, or the guide is of no use for the recording.
+            If the blocks are too short, or the RTTM file cannot be used for the recording.
         """
         from fca.activity import read_rttm
         from fca.blocks import BlockSeparator
@@ -97,12 +97,12 @@ class Course:
             raise InputError(f"{self.rttm}: the speaker {twice[0]!r} is called like another file")
 
     def silent(self, guided: BlockSeparator, seconds: float) -> list[str]:
-        """Speakers that are wanted, but only after the end of a recording of so many seconds.
+        """Speakers that are wanted but speak only after the end of a recording of so many seconds.
 
         Raises
         ------
         InputError
-            If these are all.
+            If that holds for all of them.
         """
         present = {turn.speaker for turn in guided.guide or () if turn.start < seconds}
         wanted = self._wanted(guided.speakers)
@@ -113,18 +113,18 @@ class Course:
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
-    """Which recordings are worked through, and where.
+    """Which recordings are processed, and where.
 
     Attributes
     ----------
     inputs, out, file_per_channel
-        What :func:`fca.cli.inputs.collect` takes.
+        Arguments of :func:`fca.cli.inputs.collect`.
     manifest : Path or None
-        Lists further recordings.
+        File that lists further recordings.
     shard : str or None
-        Share i/n of them.
+        Share i/n of all recordings; None for all.
     ray : str or None
-        Address of a cluster.
+        Address of a Ray cluster; None to work in this process.
     """
 
     inputs: list[str] | None
@@ -135,12 +135,12 @@ class Corpus:
     ray: str | None = None
 
     def recordings(self) -> tuple[list[Recording], list[Problem], bool]:
-        """What is to be done, what is wrong with the rest, and whether several were named.
+        """Recordings to process, what is wrong with other inputs, and whether several were named.
 
         Raises
         ------
         InputError
-            If nothing is named, or the manifest or the share is of no use.
+            If no recording is named, or the manifest or the share cannot be used.
         """
         from fca.cli.inputs import collect
         from fca.cli.manifest import read_manifest, shard
@@ -164,13 +164,13 @@ class Job:
     Attributes
     ----------
     kind : str
-        What its records are called.
+        Name of its records.
     corpus : Corpus
-        Of which recordings, and where.
+        Which recordings are processed, and where.
     audio_format, plot, as_json, overwrite
         What the user asked for.
     course : Course
-        How the recordings are gone through.
+        How the recordings are processed.
     """
 
     kind: str
@@ -189,18 +189,18 @@ class Job:
         written: Settings,
         device: str,
     ) -> None:
-        """Work through the recordings, one line each, and exit with the status of the run.
+        """Process the recordings, with one line for each, and exit with the status of the run.
 
         Parameters
         ----------
         build : callable
             Makes the separator from ``options``.
         signals : callable
-            What is written of a block: names and waveforms.
+            Gives the names and waveforms to write of a block.
         written : dict
             The choices that ``signals`` depends on.
         device : str
-            Where it is computed, which the results do not depend on.
+            Where to compute; the settings do not include it, as results do not depend on it.
         """
         from fca.cli.report import Report, separation_line
         from fca.cli.results import Results
@@ -243,7 +243,7 @@ class Job:
 def _on_ray(
     address: str, recordings: list[Recording], results: Results, separator: Separator
 ) -> Iterator[tuple[Recording, Callable[[], Settings]]]:
-    """Outcomes of the recordings; a cluster that cannot be reached is an error of usage."""
+    """Outcomes of the recordings; that no cluster can be reached is a usage error."""
     from fca.cli.cluster import work_through
 
     with usage("--ray"):
@@ -259,7 +259,12 @@ def _make(results: Results, separator: Separator, recording: Recording) -> Setti
 
 
 def contents(**paths: str | Path | None) -> Settings:
-    """By which the contents of files, or of networks in folders, are told from others."""
+    """Hashes (SHA-256) of files, and of the weights in folders of networks, by name.
+
+    They become part of the settings, so that results from files that have since changed are told
+    apart from results of these. Names that are no files, such as those of models on the hub, are
+    left out.
+    """
     from fca.pretrained import WEIGHTS
 
     given = {name: Path(path) for name, path in paths.items() if path is not None}

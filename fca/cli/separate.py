@@ -68,7 +68,7 @@ Guide = Annotated[
 ]
 Target = Annotated[
     str | None,
-    typer.Option(help="Speaker of the RTTM file; only his file is written.", show_default=False),
+    typer.Option(help="Speaker of the RTTM file; only their file is written.", show_default=False),
 ]
 Positions = Annotated[
     Path | None,
@@ -167,10 +167,10 @@ def separate(
     recording of several blocks, as they appear), as long as the recording and in its scale, and
     activity.rttm, which says who speaks when, and separation.json, written last, which says how
     they were made. With --rttm the files are named after the speakers, and activity.rttm is left
-    out. With --array separation.json tells the azimuths of the talkers, in degrees from the x axis
-    towards the y axis. Recordings that have their results are skipped; those of one name are told
-    apart by their folders. The exit status is 1 if a recording failed, 2 for an option or argument
-    that is no good.
+    out. With --array separation.json gives the azimuths of the talkers, in degrees from the x axis
+    towards the y axis. Recordings that have their results are skipped; those of the same name are
+    told apart by their folders. The exit status is 1 if a recording failed, 2 for an invalid option
+    or argument.
     """
     flags = {
         "method": method,
@@ -236,7 +236,7 @@ def separate(
 
 
 def _check_turns(path: Path) -> None:
-    """Refuse turns that cannot be read, whatever recording they are of."""
+    """Refuse an RTTM file that cannot be read, whatever recording it is for."""
     from fca.activity import read_rttm
 
     with usage("--rttm"):

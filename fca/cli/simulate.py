@@ -17,7 +17,7 @@ UNUSED = {
     "measured": ("rt60", "aperture", "distance", "array"),
     "array": ("aperture",),
 }
-"""Options that have no effect along with another."""
+"""For an option, those that have no effect together with it."""
 
 Speech = Annotated[
     Path,
@@ -146,10 +146,10 @@ def simulate(
     Each mixture gets a folder OUT/NAME_0000 with mixture.wav, images.wav and early.wav (the talkers
     at all microphones, with all and with the early reverberation; one talker after the other),
     dry.wav (the talkers) and row.json; OUT/manifest.jsonl lists all that are in OUT with what was
-    drawn. Run again, it makes what is missing; with another --name, it adds to the set.
-    `fca separate 'OUT/*/mixture.wav' -o EST` separates the set and `fca evaluate EST OUT -o SCORES`
-    scores it. The exit status is 1 if a mixture could not be made, 2 for an option or argument that
-    is no good.
+    drawn. Run again, it makes what is missing; with another --name, it adds to the set. `fca
+    separate 'OUT/*/mixture.wav' -o EST` separates the set and `fca evaluate EST OUT -o SCORES`
+    scores it. The exit status is 1 if a mixture could not be made, 2 for an invalid option or
+    argument.
     """
     from fca.files import make_folder
     from fca.simulate.sets import Condition, Corpora, build, check_name
@@ -207,7 +207,7 @@ def _fixed(range_: tuple[float, float]) -> float | tuple[float, float]:
 
 
 def _check_used(given: set[str]) -> None:
-    """Refuse options that another one leaves without effect."""
+    """Refuse options that have no effect because of another one."""
     for option, unused in UNUSED.items():
         for name in unused:
             if {option, name} <= given:
@@ -215,7 +215,7 @@ def _check_used(given: set[str]) -> None:
 
 
 def _positions(path: Path) -> tuple[tuple[float, float, float], ...]:
-    """Positions of a file, relative to their centre."""
+    """Positions in a file, relative to their centre."""
     from fca.positions import read_positions
 
     with usage("--array"):

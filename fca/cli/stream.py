@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fca.streaming import OnlineSeparator
 
 _FILES = (b"RIFF", b"RF64", b"FORM", b"fLaC", b"OggS", b"ID3")
-"""How WAV, AIFF, FLAC, Ogg and MP3 files begin."""
+"""First bytes of RIFF and RF64 (WAV), AIFF, FLAC, Ogg and MP3 files."""
 
 Rate = Annotated[int, typer.Option("--rate", "-r", min=1, help="Samples per second.")]
 Channels = Annotated[int, typer.Option("--channels", "-c", help="Microphones, interleaved.")]
@@ -66,10 +66,10 @@ def stream(
     option: Options = None,
     seed: Seed = 0,
 ) -> None:
-    """Separate raw PCM from standard input as it comes in, to standard output.
+    """Separate raw PCM from standard input to standard output, as it comes in.
 
-    The talkers come out interleaved and delayed by the latency, which is said on standard error;
-    at the end of the input the rest follows. They add up to the first microphone, as much later.
+    The talkers come out interleaved and delayed by the latency, which is printed on standard error;
+    at the end of the input the rest follows. They add up to the first microphone, delayed as well.
     """
     from fca.streaming import OnlineSeparator
 
@@ -99,11 +99,11 @@ def stream(
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
     except BrokenPipeError:
-        sys.stderr.close()  # nobody listens any more; Python would complain at exit
+        sys.stderr.close()  # the reader is gone; Python would complain at exit
 
 
 def _pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Standard input and output, which Python lacks where they are closed."""
+    """Standard input and output, which Python does not have if they are closed."""
     if sys.stdin is None or sys.stdout is None:
         raise InputError(f"standard {'input' if sys.stdin is None else 'output'} is closed")
     return sys.stdin.buffer, sys.stdout.buffer
@@ -115,8 +115,8 @@ def _run(separator: OnlineSeparator, pcm: str, source: BinaryIO, sink: BinaryIO)
     Raises
     ------
     InputError
-        If a sample is not finite, or the input ends within one; what came before is written. If
-        the input is an audio file, of which nothing is.
+        If a sample is not finite, or the input ends within one; what came before is written then.
+        If the input is an audio file; nothing is written then.
     """
     frame = separator.n_channels * (2 if pcm == "s16le" else 4)
     size = frame * separator.block * separator.stft.hop
@@ -161,7 +161,7 @@ def _decode(content: bytes, pcm: str, frame: int) -> NDArray[np.float32]:
 
 
 def _encode(samples: NDArray[np.float32], pcm: str) -> bytes:
-    """Interleaved bytes of (sources, samples); 16 bits saturate."""
+    """Interleaved bytes of (sources, samples); 16-bit samples saturate."""
     import numpy as np
 
     if pcm == "s16le":

@@ -1,4 +1,4 @@
-"""Errors of usage: what a command was asked for makes no sense."""
+"""Usage errors: a command was asked for something that makes no sense."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fca.errors import InputError
 
 @contextmanager
 def usage(option: str | None = None) -> Iterator[None]:
-    """An :class:`InputError` inside is one of usage, of an option if named: a line, status 2."""
+    """Turn an :class:`InputError` inside into a usage error of the option: one line, status 2."""
     try:
         yield
     except InputError as error:

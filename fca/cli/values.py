@@ -1,4 +1,7 @@
-"""Options NAME=VALUE: every value is read as the type that what takes it declares."""
+"""Options NAME=VALUE of the command line.
+
+Each value is read as the type that the function or class which takes the option declares for it.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,14 @@ from typing import Any
 from fca.errors import InputError
 
 Types = dict[str, Any]
-"""Annotations of the options that are taken, by their names."""
+"""Type annotations of the options that can be given, by name."""
 
 _LARGEST = 2**32 - 1
 _MODELS = ("weights", "prior", "denoiser")
 
 
 def separator_types(given: Mapping[str, Any]) -> Types:
-    """Types of what :class:`fca.Separator` takes, given the method among the options."""
+    """Types of the options of :class:`fca.Separator`, given those that were chosen."""
     from fca.methods import DEFAULT_METHOD, get_method
     from fca.separator import Separator
 
@@ -30,7 +33,7 @@ def separator_types(given: Mapping[str, Any]) -> Types:
 
 
 def enhancer_types(given: Mapping[str, Any]) -> Types:
-    """Types of what :class:`fca.Enhancer` takes, whose prior decides on the window."""
+    """Types of the options of :class:`fca.Enhancer`; what its prior decides is not taken."""
     from fca.enhancer import DEFAULT_INFERENCE, Enhancer, get_inference
     from fca.separator import Separator
 
@@ -40,7 +43,7 @@ def enhancer_types(given: Mapping[str, Any]) -> Types:
 
 
 def online_types(given: Mapping[str, Any]) -> Types:
-    """Types of what :class:`fca.streaming.OnlineSeparator` takes, whose sources are NMF."""
+    """Types of the options of :class:`fca.streaming.OnlineSeparator`, whose sources are NMF."""
     from fca.streaming import OnlineSeparator
 
     return {**_types("sliding nmf", OnlineSeparator), "source": object}
@@ -52,17 +55,17 @@ def read_value(name: str, text: str, kind: Any) -> Any:
     Parameters
     ----------
     name : str
-        Of the option.
+        Name of the option.
     text : str
         What the user wrote.
     kind : type
-        Annotation: int, float, bool or str, None among them or not. Whole numbers are counts and
-        seeds, so they are not negative.
+        Type annotation: int, float, bool or str, each with or without None. Whole numbers are
+        counts and seeds, and so they cannot be negative.
 
     Raises
     ------
     InputError
-        If the text is none of these, or the option is of another type.
+        If the text does not fit the type, or the option is of another type.
     """
     kinds = typing.get_args(kind) or (kind,)
     if NoneType in kinds and text.lower() in ("null", "none"):
@@ -115,26 +118,26 @@ _READERS: dict[type, tuple[Callable[[str], Any], str]] = {
 
 
 def _model(name: str, text: str) -> str:
-    """The name of a model; a path is not looked up on the hub."""
+    """Name of a model; a path to a folder must exist, as it is not looked up on the hub."""
     if re.match(r"/|~|\.\.?/", text) and not Path(text).is_dir():
         raise InputError(f"{name}: no such folder: {text}")
     return text
 
 
 def check_models(flags: Mapping[str, Any]) -> None:
-    """Refuse folders of models that are not there.
+    """Refuse paths of models that do not exist.
 
     Raises
     ------
     InputError
-        Which names the folder.
+        If a folder does not exist.
     """
     for name in _MODELS:
         _model(name, flags.get(name) or "")
 
 
 def _types(source: str, *takers: Callable[..., Any]) -> Types:
-    """Types of a method's fields, of its source model's arguments, and of the takers' own."""
+    """Types of a method's fields, its source model's arguments, and the takers' own arguments."""
     from fca.building import SOURCES
     from fca.method import Method
     from fca.mixing import Mixing
@@ -143,7 +146,7 @@ def _types(source: str, *takers: Callable[..., Any]) -> Types:
     models = [SOURCES[source]] if source in SOURCES else []
     for taker in (*models, *takers):
         known |= _arguments(taker)
-    known.pop("device", None)  # an option of the command, on which no result depends
+    known.pop("device", None)  # an option of the command; results do not depend on it
     return known
 
 

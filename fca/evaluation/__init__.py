@@ -1,1 +1,1 @@
-"""How well talkers were separated: scores, which files belong together, and reports of both."""
+"""Evaluation of separated talkers: scores, which files belong together, and reports."""

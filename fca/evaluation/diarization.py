@@ -1,4 +1,4 @@
-"""How well it was found who speaks when: needs pyannote.metrics (the extra ``diarize``)."""
+"""Diarization error rate. Needs pyannote.metrics (the extra ``diarize``)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def diarization_errors(reference: Path, estimate: Path, collar: float = 0.0) -> 
     Raises
     ------
     InputError
-        If a file is no RTTM of one recording, or pyannote.metrics is not installed.
+        If a file is not RTTM of a single recording, or pyannote.metrics is not installed.
     """
     require_pyannote()
     from pyannote.core import Timeline
@@ -57,7 +57,7 @@ def require_pyannote() -> None:
 
 
 def _annotation(path: Path) -> Any:
-    """Annotation of the only recording of an RTTM file; nobody speaks in an empty one."""
+    """Annotation of the only recording in an RTTM file; in an empty file nobody speaks."""
     from pyannote.core import Annotation
     from pyannote.database import util
 

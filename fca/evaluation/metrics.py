@@ -1,7 +1,7 @@
 """Scores of separated talkers against references, and their improvement over the mixture.
 
-Definitions on silence: a silent reference has no score (NaN); a silent estimate of a talker who
-speaks has the score minus infinity. `summarise` leaves both out of the mean and counts them.
+Silence is defined as follows: a silent reference has no score (NaN); a silent estimate of a talker
+who speaks scores minus infinity. :func:`summarise` leaves both out of the mean and counts them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Scores:
 
     Attributes
     ----------
-    permutation : for each reference, the index of its estimate
+    permutation : index of the estimate of each reference
     values : metric -> (references,); decibels, except PESQ (MOS-LQO) and STOI (0 to 1)
     mixture : the same metrics with the mixture taken for every estimate; empty without one
     """
@@ -52,16 +52,16 @@ class Scores:
 
     @property
     def improvement(self) -> dict[str, Array]:
-        """Values minus those of the mixture; undefined where both are infinite."""
+        """Scores minus those of the mixture; undefined where both are infinite."""
         with np.errstate(invalid="ignore"):
             return {name: self.values[name] - before for name, before in self.mixture.items()}
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean over recordings with the half-width of its 95 % confidence interval.
+    """Mean over recordings, with the half-width of its 95 % confidence interval.
 
-    `count` recordings are in the mean; `excluded` are not, being silent or infinite.
+    ``count`` recordings are in the mean; ``excluded`` ones are not, as they are silent or infinite.
     """
 
     mean: float
@@ -91,7 +91,7 @@ def evaluate(
     ----------
     references, estimates : (talkers, samples)
     mixture : (samples,), the recording at the channel of the references
-    metrics : any of `METRICS`
+    metrics : any of :data:`METRICS`
     protocol : "fast_bss_eval" (Scheibler 2022), or "mir_eval", the slow reference implementation
         that published tables use; they agree to 0.01 dB
 
@@ -165,13 +165,13 @@ def summarise(values: Sequence[ArrayLike]) -> Summary:
 
 
 def _finite_mean(values: Array) -> float:
-    """Mean without NaN; infinite if a talker is lost altogether."""
+    """Mean without NaN; infinite if a talker is lost entirely."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if defined.size else float("nan")
 
 
 def _match(references: Array, estimates: Array) -> list[int]:
-    """For each reference the index of its estimate; silent references take what is left."""
+    """Index of the estimate of each reference; silent references take those that are left."""
     active = np.flatnonzero(references.any(axis=-1))
     n = len(references)
     if n == 1 or len(active) == 0:
@@ -228,7 +228,7 @@ def _fast_bss_eval(references: Array, estimates: Array, *, match: bool = False) 
 def _mir_eval(references: Array, estimates: Array) -> list[Array]:
     separation = _require(*MIR_EVAL)
     with warnings.catch_warnings(), np.errstate(divide="ignore"):
-        warnings.simplefilter("ignore", FutureWarning)  # the module's farewell
+        warnings.simplefilter("ignore", FutureWarning)  # the module is deprecated
         result = separation.bss_eval_sources(
             references, _audible(estimates), compute_permutation=False
         )
@@ -236,7 +236,7 @@ def _mir_eval(references: Array, estimates: Array) -> list[Array]:
 
 
 def _audible(estimates: Array) -> Array:
-    """Estimates with white noise in place of silence, which BSS eval cannot decompose."""
+    """Estimates with white noise in the place of silence, which BSS eval cannot decompose."""
     silent = ~estimates.any(axis=-1, keepdims=True)
     noise = np.random.default_rng(0).standard_normal(estimates.shape)
     filled: Array = np.where(silent, noise, estimates)
@@ -252,7 +252,7 @@ def _define_silence(score: Array, references: Array, estimates: Array) -> Array:
 def _each(
     references: Array, estimates: Array, score: Callable[[Array, Array], float]
 ) -> NDArray[np.float64]:
-    """Score pair by pair, silence by definition."""
+    """Score pair by pair, with silence by definition."""
     pairs = zip(references, estimates, strict=True)
     values = [score(r, e) if r.any() and e.any() else np.nan for r, e in pairs]
     return _define_silence(np.array(values), references, estimates)

@@ -1,4 +1,4 @@
-"""Which files of estimates belong to which references, and what is in them."""
+"""Pairing: which files of estimates belong to which references, and reading them."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ REFERENCES = {
     "early": "images with direct sound and reflections within 50 ms only",
     "dry": "the utterances themselves, with the delay and level of their direct sound",
 }
-"""What talkers are compared with, and what it is."""
+"""What talkers can be compared with, and a description of it."""
 _PARTS = {"image": "images", "early": "early", "dry": "dry"}
 _NO_TALKER = ("mixture", "residual", "noise")
 
 
 @dataclass(frozen=True)
 class Signals:
-    """Waveforms of one recording, (talkers, samples) each, and the mixture (samples,) if known."""
+    """Waveforms of a recording: estimates and references (talkers, samples), mixture (samples,)."""
 
     references: Waveform
     estimates: Waveform
@@ -48,10 +48,10 @@ class Pair:
     Attributes
     ----------
     name : unique within an evaluation
-    estimates, references : files, whose channels are talkers, one after the other; several files
-        of references, as many as estimates, may hold one talker at all microphones each
-    picked : which channels of the references are used; all if None
-    mixture : file; None where it is unknown
+    estimates, references : files whose channels are the talkers, in succession; if there are as
+        many files of references as estimates, each may hold one talker at all microphones
+    picked : channels of the references that are used; all if None
+    mixture : file; None if it is unknown
     channel : microphone of the references, in the mixture and in files that hold all of them
     condition : kind of recording, for summaries
     activities : RTTM files of the reference and of the estimate, where both exist
@@ -68,7 +68,7 @@ class Pair:
 
     @property
     def label(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
         return self.name
 
     def read(self) -> Signals:
@@ -95,7 +95,7 @@ class Pair:
         return Signals(references, estimates, self._read_mixture(references, rate), rate)
 
     def _talkers(self, files: Sequence[Waveform], wanted: int) -> Waveform:
-        """All channels of the references, or one of each file where so many talkers are wanted."""
+        """All channels of the references, or one of each file if there are ``wanted`` files."""
         if not 1 < len(files) == wanted < sum(map(len, files)):
             return np.concatenate(files)
         for path, channels in zip(self.references, files, strict=True):
@@ -105,7 +105,7 @@ class Pair:
         return np.stack([file[self.channel if len(file) > 1 else 0] for file in files])
 
     def _hint(self, files: Sequence[Waveform], wanted: int) -> str:
-        """Why there may be more references than talkers."""
+        """Why there may be more references than talkers, for a message."""
         wide = [n for n, channels in enumerate(files) if len(channels) > 1]
         if not wide or self.picked is not None or sum(map(len, files)) == wanted:
             return ""
@@ -278,7 +278,7 @@ def _listed(manifest: Path) -> list[Pair]:
 
 
 def _results(estimates: Path, name: str, alone: bool) -> tuple[Path, ...]:
-    """Files of the estimates of one recording; the only one may have no folder of its name."""
+    """Files of one recording's estimates; if it is ``alone``, they need no folder of its name."""
     if estimates.is_file():
         return (estimates,) if alone else ()
     for place in (name, f"{name}/mixture", f"{name}/mixture.wav", f"{name}/mixture.flac"):
@@ -297,7 +297,7 @@ def _with_estimates(pair: Pair, found: tuple[Path, ...]) -> Pair:
 
 
 def _activities(reference: Path, estimate: Path) -> tuple[Path, Path] | None:
-    """The RTTM files of two folders, where each has one."""
+    """The RTTM files of two folders, if both have one."""
     files = [sorted(folder.glob("*.rttm"))[:1] for folder in (reference, estimate)]
     return (files[0][0], files[1][0]) if all(files) else None
 

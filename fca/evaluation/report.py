@@ -1,4 +1,4 @@
-"""An evaluation as Markdown and as one self-contained HTML page with plots and players."""
+"""Reports of an evaluation: Markdown, and one self-contained HTML page with plots and players."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ LABELS = {
 }
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 PEAK = 0.9
-"""Largest sample of the loudest player of a recording; one gain for all of them."""
+"""Largest sample of a recording's loudest player; all its players have the same gain."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was evaluated, and how it came out.
+    """What was evaluated, and the scores.
 
     Attributes
     ----------
-    facts : what the reader must know: reference, protocol, versions, date
-    rows : scores of each recording, of :func:`fca.evaluation.scores.score`
+    facts : what the reader needs to know: reference, protocol, version, date
+    rows : scores of each recording, from :func:`fca.evaluation.scores.score`
     failures : what could not be evaluated, and why
     """
 
@@ -67,7 +67,7 @@ class Evaluation:
     )
 
     def summaries(self) -> dict[str, dict[str, Summary]]:
-        """Summary of each condition; all recordings first."""
+        """Summary of each condition, that of all recordings first."""
         found = summarise_rows(self.rows)
         return found if len(found) > 2 else {"all": found["all"]}
 
@@ -110,7 +110,7 @@ def recording_lines(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
 
 
 def shown(rows: Sequence[Row]) -> str:
-    """What recordings are compared by: their improvement, or scores where a mixture lacks."""
+    """What recordings are compared by: improvements, or scores if a mixture is missing."""
     return "improvement" if all(row["improvement"] for row in rows) else "scores"
 
 
@@ -140,7 +140,7 @@ def _summary_lines(summaries: Mapping[str, Summary]) -> list[list[str]]:
 
 
 def summary_cell(summary: Summary | None) -> str:
-    """Mean ± interval, and how many recordings are not in it."""
+    """Mean ± interval, and the number of recordings that are not in it."""
     if summary is None:
         return ""
     if summary.count == 0:

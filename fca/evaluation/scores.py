@@ -16,7 +16,7 @@ Row = dict[str, Any]
 
 
 def score(pair: Pair, signals: Signals, metrics: Sequence[str], protocol: str) -> Row:
-    """Scores of one recording, as plain numbers: one list entry per talker."""
+    """Scores of one recording as plain numbers, with one list entry per talker."""
     found = evaluate(
         signals.references,
         signals.estimates,
@@ -39,7 +39,7 @@ def score(pair: Pair, signals: Signals, metrics: Sequence[str], protocol: str) -
 
 
 def summarise_rows(rows: Sequence[Row]) -> dict[str, dict[str, Summary]]:
-    """Condition -> what -> mean and interval; "sdr" is a score, "sdr improvement" its rise.
+    """Condition -> name -> mean and interval; "sdr" is a score, "sdr improvement" its improvement.
 
     All recordings together come first, as "all".
     """
@@ -63,7 +63,7 @@ def _summaries(rows: Sequence[Row]) -> dict[str, Summary]:
 
 
 def finite_json(value: Any) -> Any:
-    """`value` for strict JSON: undefined is null, infinite scores are "inf" and "-inf"."""
+    """``value`` for strict JSON: undefined becomes null, infinite scores "inf" and "-inf"."""
     if isinstance(value, Mapping):
         return {key: finite_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Inference: starts, and the iterations that follow."""
+"""Inference: where the iterations start, the loop itself, and what follows it."""
 
 from fca.inference.iterate import Callback, EarlyStop, Progress, iterate
 from fca.inference.start import STARTS, Start

@@ -1,4 +1,4 @@
-"""Of several models of one kind, which one every recording of a batch keeps."""
+"""Choice between several fits: which of them each recording of a batch keeps."""
 
 from __future__ import annotations
 
@@ -11,19 +11,25 @@ from fca.model import Fittable, Model
 from fca.state import choose
 
 CLEAR = 0.05
-"""Difference of doubt, in nats per bin, from which on the cost after a fit has no say."""
+"""Difference in doubt (nats per bin) above which the more doubtful start is dropped, whatever its
+cost after a fit would be."""
 
 
 def likelier(first: Fittable, second: Fittable) -> Fittable:
-    """For every recording the state of the model of lower cost; of two models of one kind."""
+    """Of two models of one kind, the one of lower cost, chosen for each recording separately.
+
+    The result is one model that holds, for each recording, the state of the better of the two.
+    """
     return choose(second.cost() < first.cost(), second, first)
 
 
 def worth_fitting(models: Sequence[Fittable]) -> list[Fittable]:
-    """Models at their starts, of one kind, but for those whose start is clearly in doubt.
+    """Of models at their starts, those that are worth iterating.
 
-    A recording of which only some starts are begins from the surest in their place. Starts that
-    nobody has judged are all worth it.
+    A model is dropped if, in every recording, its start is more doubtful than the best one by more
+    than :data:`CLEAR`. Where that holds in some recordings only, these begin from the least
+    doubtful start instead. All models are kept if any of them has no measure of doubt. The models
+    must be of one kind.
     """
     judged = [model for model in models if isinstance(model, Model)]
     doubts = [model.doubt for model in judged if model.doubt is not None]

@@ -1,7 +1,7 @@
-"""Starts from classes of bins, one for each source.
+"""Starts from clustering: the bins are divided into classes, one for each source.
 
-Directions tell classes apart, the delays between two microphones where they come from at first;
-with few microphones that is not much. What the source model takes each of them for tells the rest.
+Classes are told apart by direction, at first by the delays between two microphones. With few
+microphones that is not enough, and the source model's idea of each class's power adds to it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from fca.spatial.observation import Observation, identity_demixing
 
 @dataclass(frozen=True)
 class Effort:
-    """How long bins are clustered.
+    """How many iterations the clustering takes.
 
     Attributes
     ----------
     n_iter : int
         Iterations by direction alone.
     rounds, between : int
-        How often the source model is asked then, and iterations after each time.
+        Rounds that follow, each of which asks the source model once, and iterations after each.
     """
 
     n_iter: int = 30
@@ -41,15 +41,15 @@ class Effort:
 
 
 BRIEF = Effort(n_iter=10, rounds=4, between=2)
-"""Enough where demixing matrices go on from there ..."""
+"""Effort that is enough where demixing matrices are iterated further from the classes."""
 BRIEFEST = Effort(n_iter=6, rounds=3, between=2)
-"""... and where that has to be fast."""
+"""The same where the start has to be fast."""
 NONE = Effort(0, 0, 0)
-"""For starts that are not going to be used."""
+"""No effort: for starts that will not be used."""
 UPDATES = 4
-"""Updates of these ..."""
+"""Updates of the demixing matrix that is found from the classes."""
 NOISE = 1e-2
-"""... beside noise of this level, relative to the mixture."""
+"""Level of the noise in the spare outputs of that matrix, relative to the mixture."""
 
 
 def underdetermined(
@@ -59,11 +59,11 @@ def underdetermined(
     source: SourceModel,
     from_delays: bool = True,
 ) -> Start:
-    """For more sources than microphones: a class each, its covariance as gains.
+    """Start for more sources than microphones: one class per source, its covariance as gains.
 
-    A random start is in doubt where there are delays: its cost may end lower, as there are many
-    optima, but its sources are talkers less often. If all recordings of a batch have them, no time
-    is spent on it.
+    Where the recording has clear delays, a start from random masks is marked as doubtful: there are
+    many optima, and its cost may end lower while its sources are talkers less often. If all
+    recordings of a batch have clear delays, no time is spent on it.
 
     Parameters
     ----------
@@ -94,9 +94,9 @@ def demixed(
     source: SourceModel,
     effort: Effort = BRIEF,
 ) -> Tensor:
-    """For as many microphones as sources, or more: Q (B, F, K, K) with an output for each class.
+    """Q (B, F, K, K) with one output per class, for at least as many microphones as sources.
 
-    The outputs beyond them are of noise.
+    The outputs beyond the N classes take noise.
 
     Parameters
     ----------
@@ -105,9 +105,9 @@ def demixed(
     seen : Tensor
         What Q is applied to, complex (B, F, K, T), K ≥ N.
     n_sources, generator, source
-        As above.
+        As in :func:`underdetermined`.
     effort : Effort
-        How long they are looked for.
+        How long the bins are clustered.
     """
     begin, _ = first_masks(observation.mixture, n_sources, generator)
     masks = source_masks(observation, begin, source, generator, effort)
@@ -115,9 +115,9 @@ def demixed(
 
 
 def between(observation: Observation, seen: Tensor, masks: Tensor) -> Tensor:
-    """Q (B, F, K, K) with an output for each class with masks (B, F, N, T), others of noise.
+    """Q (B, F, K, K) with one output for each class of masks (B, F, N, T), and noise in the others.
 
-    It is applied to what is ``seen`` of the mixture, complex (B, F, K, T), K ≥ N.
+    Q is applied to ``seen``, K ≥ N channels or components of the mixture, complex (B, F, K, T).
     """
     mixture, n_sources = observation.mixture, masks.shape[2]
     power = abs2(mixture).mean(2, keepdim=True)
@@ -134,10 +134,11 @@ def between(observation: Observation, seen: Tensor, masks: Tensor) -> Tensor:
 def first_masks(
     mixture: Tensor, n_sources: int, generator: torch.Generator, from_delays: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """Masks (B, F, N, T) that a clustering starts from, and where there are delays, (B,).
+    """Masks (B, F, N, T) that the clustering starts from, and where delays are clear, (B,).
 
-    Those of :func:`~fca.inference.delays.delay_masks`, or random ones where these have nothing to
-    go by or are not wanted; the same for all recordings, so that none depends on the others.
+    Those of :func:`~fca.inference.delays.delay_masks`, or random ones where it finds no clear
+    delays or ``from_delays`` is false. The random ones are the same for all recordings, so that
+    none depends on the others of its batch.
     """
     begin = random_masks(mixture, n_sources, generator)
     by_delay, found = delay_masks(mixture, n_sources)
@@ -151,10 +152,10 @@ def source_masks(
     generator: torch.Generator,
     effort: Effort,
 ) -> Tensor:
-    """Masks (B, F, N, T) of a class for every source, by a cACGMM that starts from such masks.
+    """Masks (B, F, N, T) with one class per source, by a cACGMM that starts from masks ``begin``.
 
-    If the source model judges what a source is, it has a say in which bins are of which
-    (:func:`as_sources`).
+    A source model that judges what is a source (:attr:`~fca.source.SourceModel.judges`) also takes
+    part in assigning the bins; see :func:`as_sources`.
     """
     classes = CACGMM(observation, begin)
     iterate(classes, effort.n_iter, monitor_every=None)
@@ -169,10 +170,11 @@ def as_sources(
     generator: torch.Generator,
     effort: Effort = Effort(),
 ) -> Tensor:
-    """Masks (B, F, N, T) of the cACGMM whose mixture weights the source model infers.
+    """Masks (B, F, N, T) of a cACGMM whose mixture weights are inferred by the source model.
 
-    ``π_nft ∝ √λ_nft`` with the PSDs λ that it takes the power of each class for. The root keeps a
-    class from what it has got wrong: weights ``∝ λ`` would leave the directions little say.
+    ``π_nft ∝ √λ_nft``, with the PSDs λ that the source model infers from the power in each class.
+    The root keeps these PSDs, which may be wrong, from overruling the directions, as weights
+    ``∝ λ`` would.
     """
     power = abs2(observation.mixture).mean(2, keepdim=True)
     classes = CACGMM(observation, masks)
@@ -186,7 +188,7 @@ def as_sources(
 
 
 def _of_classes(observation: Observation, masks: Tensor, doubt: Tensor) -> Start:
-    """Start of sources with masks (B, F, N, T)."""
+    """Start of sources with masks (B, F, N, T), and with that doubt, (B,)."""
     demixing = between_classes(observation, masks, masks.shape[2]).demixing
     scm = weighted_covariance(observation.outer, masks)
     whitened = demixing[:, :, None] @ scm @ demixing[:, :, None].mH

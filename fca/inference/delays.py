@@ -1,7 +1,7 @@
-"""Talkers told apart by the delays with which two microphones hear them.
+"""Talkers told apart by their delays between two microphones.
 
-Delays are the same at all frequencies, so that what they tell needs no alignment; they need no
-demixing matrix either, and so serve more talkers than microphones.
+A delay is the same at all frequencies, so that nothing has to be aligned over frequency. No
+demixing matrix is needed either, so that there may be more talkers than microphones.
 """
 
 from __future__ import annotations
@@ -15,28 +15,29 @@ from torch.nn.functional import max_pool1d
 from fca.linalg import abs2
 
 LONGEST = 24.0
-"""Delay in samples up to which talkers are looked for: 1.5 ms at 16 kHz, half a metre."""
+"""Largest delay, in samples, at which talkers are looked for: 1.5 ms at 16 kHz, which is half a
+metre."""
 STEPS = 6
-"""Delays that are tried per sample ..."""
+"""Delays per sample on the grid of those that are tried."""
 APART = 5
-"""... and how many of these talkers are at least apart."""
+"""Smallest distance between the delays of two talkers, in steps of that grid."""
 QUIET = 0.6
-"""Power of the frames that are left out, relative to the mean."""
+"""Frames whose power is below this share of the mean are left out."""
 SHARPNESS = 3.0
-"""Concentration κ of the phase differences of a talker."""
+"""Concentration κ of the von Mises distribution of a talker's phase differences."""
 
 
 def delay_masks(mixture: Tensor, n_sources: int) -> tuple[Tensor, Tensor]:
-    """Which source each bin is of by the phase difference between two microphones.
+    """Masks of the sources, from the phase difference between two microphones.
 
-    Phase differences are von Mises around those of the sources' delays, the strongest peaks of
-    :func:`pooled_correlation` (cf. Mandel, Weiss & Ellis 2010).
+    The phase differences of a source are von Mises distributed around those of its delay; the
+    delays are the strongest peaks of :func:`pooled_correlation` (cf. Mandel, Weiss & Ellis 2010).
 
     Parameters
     ----------
     mixture : Tensor
-        X, complex (B, F, M, T), F frequencies from 0 on; the first and the last of the M
-        microphones are looked at.
+        X, complex (B, F, M, T), F frequencies from 0 on. Only the first and the last of the M
+        microphones are used.
     n_sources : int
         N.
 
@@ -45,7 +46,7 @@ def delay_masks(mixture: Tensor, n_sources: int) -> tuple[Tensor, Tensor]:
     masks : Tensor
         Posterior probabilities of the sources, (B, F, N, T).
     found : Tensor
-        Whether all peaks are higher than those of random phases, (B,).
+        Whether all peaks are higher than those of random phases would be, (B,).
     """
     phase = _phase_difference(mixture)
     correlation = pooled_correlation(phase, abs2(mixture).sum((1, 2)))
@@ -57,17 +58,17 @@ def delay_masks(mixture: Tensor, n_sources: int) -> tuple[Tensor, Tensor]:
 
 
 def pooled_correlation(phase: Tensor, power: Tensor) -> Tensor:
-    """GCC-PHAT of two microphones, the largest of all frames, (B, D) for every delay.
+    """GCC-PHAT of two microphones at every delay, its maximum over the frames, (B, D).
 
-    A talker who is alone in a frame shows there, however rarely that is (Blandin, Ozerov & Vincent
-    2012, max pooling).
+    The maximum shows every talker who is alone in some frame, however rare such frames are (max
+    pooling; Blandin, Ozerov & Vincent 2012).
 
     Parameters
     ----------
     phase : Tensor
         ``x_1 x_2* / |x_1 x_2|``, (B, F, T).
     power : Tensor
-        Power of the frames, (B, T), of which quiet ones are left out.
+        Power of the frames, (B, T); quiet ones are left out.
     """
     steering = _steering(_grid(phase), phase.shape[1])
     correlation = (phase.mT @ steering.conj()).real / phase.shape[1]
@@ -76,18 +77,19 @@ def pooled_correlation(phase: Tensor, power: Tensor) -> Tensor:
 
 
 def chance(phase: Tensor) -> float:
-    """About the largest that :func:`pooled_correlation` of random phases (B, F, T) is.
+    """About the largest value that :func:`pooled_correlation` has for random phases (B, F, T).
 
-    A mean of F of them is Gaussian of variance 1/2F, and there is one for each delay and frame.
+    Each value is a mean over F phases, Gaussian with variance 1/(2F), and there is one for each
+    delay and frame.
     """
     n_freq, n_frames = phase.shape[1:]
     return math.sqrt(math.log(len(_grid(phase)) * n_frames) / n_freq)
 
 
 def peaks(values: Tensor, count: int) -> Tensor:
-    """Places (B, count) of the highest maxima of (B, D), :data:`APART`.
+    """Indices (B, count) of the highest maxima of (B, D), at least :data:`APART` apart.
 
-    Other places follow where there are too few maxima.
+    If there are too few maxima, the highest other values follow.
     """
     is_maximum = max_pool1d(values[:, None], 3, stride=1, padding=1)[:, 0] == values
     rank = torch.where(is_maximum, values, values - (values.max() - values.min() + 1))
@@ -105,7 +107,7 @@ def _phase_difference(mixture: Tensor) -> Tensor:
 
 
 def _grid(like: Tensor) -> Tensor:
-    """Delays of the last microphone behind the first that are tried, in samples, (D,)."""
+    """Delays that are tried, of the last microphone relative to the first, in samples, (D,)."""
     steps = round(STEPS * LONGEST)
     return torch.arange(-steps, steps + 1, device=like.device).to(like.real.dtype) / STEPS
 

@@ -1,8 +1,8 @@
-"""Activities that are inferred with everything else, and gate the PSDs.
+"""Activities that are inferred from the fitted model and then gate its PSDs.
 
 Neural FCASA (Bando et al. 2024) infers the activities u of ``u_nt λ_nft`` by a network that has
-learned from labels. Here they are the posterior of a Markov chain given how far each source is
-above what is left of the others (:mod:`fca.activity`), which needs none.
+learned from labels. Here they are the posterior of a Markov chain, given how far each source is
+above what is left of the others (:mod:`fca.activity`), and no labels are needed.
 """
 
 from __future__ import annotations
@@ -20,29 +20,33 @@ from fca.model import Model
 from fca.source.gated import Gated, with_background
 
 LEAKAGE_DB = -18.0
-"""What a source may hold of the others, relative to them ..."""
+"""Level that the others may have in a source, relative to their own, without counting as its
+speech."""
 DOUBT = 1.5
-"""... and so many decibels more for each by which even its best moments stay below them: it is
-what is left of others, where more sources are fitted than there are talkers."""
+"""Decibels added to :data:`LEAKAGE_DB` for each decibel by which a source is below the others even
+in its best moments: such a source is leakage, as found where more sources are fitted than there are
+talkers."""
 BEST = 0.9
-"""Quantile of its level in loud frames that counts as a source's best moments ..."""
+"""Quantile of a source's level in loud frames, relative to the others, that stands for its best
+moments."""
 LOUD_DB = 25.0
-"""... and how far below the loudest frame others are still loud."""
+"""Frames no further than this below the loudest one are loud."""
 
 
 def gated(model: Model, reference: int, frame_seconds: float) -> Model:
-    """The model with its sources gated by when they are heard; its background always is.
+    """The model with its sources gated by their activities; a background is always active.
 
-    Beside an interferer nobody is gated: how loud he is says nothing of a talker's pauses.
+    In recordings with an interferer no source is gated: how loud a machine is says nothing about a
+    talker's pauses.
 
     Parameters
     ----------
     model : Model
-        Fitted; stays as it is.
+        A fitted model, which stays as it is.
     reference : int
         Microphone whose source images are looked at.
     frame_seconds : float
-        From one frame to the next.
+        Time from one frame to the next.
     """
     n_sources = model.spatial.n_sources
     images = model.images(slice(reference, reference + 1))[:, :, :, 0].detach()
@@ -59,7 +63,7 @@ def gated(model: Model, reference: int, frame_seconds: float) -> Model:
 
 
 def _activity(power: Tensor, frame_seconds: float) -> Tensor:
-    """Activities (N, T), words not cut short, of N sources and a residual (N + 1, T)."""
+    """Activities (N, T), widened so as not to cut words, of N sources and a residual (N + 1, T)."""
     levels = power.detach().cpu().double().numpy()
     found = activities(levels, frame_seconds, leakage(levels))
     margin = round(MARGIN_SECONDS / frame_seconds)
@@ -68,7 +72,10 @@ def _activity(power: Tensor, frame_seconds: float) -> Tensor:
 
 
 def leakage(power: Array) -> Array:
-    """What each of K sources may hold of the others (dB), (K, 1), from powers (K + 1, T)."""
+    """Leakage that each of K sources may hold of the others (dB), (K, 1).
+
+    From powers (K + 1, T), the residual last.
+    """
     sources, total = power[:-1], power.sum(0)
     loud = total > 10 ** (-LOUD_DB / 10) * total.max(initial=0.0)
     if not loud.any():

@@ -1,7 +1,7 @@
-"""Outputs of a rank-1 model that are parts of one source, and how good a start they make.
+"""Groups of outputs of a rank-1 model that make one source each, and how good a start they are.
 
-A talker who moves has no direction of his own: he comes out of several outputs, none of which
-is a start for all of him.
+A talker who moves has no single direction. Such a talker comes out of several outputs, none of
+which is a start for the whole of them.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from fca.spatial import Rank1
 from fca.spatial.base import FLOOR, log_abs_det
 
 MOST_SOURCES = 3
-"""Of more sources, there are more groupings than are worth their time."""
+"""Most sources for which groupings are tried: with more, there are too many to be worth the
+time."""
 NEAR = 0.6
-"""Groupings are looked at that are nearer to the likeliest than this, the distance between it and
-single outputs being one."""
+"""A grouping is a candidate if its cost exceeds the least one by less than this share of the excess
+of single outputs."""
 COST_WEIGHT = 0.4
-"""Weight of the cost beside what the source model says of each group."""
+"""Weight of a grouping's cost relative to the source model's surprise at its groups."""
 
 
 def grouped(
@@ -38,25 +39,28 @@ def grouped(
 ) -> Start:
     """Start from the first outputs in an order, or from groups of outputs.
 
-    Groups are taken where any explains all outputs better than single ones do, by more than
-    :data:`~fca.inference.outputs.MARGIN`; then the source model says which of the likely ones are
-    sources (:meth:`~fca.source.SourceModel.surprise`), as the likelihood alone rather takes two
-    talkers together. What it says is the doubt of the start, too.
+    Groups are considered only if some grouping explains all outputs better than single outputs do,
+    by more than :data:`~fca.inference.outputs.MARGIN`. The likelihood alone would rather put two
+    talkers together; hence, among the likely groupings, the source model says which groups are
+    sources (:meth:`~fca.source.SourceModel.surprise`). Its surprise, with the weighted cost, is
+    also the doubt of the start.
 
     Parameters
     ----------
     spatial : Rank1
         With as many outputs as sources are wanted, or more.
     order : Tensor
-        Rows of Q, (B, M), those of the sources first if each is one output.
+        Order of the rows of Q, (B, M); the sources come first if each is a single output.
     psd : Tensor
         λ of the outputs, (B, F, K, T).
     n_sources : int
         Sources wanted, at most K.
     source : SourceModel
-        Has inferred ``psd``. If it does not judge, there are no groups, and no doubt.
+        The model that inferred ``psd``. If it does not judge what is a source, there are neither
+        groups nor a doubt.
     doubted : bool
-        Whether the doubt is wanted where there is nothing to choose from, as it takes time.
+        Whether the doubt is wanted even where there is only one candidate, as computing it takes
+        time.
     """
     if not source.judges:
         return taken(spatial, order, n_sources)
@@ -78,9 +82,9 @@ def grouped(
 
 
 def _groupings(n_outputs: int, n_sources: int) -> Tensor:
-    """All ways to give every source outputs of its own: zeros and ones, (C, N, K).
+    """All ways to give every source outputs of its own, as zeros and ones, (C, N, K).
 
-    The first outputs alone come first.
+    The first one gives source n the n-th output alone.
     """
     nobody = n_sources
     alone = tuple(min(output, nobody) for output in range(n_outputs))
@@ -92,15 +96,18 @@ def _groupings(n_outputs: int, n_sources: int) -> Tensor:
 
 
 def _in_order(owners: tuple[int, ...], n_sources: int) -> bool:
-    """Whether all sources own an output, the first output of each after that of the one before."""
+    """Whether every source owns an output, and sources are numbered by their first output.
+
+    Groupings that differ only in the order of the sources are thus tried once.
+    """
     found = dict.fromkeys(owner for owner in owners if owner < n_sources)
     return list(found) == list(range(n_sources))
 
 
 def _costs(demixing: Tensor, mixture: Tensor, psd: Tensor, groupings: Tensor) -> Tensor:
-    """Cost (C,) of all groupings of the outputs Q x of one recording.
+    """Cost (C,) of every grouping of the outputs Q x of one recording.
 
-    From what is :func:`~fca.inference.outputs.seen` of their PSDs λ (F, K, T).
+    On the bins that :func:`~fca.inference.outputs.seen` picks; their PSDs λ are (F, K, T).
     """
     demixing = demixing[::FREQUENCIES]
     outputs = demixing @ seen(mixture)
@@ -109,7 +116,7 @@ def _costs(demixing: Tensor, mixture: Tensor, psd: Tensor, groupings: Tensor) ->
 
 
 def _likely(costs: Tensor) -> tuple[Tensor, Tensor]:
-    """The groupings that a recording may take, by their costs (C,), and the costs of these."""
+    """Indices of a recording's candidate groupings, from all costs (C,), and their costs."""
     gain = costs[0] - costs.min()
     near = (costs < costs.min() + NEAR * gain).nonzero()[:, 0]
     if not gain > MARGIN:
@@ -120,7 +127,7 @@ def _likely(costs: Tensor) -> tuple[Tensor, Tensor]:
 def _judged(
     groupings: Tensor, near: Tensor, costs: Tensor, power: Tensor, source: SourceModel
 ) -> tuple[Tensor, Tensor]:
-    """Which of the likely groupings a recording takes, and its doubt; from powers (F, K, T)."""
+    """Index and doubt of the grouping that a recording takes; from output powers (F, K, T)."""
     groups, index = torch.unique(groupings[near].flatten(0, 1), dim=0, return_inverse=True)
     surprise = source.surprise((groups @ power)[None])[0]
     doubt = surprise[index].view(len(near), -1).sum(1) + COST_WEIGHT * costs
@@ -129,9 +136,10 @@ def _judged(
 
 
 def _start(alone: Start, members: Tensor) -> Start:
-    """Start of sources with outputs (B, N, K) of their own, each gain an output's share in them.
+    """Start of sources that own the outputs ``members`` (B, N, K).
 
-    The first output of every source is in front.
+    The gains are each output's share in the energy of its source; the first output of every source
+    is put in front.
     """
     n_sources, n_rows = members.shape[1], alone.demixing.shape[2]
     rows = in_front(members.argmax(-1), n_rows)

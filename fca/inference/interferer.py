@@ -1,8 +1,8 @@
-"""A sound from one place that is none of the sources asked for, and no talker: a machine, say.
+"""Interferers: a sound from one place, such as a machine, that is none of the talkers asked for.
 
-A model that has no source for it leaves it in the others. Of the spare outputs of a rank-1 model it
-is one that goes with none of the sources; all others hold noise and reverberation of these, and
-rise and fall with them.
+A model without a source for it leaves it in the talkers. Among the spare outputs of a rank-1 model,
+it is the one that is unlike every source; the others hold noise and reverberation of the talkers,
+and rise and fall with them.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ from fca.spatial import Rank1
 from fca.spatial.base import FLOOR
 
 UNLIKE = 0.25
-"""Likeness below which two outputs are of different sounds ..."""
+"""Likeness (:func:`~fca.inference.outputs.likeness`) below which two outputs are different
+sounds."""
 AUDIBLE_DB = -12.0
-"""... both of them no further than this below the loudest."""
+"""Outputs that are further than this below the loudest one are too faint to be compared."""
 SPOKEN = -1.2
-"""Excess (:func:`above_stationary`) of talkers, at most ..."""
+"""Least excess over a stationary model (:func:`above_stationary`) of an interferer, in nats per
+bin; talkers have less."""
 APART = 0.5
-"""... and by how much that of an interferer is above that of all of them."""
+"""Least difference, in nats per bin, between the excess of an interferer and that of any talker."""
 
 
 def with_interferer(
@@ -32,29 +34,29 @@ def with_interferer(
 ) -> tuple[Tensor, Tensor]:
     """Order of the outputs with an interferer right after the sources, and where there is one.
 
-    There is if one more outputs than sources are wanted are all unlike each other, and one of them
-    is no talker, as the source model says. Of several choices of so many outputs the likeliest is
-    taken, as in :func:`~fca.inference.outputs.by_likelihood`.
+    An interferer is found where N + 1 outputs, one more than the sources wanted, are all unlike
+    each other, and one of them is no talker according to the source model. Of several such choices
+    of outputs the likeliest is taken, as in :func:`~fca.inference.outputs.by_likelihood`.
 
     Parameters
     ----------
     spatial : Rank1
-        With as many outputs as sources are wanted, or more.
+        Rank-1 model with at least as many outputs as sources are wanted.
     order : Tensor
-        Rows of Q, (B, M), those of the sources first.
+        Order of the rows of Q, (B, M), those of the sources first.
     psd : Tensor
         λ of the outputs, (B, F, K, T).
     n_sources : int
         Sources wanted, at most K.
     source : SourceModel
-        Has inferred ``psd``. If it does not judge, there are no interferers.
+        The model that inferred ``psd``. If it does not judge, no interferer is found.
 
     Returns
     -------
     order : Tensor
         (B, M).
     found : Tensor
-        (B,), true or false.
+        Whether there is an interferer, (B,).
     """
     may = source.judges and spatial.n_sources > n_sources
     choices = [_unlike(alike, n_sources + 1) for alike in likeness(compared(psd))] if may else []
@@ -74,7 +76,7 @@ def with_interferer(
 
 
 def _unlike(alike: Tensor, count: int) -> list[tuple[int, ...]]:
-    """All choices of so many outputs that are unlike each other; from their likeness (K, K)."""
+    """All choices of ``count`` outputs that are unlike each other; from their likeness (K, K)."""
     far = (alike < UNLIKE).tolist()
     return [
         chosen
@@ -84,22 +86,22 @@ def _unlike(alike: Tensor, count: int) -> list[tuple[int, ...]]:
 
 
 def _audible(choices: list[tuple[int, ...]], level: Tensor) -> list[tuple[int, ...]]:
-    """Choices of which no output is faint; from the levels (K,)."""
+    """Choices without a faint output; from the levels (K,)."""
     loud = (level > 10 ** (AUDIBLE_DB / 10) * level.max()).tolist()
     return [chosen for chosen in choices if all(loud[output] for output in chosen)]
 
 
 def _likeliest(spatial: Rank1, psd: Tensor, choices: list[tuple[int, ...]]) -> list[int]:
-    """The choice that explains all outputs of one recording best; empty if there is none."""
+    """The choice that explains all outputs of one recording best; empty if there are no choices."""
     if len(choices) < 2:
         return [output for chosen in choices for output in chosen]
     return list(choices[int(choice_costs(spatial, seen(psd), choices).argmin())])
 
 
 def _placed(rows: Tensor, present: list[int], power: Tensor, source: SourceModel) -> Tensor | None:
-    """Rows (M,) with those that are ``present`` first, the interferer last of these.
+    """Rows (M,) with those of ``present`` first, the interferer last among them.
 
-    None if none of them is one; from powers (1, F, K, T) of all outputs.
+    None if none of them is an interferer. From the powers (1, F, K, T) of all outputs.
     """
     if not present:
         return None
@@ -114,9 +116,10 @@ def _placed(rows: Tensor, present: list[int], power: Tensor, source: SourceModel
 
 
 def above_stationary(power: Tensor, source: SourceModel) -> Tensor:
-    """How much less likely the source model finds powers (B, F, K, T) than a stationary one does.
+    """Excess surprise of the source model over a stationary model, in nats per bin, (B, K).
 
-    In nats per bin, (B, K). Machines are nearly stationary; talkers pause.
+    How much less likely it finds powers (B, F, K, T). Machines are nearly stationary; talkers
+    pause.
     """
     level = (power / power.mean((1, 3), keepdim=True).clamp_min(FLOOR)).mean(-1)
     return source.surprise(power) - 1 - level.clamp_min(FLOOR).log().mean(1)

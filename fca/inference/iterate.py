@@ -68,10 +68,10 @@ def iterate(
         Number of iterations.
     callbacks : sequence of Callback
         Called in turn after each iteration.
-    monitor_every : int
-        The cost is computed at the start, every so many iterations, and at the end; None for never.
+    monitor_every : int or None
+        The cost is computed at the start, every so many iterations, and at the end; never if None.
     first_cost : float, optional
-        That at the start, if it is known.
+        Cost at the start, if it is known already.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Starts of talkers of whom it is known when they speak."""
+"""Starts for talkers whose activities are known."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ N_ITER = 30
 
 
 def guided(observation: Observation, activity: Tensor, n_sources: int) -> Start:
-    """Rows of Q by max-SNR beamforming between classes of known activities (B, K, T).
+    """Start by max-SNR beamforming between classes of known activities (B, K, T).
 
-    The first N of them are the sources; at any time some class is active.
+    The first N classes are the sources. In every frame some class must be active.
     """
     return between_classes(observation, _masks(observation, activity), n_sources)
 
@@ -34,23 +34,24 @@ def guided_rank1(
     generator: torch.Generator,
     source: SourceModel,
 ) -> Start:
-    """The rank-1 model of ``source``, which begins with such classes and keeps their order.
+    """Start from a rank-1 model of ``source`` that begins with classes of known activities.
 
-    As in :func:`~fca.inference.rank1.rank1` there are more outputs than sources, for what is none
-    of these; they are always active.
+    The sources keep the order of the activities. As in :func:`~fca.inference.rank1.rank1` there are
+    more outputs than sources, for everything else; these are always active.
 
     Parameters
     ----------
     observation : Observation
         The mixture.
     activity : Tensor
-        Activities (B, K, T) of the classes, the sources first; at any time some class is active.
+        Activities (B, K, T) of the classes, the sources first; in every frame some class must be
+        active.
     n_sources : int
-        N, no more than K or microphones.
+        N, at most K and at most the number of microphones.
     generator : torch.Generator
         Random numbers of the source model.
     source : SourceModel
-        Of the outputs.
+        Source model of the outputs.
     """
     n_channels = observation.mixture.shape[2]
     n_outputs = number_of_outputs(n_sources, n_channels)
@@ -66,7 +67,7 @@ def guided_rank1(
 
 
 def _masks(observation: Observation, activity: Tensor) -> Tensor:
-    """Masks (B, F, K, T) of classes of known activities (B, K, T)."""
+    """Masks (B, F, K, T) of classes of known activities (B, K, T), by a guided cACGMM."""
     classes = CACGMM.guided(observation, activity)
     iterate(classes, N_ITER, monitor_every=None)
     return classes.masks

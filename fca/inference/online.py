@@ -1,4 +1,4 @@
-"""Fitting a model to a stream of frames: a window that slides, and statistics of what left it."""
+"""Fitting a model to a stream: a sliding window, and statistics of the frames before it."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from fca.spatial.online import OnlineJointlyDiagonal, Past
 
 @dataclass(frozen=True)
 class Schedule:
-    """When a stream is fitted, in frames.
+    """When and how much a stream is fitted; times are in frames.
 
     Attributes
     ----------
     first : int
-        The first fit is made once so many have come, and another when the window is full.
+        Frames before the first fit; another fit from the start is made when the window is full.
     window : int
-        Frames that are fitted again with every block.
+        Frames of the window, which is fitted again with every block.
     memory : float
-        Time constant of the statistics of the frames that left the window.
+        Time constant with which the frames that have left the window are forgotten.
     n_iter : int
         Iterations per block.
     n_start : int
-        Iterations of a fit from the start.
+        Iterations of a fit that begins from scratch.
     """
 
     first: int
@@ -46,19 +46,19 @@ class Schedule:
 class OnlineFit:
     """Jointly diagonalisable model with NMF sources, updated with every block of a stream.
 
-    Q, the gains and the bases go on from block to block. What is estimated depends on the frames
-    of the window and on recursive averages over those before it.
+    Q, the gains and the NMF bases are carried on from block to block. They are estimated from the
+    frames of the window and from recursive averages over the frames before it.
 
     Parameters
     ----------
     method : Method
-        Jointly diagonal, with the source model "sliding nmf".
+        A jointly diagonal method with the source model "sliding nmf".
     n_sources : int
         N.
     schedule : Schedule
         When and how much is fitted.
     seed : int
-        Of all random numbers.
+        Seed of all random numbers.
     """
 
     def __init__(self, method: Method, n_sources: int, schedule: Schedule, seed: int = 0) -> None:
@@ -67,10 +67,10 @@ class OnlineFit:
         self._forget()
 
     def push(self, block: Tensor, channel: int = 0) -> Tensor:
-        """Images (N, F, L) at one channel of the frames of a block X, complex (F, M, L).
+        """Source images (N, F, L) at one channel, for a block X of frames, complex (F, M, L).
 
-        They sum to the mixture. Before the first fit, and after one that went wrong until the next,
-        they are all equal.
+        They sum to the mixture. They are all equal before the first fit, and after a fit that has
+        failed until the next one.
         """
         if bool(block.abs().amax() > 0):
             try:
@@ -85,7 +85,7 @@ class OnlineFit:
         return (block[:, channel] / self._n_sources).expand(self._n_sources, -1, -1)
 
     def _images(self, model: Model, n_frames: int, channel: int) -> Tensor:
-        """Images (N, F, L) at one channel of the last L frames, the sources in their order."""
+        """Images (N, F, L) at one channel of the last L frames, in the order of the sources."""
         spatial, last = self._spatial(model), slice(-n_frames, None)
         assert isinstance(spatial, OnlineJointlyDiagonal)
         psd = model.source.psd()[..., last]
@@ -99,7 +99,10 @@ class OnlineFit:
         self._order = torch.arange(self._n_sources)
 
     def _advance(self, block: Tensor) -> None:
-        """Take in a block: wait, start, start again when the window is full, or go on."""
+        """Take in a block of frames.
+
+        Wait until there are enough of them, start, start again when the window is full, or go on.
+        """
         if self._model is None:
             waiting = block if self._waiting is None else torch.cat([self._waiting, block], -1)
             self._waiting = waiting
@@ -122,14 +125,14 @@ class OnlineFit:
         return Model(self._online(frames, spatial, None), model.source)
 
     def _restart(self, old: Model, frames: Tensor) -> Model:
-        """A fit from the start, whose sources keep the order of the old ones."""
+        """A fit from scratch whose sources are put into the order of the old ones."""
         new = self._start(frames)
         similarity = _similarity(_activity(new), _activity(old)[self._order])
         self._order = best_assignment(similarity)
         return new
 
     def _go_on(self, model: Model, frames: Tensor) -> Model:
-        """A fit of the window, from where the parameters are."""
+        """A fit of the window that goes on from the present parameters."""
         spatial, source = self._spatial(model), model.source
         assert isinstance(spatial, OnlineJointlyDiagonal) and isinstance(source, SlidingNMF)
         entering = frames.shape[-1] - spatial.mixture.shape[-1]
@@ -156,12 +159,12 @@ class OnlineFit:
 
 
 def _activity(model: Model) -> Tensor:
-    """Power of every source and frame at the first channel, (N, T)."""
+    """Power of every source in every frame at the first channel, (N, T)."""
     return model.images(slice(0, 1))[0].abs().square().sum((0, 2))
 
 
 def _similarity(new: Tensor, old: Tensor) -> Tensor:
-    """Correlation of activities (N, T) over the frames that both have, (N, N)."""
+    """Correlation (N, N) of activities (N, T) over the frames that both cover."""
     frames = old.shape[-1]
     count = len(new)
     return torch.corrcoef(torch.cat([new[:, :frames], old]))[:count, count:].nan_to_num()

@@ -1,8 +1,9 @@
-"""Which outputs of a rank-1 model are the sources that were asked for.
+"""Choice of the sources among the outputs of a rank-1 model that has more outputs than sources.
 
-A model with more outputs than sources keeps noise and parts of talkers in the spare ones. The
-loudest need not be all talkers: where a loud one comes out twice, a quiet one is among the spare.
-The two then explain the mixture less well than others, and their spectra go together.
+The spare outputs hold noise and parts of talkers. The loudest outputs need not all be talkers:
+where a loud talker is split into two of them, a quiet talker is left among the spare ones. The two
+parts then explain the mixture less well than another choice does, and their spectra rise and fall
+together.
 """
 
 from __future__ import annotations
@@ -18,25 +19,26 @@ from fca.spatial import JointlyDiagonal, Rank1
 from fca.spatial.base import FLOOR
 
 FREQUENCIES = 16
-"""Of how many frequencies one is looked at ..."""
+"""Step between the frequencies on which choices are judged."""
 FRAMES = 4
-"""... and of how many frames."""
+"""Step between the frames on which choices are judged."""
 NOISE_DB = -10.0
-"""Level that noise beside the sources starts with, relative to the mixture."""
+"""Initial level of the noise beside the sources of a choice, relative to the mixture."""
 STEPS = 2
 """Updates of the spatial model before a choice is judged."""
 COMPARED = 4
-"""Of how many frequencies one is compared between outputs."""
+"""Step between the frequencies at which outputs are compared (:func:`likeness`)."""
 ALIKE = 3.0
-"""What it costs if two sources are the same, in nats per bin."""
+"""Cost, in nats per bin, of a choice with two identical outputs; in proportion to their likeness
+otherwise."""
 MARGIN = 0.5
-"""How much likelier than the loudest outputs others have to be to be taken, in nats per bin."""
+"""Nats per bin by which another choice has to be likelier than the loudest outputs to be taken."""
 
 
 def by_loudness(spatial: Rank1) -> Tensor:
-    """Order (B, M) of the rows of Q by the power of their images at the microphones.
+    """Order (B, M) of the rows of Q by the power of the output images at the microphones.
 
-    The background, which is no output, comes last as it is.
+    The background rows, which are no outputs, come last in their own order.
     """
     n_outputs = spatial.n_sources
     energy = spatial.scale() * spatial.power[:, :, :n_outputs].mean(-1)
@@ -46,15 +48,17 @@ def by_loudness(spatial: Rank1) -> Tensor:
 
 
 def by_likelihood(spatial: Rank1, psd: Tensor, n_sources: int) -> Tensor:
-    """The same, but others than the loudest outputs first where these explain all of them better.
+    """Order (B, M) of the rows of Q with the outputs first that explain all outputs best.
 
-    Every choice of ``n_sources`` outputs is tried, on some of the bins, as the sources of a jointly
-    diagonal model with shared gains and stationary noise. It is dear if two of them are alike.
+    These are the loudest ones unless another choice is clearly better (:data:`MARGIN`); the rest
+    follow as in :func:`by_loudness`. Every choice of ``n_sources`` outputs is tried, on a part of
+    the bins, as the sources of a jointly diagonal model with shared gains and stationary noise. Two
+    outputs that are alike add to its cost (:data:`ALIKE`).
 
     Parameters
     ----------
     spatial : Rank1
-        With as many outputs as sources are wanted, or more.
+        Rank-1 model with at least as many outputs as sources are wanted.
     psd : Tensor
         λ of its outputs, (B, F, K, T).
     n_sources : int
@@ -75,7 +79,8 @@ def by_likelihood(spatial: Rank1, psd: Tensor, n_sources: int) -> Tensor:
 def likeness(psd: Tensor) -> Tensor:
     """Correlation over time of the amplitudes √λ of outputs, (B, K, K).
 
-    Of all frequencies together, from what is :func:`compared` of their PSDs (B, F, K, T).
+    Over all frequencies together, from the PSDs (B, F, K, T) at the frequencies that
+    :func:`compared` picks.
     """
     amplitude = psd.sqrt()
     change = (amplitude - amplitude.mean(-1, keepdim=True)).transpose(1, 2).flatten(2)
@@ -85,13 +90,13 @@ def likeness(psd: Tensor) -> Tensor:
 
 
 def _most_alike(alike: Tensor, choices: Sequence[tuple[int, ...]]) -> Tensor:
-    """Likeness (C, B) of the two outputs of every choice that are most alike."""
-    others = alike - 2 * torch.eye(alike.shape[-1]).to(alike)  # than itself
+    """Likeness (C, B) of the two outputs of each choice that are most alike."""
+    others = alike - 2 * torch.eye(alike.shape[-1]).to(alike)  # not with itself
     return torch.stack([others[:, choice][:, :, choice].amax((1, 2)) for choice in choices])
 
 
 def choice_costs(spatial: Rank1, psd: Tensor, choices: Sequence[tuple[int, ...]]) -> Tensor:
-    """Costs (C, B) of choices of outputs; from what is :func:`seen` of their PSDs (B, F, K, T)."""
+    """Costs (C, B) of choices of outputs; PSDs (B, F, K, T) are those of the bins :func:`seen`."""
     outputs = spatial.demixing[:, ::FREQUENCIES, : psd.shape[2]] @ seen(spatial.mixture)
     each = torch.cat([psd[:, :, list(choice)] for choice in choices])
     cost = choice_cost(outputs.repeat(len(choices), 1, 1, 1), each)
@@ -99,7 +104,7 @@ def choice_costs(spatial: Rank1, psd: Tensor, choices: Sequence[tuple[int, ...]]
 
 
 def choice_cost(outputs: Tensor, psd: Tensor) -> Tensor:
-    """Cost (B,) of complex outputs (B, F, K, T) when sources with PSDs λ (B, F, N, T) make them."""
+    """Cost (B,) of complex outputs (B, F, K, T) that sources with PSDs λ (B, F, N, T) make up."""
     batch, n_freq, n_outputs, n_frames = outputs.shape
     noise = 10 ** (NOISE_DB / 10) * abs2(outputs).mean((2, 3), keepdim=True)
     psd = torch.cat([psd, noise.expand(-1, -1, 1, n_frames)], dim=2)
@@ -112,23 +117,23 @@ def choice_cost(outputs: Tensor, psd: Tensor) -> Tensor:
 
 
 def seen(values: Tensor) -> Tensor:
-    """What is looked at of values (..., F, K, T)."""
+    """The bins of values (..., F, K, T) on which choices are judged: a sparse grid."""
     return values[..., ::FREQUENCIES, :, ::FRAMES]
 
 
 def compared(values: Tensor) -> Tensor:
-    """What is compared of values (B, F, K, T)."""
+    """The frequencies of values (B, F, K, T) at which outputs are compared."""
     return values[:, ::COMPARED]
 
 
 def in_front(first: Tensor, n_rows: int) -> Tensor:
-    """Order (B, M) of rows that begins with (B, N) of them; the others stay in theirs."""
+    """Order (B, M) with the rows ``first`` (B, N) in front; the others keep their order."""
     place = torch.arange(first.shape[1], device=first.device).expand_as(first)
     after = first.new_full((len(first), n_rows), n_rows)
     return after.scatter(1, first, place).argsort(dim=1, stable=True)
 
 
 def take_rows(values: Tensor, order: Tensor) -> Tensor:
-    """Rows (axis 2) of (B, F, M, ...) in an order (B, K)."""
+    """Rows (axis 2) of (B, F, M, ...) in the order (B, K) of each recording."""
     each = zip(values, order, strict=True)
     return torch.stack([recording.index_select(1, rows) for recording, rows in each])

@@ -1,7 +1,8 @@
-"""The start that the speech prior makes: a rank-1 model with more outputs than talkers.
+"""The start "rank-1": a rank-1 model with more outputs than talkers, by the method's source model.
 
-Independent vector analysis comes first, from a part of the bins, or classes of bins; then the
-source model of the method itself. Stretches of frequencies that changed places are put back.
+It begins with independent vector analysis on a part of the bins, or with classes of bins. The
+source model of the method follows. Stretches of frequencies in which outputs have changed places
+are put back.
 """
 
 from __future__ import annotations
@@ -25,27 +26,28 @@ from fca.spatial.observation import Observation, identity_demixing
 from fca.spatial.subspace import principal
 
 SPARE = 2
-"""Outputs beyond the sources, for noise and for talkers that are split; what large arrays have
-beyond these is left to the end (:mod:`fca.spatial.subspace`)."""
+"""Outputs beyond the sources, for noise and for talkers that are split. Microphones beyond these
+are used only at the end (:mod:`fca.spatial.subspace`)."""
 THINNING = 4
-"""Of how many frequencies one is seen by most of the sweeps."""
+"""Step between the frequencies that most sweeps of IVA see."""
 QUIETEST = 1e-3
-"""Level of an output in its quietest frames, relative to its mean, for the sweeps."""
+"""Least variance of an output in a frame, relative to its mean, during IVA."""
 CONVERGED = 3e-3
-"""Cost per bin that ten sweeps gain at least while they go on ..."""
+"""IVA ends when ten sweeps lower the cost by less than this, in nats per bin."""
 HASTY = 1e-2
-"""... and where that has to be fast."""
+"""The same where the start has to be fast."""
 LONG = 64
-"""Frames from which on every other one is enough for the most part."""
+"""Frames from which on a recording is long enough for every other frame to do in most steps."""
 SURER = 10.0
-"""Doubt, in nats per bin, that a start has less if it shows an interferer."""
+"""Nats per bin by which the doubt of a start is lowered if it shows an interferer. The other starts
+of that recording leave the interferer in the talkers, and are thereby dropped."""
 SPATIAL_STEPS = 2
-"""Updates of Q with every inference of the source model."""
+"""Updates of Q after each inference of the source model."""
 MENDINGS = 2
-"""Times at most that what the source model has inferred is mended, and inferred again."""
+"""Most times that outputs are put back into place and then inferred again."""
 
 Fit = Callable[[Observation, Tensor], tuple[Rank1, Tensor]]
-"""From a mixture and Q to a model fitted from there and the PSDs of its outputs."""
+"""Fits a rank-1 model to a mixture, starting from Q; returns it and the PSDs of its outputs."""
 
 
 def rank1(
@@ -58,33 +60,42 @@ def rank1(
     fast: bool = False,
     interferers: bool = False,
 ) -> Start:
-    """The rank-1 model of ``source`` with more outputs than sources, from :func:`thinned_iva`.
+    """Start from a rank-1 model of ``source`` with more outputs than sources.
 
-    A source model that knows the frequencies of a talker to belong together mends what IVA has
-    permuted, and shows the seams that are left; then the outputs are taken that explain all of them
-    (:func:`by_likelihood`), alone or in groups (:func:`grouped`). IVA sees as many principal
-    components as there are outputs: of more it would make parts of talkers. More sources than
-    microphones have no rank-1 model; their start is
-    :func:`~fca.inference.classes.underdetermined`.
+    It begins with :func:`thinned_iva`, or with classes of bins. IVA sees as many principal
+    components as there are outputs; with more, it would split talkers. A source model that knows
+    which frequencies of a talker belong together repairs permutations that IVA leaves, and shows
+    the seams that remain. The sources are then the outputs that explain all outputs best
+    (:func:`~fca.inference.outputs.by_likelihood`), single or in groups
+    (:func:`~fca.inference.grouping.grouped`). With more sources than microphones there is no rank-1
+    model, and the start is :func:`~fca.inference.classes.underdetermined`.
 
     Parameters
     ----------
     observation : Observation
-        The mixture. IVA is the start of components of an array, among which there are no delays.
+        The mixture. If its channels are components of an array, which have no delays between
+        them, the start is always IVA.
+    n_sources : int
+        Sources wanted.
+    generator : torch.Generator
+        Random numbers of the start and of the source model.
+    source : SourceModel
+        Source model of the outputs.
     attempt : int
-        Gives another start for every number: in odd ones, or in even ones that are to be ``fast``,
-        classes of bins take the place of IVA (:func:`~fca.inference.classes.demixed`) unless
-        there is one source only; IVA converges at other frequencies first each time. With more
-        sources than microphones, odd ones cluster from random masks, for recordings without clear
-        delays.
+        Number of the start; each number gives another one. Odd numbers (even ones if ``fast``)
+        begin with classes of bins (:func:`~fca.inference.classes.demixed`) unless there is one
+        source only. The others begin with IVA, thinned to another set of frequencies each time.
+        With more sources than microphones, odd numbers cluster from random masks, which serves
+        recordings without clear delays.
     doubted : bool
-        See :func:`grouped`.
+        See :func:`~fca.inference.grouping.grouped`.
     fast : bool
-        Show all but the last round of the source model every other frame of long recordings, which
-        still overlap by half, iterate less, and begin with classes: they lose fewer talkers who
+        Iterate less, show the source model only every other frame of long recordings (which still
+        overlap by half) until its last round, and begin with classes, which lose fewer talkers who
         sway.
     interferers : bool
-        Take one source more where there is one; see :mod:`fca.inference.interferer`.
+        Look for an interferer and give it a source of its own; see
+        :mod:`fca.inference.interferer`.
     """
     n_channels = observation.mixture.shape[2]
     if n_sources > n_channels:
@@ -92,7 +103,7 @@ def rank1(
         return underdetermined(observation, n_sources, generator, source, from_delays=delays)
     n_outputs = number_of_outputs(n_sources, n_channels)
     early = _every_other(observation) if fast else observation
-    basis = principal(early.outer.detach())  # coordinates, which gradients have no part in
+    basis = principal(early.outer.detach())  # only coordinates: no gradient
     seen, others = basis[:, :, :n_outputs], basis[:, :, n_outputs:]
     in_turns = n_sources > 1 and observation.delays
     if in_turns and (attempt % 2 == 1) != fast:
@@ -117,14 +128,20 @@ def rank1(
 
 
 def number_of_outputs(n_sources: int, n_channels: int, spare: int = SPARE) -> int:
-    """Outputs of the model: ``spare`` ones beyond the sources, and where there is one, company."""
+    """Outputs of the model: the sources, or two if there is only one, and ``spare`` ones.
+
+    At most as many as channels.
+    """
     return min(max(n_sources, 2) + spare, n_channels)
 
 
 def _accompanied(
     spatial: Rank1, order: Tensor, psd: Tensor, n_sources: int, source: SourceModel, found: Tensor
 ) -> Start:
-    """Start with one source more than is wanted, silent where no interferer was ``found``, (B,)."""
+    """Start with a source for an interferer beside those wanted.
+
+    It is silent in recordings where none was ``found``, (B,).
+    """
     starts = []
     for index in range(len(found)):
         one = slice(index, index + 1)
@@ -136,7 +153,7 @@ def _accompanied(
 
 
 def _surer(start: Start, interfered: Tensor) -> Start:
-    """A start that shows an interferer, whom others of the recording leave in the sources."""
+    """A start that shows an interferer, preferred to starts that do not (:data:`SURER`)."""
     assert start.doubt is not None
     return replace(start, doubt=start.doubt - SURER, interfered=interfered)
 
@@ -150,12 +167,12 @@ def thinned_iva(
     first: int = 0,
     tolerance: float = CONVERGED,
 ) -> Start:
-    """:func:`fca.inference.start.iva` that converges on some of the bins before all are seen.
+    """:func:`fca.inference.start.iva` that converges on some of the frequencies before it sees all.
 
-    The activity that ties the frequencies is known from one of :data:`THINNING` as well, the
-    ``first`` and so on; up to ``n_thin`` sweeps over these cost a fraction, and as many again where
-    stretches of frequencies had to change places. The other frequencies then start from known
-    activities.
+    The activities that tie the frequencies together are known as well from one of every
+    :data:`THINNING` frequencies, from ``first`` on. Up to ``n_thin`` sweeps see these alone, at a
+    fraction of the time, and as many again where stretches of frequencies had to be put back. The
+    other frequencies then start from known activities.
     """
     mixture, n_channels = observation.mixture, observation.mixture.shape[2]
     some = torch.arange(first, mixture.shape[1], THINNING, device=mixture.device)
@@ -175,9 +192,10 @@ def thinned_iva(
 def fit_and_mend(
     fit: Fit, observation: Observation, demixing: Tensor, n_mendings: int
 ) -> tuple[Rank1, Tensor]:
-    """What ``fit`` gives; where :func:`follow` finds seams, it is mended and fitted again.
+    """Fit, and repair permutations: ``fit`` is repeated where outputs have changed places.
 
-    At most ``n_mendings`` times, and only the recordings that have any.
+    Where :func:`~fca.permutation.follow` finds seams, the outputs are put back and fitted again, at
+    most ``n_mendings`` times and only in the recordings that have seams.
     """
     mixture = observation.mixture
     spatial, psd = fit(observation, demixing)
@@ -196,7 +214,7 @@ def fit_and_mend(
 
 
 def _every_other(observation: Observation) -> Observation:
-    """Every other frame of a mixture that is long enough."""
+    """Every other frame of a mixture, if it is long enough."""
     mixture = observation.mixture
     if mixture.shape[-1] < LONG:
         return observation
@@ -204,7 +222,7 @@ def _every_other(observation: Observation) -> Observation:
 
 
 def _reordered(spatial: Rank1, order: Tensor) -> Tensor:
-    """Q with its outputs in an order (B, F, N), the background as it is."""
+    """Q with its outputs in the order (B, F, N) of each frequency; the background stays."""
     outputs, background = spatial.demixing.tensor_split([spatial.n_sources], dim=2)
     return torch.cat([reorder(outputs, order), background], dim=2)
 
@@ -216,7 +234,7 @@ def _sweep(
     observation: Observation,
     demixing: Tensor,
 ) -> tuple[Rank1, Tensor]:
-    """Sweeps of IVA until they gain little: of each recording as many as it takes."""
+    """Sweeps of IVA until they gain little, as many as each recording needs."""
     mixture = observation.mixture
     found, psd = [], []
     for x, q in zip(mixture[:, None], demixing[:, None], strict=True):
@@ -234,7 +252,7 @@ def fitted(
     observation: Observation,
     demixing: Tensor,
 ) -> tuple[Rank1, Tensor]:
-    """One iteration of the source model from its outputs."""
+    """Rank-1 model, and the PSDs of its outputs, after one iteration of ``source`` from Q."""
     spatial = Rank1(observation, demixing, n_outputs)
     if source.at_microphone:
         spatial.rescale(spatial.scale().reciprocal())

@@ -1,4 +1,4 @@
-"""Refinement of a fitted model on its own recording, never to its disadvantage."""
+"""Refinement of a fitted model on its own recording; the cost never rises."""
 
 from __future__ import annotations
 
@@ -11,18 +11,24 @@ from fca.state import choose
 
 
 class Refinement:
-    """A model whose latent vectors move by Adam, and the best that was met.
+    """A model that is refined step by step, and the best state that was met.
 
-    Each step moves z and then updates the spatial parameters (Bando et al. 2021), which are no
-    longer shared over frequency: that made a poor start robust, and holds a good one back.
-    The cost is the negative evidence lower bound at the latent vectors; as Adam overshoots at
-    times, every recording keeps the parameters with which its cost was lowest. The loop that fits
-    models iterates it like any of them.
+    In each step the source model refines its PSDs in its own way
+    (:meth:`~fca.source.SourceModel.refine`): speech models take a step of Adam on the latent
+    vectors z (Bando et al. 2021) or let every bin depart from its decoded PSD by EM, and stationary
+    noise lets bins depart from its level by EM. The spatial parameters are then updated once. Their
+    gains are no longer shared over frequency: sharing makes a poor start robust, but holds a good
+    one back.
+
+    Gradient steps may overshoot; every recording therefore keeps the parameters with which its cost
+    was lowest. For Gaussian latent vectors that cost is the negative joint log-density of mixture
+    and z. The loop that fits models (:func:`~fca.inference.iterate.iterate`) iterates a refinement,
+    too.
 
     Parameters
     ----------
     model : Model
-        Where it begins; stays as it is.
+        The model to begin with, which stays as it is.
 
     Raises
     ------
@@ -43,7 +49,7 @@ class Refinement:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Move, and keep what became better."""
+        """Refine by one step, and keep it in the recordings where the cost is the lowest so far."""
         self._model = self._model.copy()
         self._model.refine()
         cost = self._model.cost()
@@ -57,6 +63,6 @@ class Refinement:
 
 
 def check_refinable(model: Fittable) -> None:
-    """Raise :class:`InputError` unless the source model of a model has a step of refinement."""
+    """Raise :class:`InputError` unless the source model has a refinement of its own."""
     if not (isinstance(model, Model) and model.source.refinable):
         raise InputError("nothing to refine: it has no Gaussian latent vectors and no other step")

@@ -1,4 +1,4 @@
-"""Spatial parameters that settle around sources that stay as they are."""
+"""Updates of the spatial parameters alone, given sources that stay as they are."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ ARRAY_STEPS = 16
 
 @dataclass
 class Settling:
-    """A model of which only the spatial parameters move, each frequency with gains of its own.
+    """A model of which only the spatial parameters are updated, with free gains at every frequency.
 
-    Gains that are shared over frequency make a poor start robust, and hold a good one back. Like
+    Gains that are shared over frequency make a poor start robust, but hold a good one back. Like
     all updates of spatial models, a step never raises the cost.
 
     Attributes
@@ -31,7 +31,7 @@ class Settling:
         self.model.spatial.untie()
 
     def cost(self) -> Tensor:
-        """That of the model, (B,)."""
+        """Cost of the model, (B,)."""
         return self.model.cost()
 
     def step(self) -> None:

@@ -1,7 +1,7 @@
 """Where the iterations start.
 
-The likelihood of a convolutive mixture has many poor optima: with random sources and Q = I most
-methods end in one. Starts estimate Q and the source powers first, by a cheaper method.
+The likelihood of a convolutive mixture has many poor optima, and from random sources and Q = I most
+methods end in one of them. Starts estimate Q and the source powers first, by a cheaper method.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ from fca.spatial.observation import Observation, identity_demixing
 from fca.state import State
 
 LEAKAGE = 0.05
-"""Gain that a source starts with on the components of the others."""
+"""Initial gain of a source on the components of the others."""
 
 
 DIFFUSE = 1e-3
-"""Power of spatially white sound in the start of a full-rank covariance, relative to its mean."""
+"""Spatially white part of an initial full-rank covariance, relative to its mean power; also the
+least gain of a start from classes."""
 
 
 @dataclass(frozen=True)
@@ -50,18 +51,18 @@ class Start(State):
     demixing : Tensor
         Q, (B, F, M, M); row n belongs to source n for the first min(N, M) sources.
     power : Tensor
-        Powers of the components of Q that belong to the sources, (B, F, N, T).
+        Powers of the components that Q gives to the sources, (B, F, N, T).
     known_gains : Tensor, optional
         Gains of the sources on the components, (B, F or 1, N, M), where there is an estimate; the
         powers are then those at a microphone.
     doubt : Tensor, optional
-        How little it looks like the sources that were asked for, (B,), where the source model
-        (:mod:`fca.inference.grouping`) or the delays say (:mod:`fca.inference.classes`);
-        comparable between starts of one mixture.
+        How unlike the sources asked for this start looks, (B,), in nats per bin, according to the
+        source model (:mod:`fca.inference.grouping`) or to the delays
+        (:mod:`fca.inference.classes`). Comparable between starts of one mixture.
     interfered : Tensor, optional
-        Where the last source is an interferer, who was not asked for
-        (:mod:`fca.inference.interferer`), and where it is silent, (B,); None if there is no such
-        source.
+        True where the last source is an interferer, a sound that was not asked for
+        (:mod:`fca.inference.interferer`), and false where that source is silent, (B,); None if
+        there is no such source.
     """
 
     demixing: Tensor
@@ -92,7 +93,7 @@ class Start(State):
         return gains.expand(self.power.shape[0], n_freq, -1, -1)
 
     def with_silent(self) -> Start:
-        """The same start with a silent source more, which is none that was asked for."""
+        """The same start with one more source, a silent one in the place of an interferer."""
         start = self.at_microphones()
         return replace(
             start,
@@ -102,7 +103,10 @@ class Start(State):
         )
 
     def scm(self) -> Tensor:
-        """Full-rank covariances (B, F, N, M, M) of the same model, with a little diffuse sound."""
+        """Full-rank covariances (B, F, N, M, M) of the same model, with a spatially white part.
+
+        It is small (:data:`DIFFUSE`) and keeps them regular.
+        """
         mixing = torch.linalg.inv(self.demixing)[:, :, None]
         scm = hermitise((mixing * self.gains()[..., None, :]) @ mixing.mH)
         power = scm.diagonal(dim1=-2, dim2=-1).real.mean(-1)
@@ -118,7 +122,7 @@ StartMethod = Callable[[Observation, int, torch.Generator], Start]
 
 
 def identity(observation: Observation, n_sources: int, generator: torch.Generator) -> Start:
-    """Q = I and powers without information: the textbook start."""
+    """The textbook start: Q = I, and powers that do not tell the sources apart."""
     mixture = observation.mixture
     power = abs2(mixture).mean(2, keepdim=True)
     factor = 0.5 + torch.rand((n_sources, mixture.shape[-1]), generator=generator)
@@ -132,7 +136,7 @@ def iva(
     n_iter: int = 30,
     prior: type[SourceModel] = Gauss,
 ) -> Start:
-    """AuxIVA with as many outputs as microphones, the loudest taken for the sources."""
+    """AuxIVA with as many outputs as microphones; the loudest are taken for the sources."""
     n_channels = observation.mixture.shape[2]
     begin = identity(observation, n_channels, generator)
     spatial = Rank1(observation, begin.demixing, n_channels)
@@ -148,9 +152,9 @@ def fit_outputs(
     spatial_steps: int = 1,
     tolerance: float | None = None,
 ) -> None:
-    """Iterate a rank-1 model, whose sources start with the power of its outputs.
+    """Iterate a rank-1 model in place; its source model starts from the power of the outputs.
 
-    Ends before ``n_iter`` when ten iterations lower the cost by less than the ``tolerance``.
+    With a ``tolerance`` it ends before ``n_iter`` once ten iterations lower the cost by less.
     """
     source.initialise(spatial.power[:, :, : spatial.n_sources], generator)
     model = Model(spatial, source, spatial_steps)
@@ -168,7 +172,7 @@ def iva_laplace(observation: Observation, n_sources: int, generator: torch.Gener
 def clustering(
     observation: Observation, n_sources: int, generator: torch.Generator, n_iter: int = 30
 ) -> Start:
-    """Rows of Q by max-SNR beamforming between the classes of a cACGMM."""
+    """Start by max-SNR beamforming between the classes of a cACGMM."""
     masks = random_masks(observation.mixture, n_sources + 1, generator)
     classes = CACGMM(observation, masks)
     iterate(classes, n_iter, monitor_every=None)
@@ -176,7 +180,7 @@ def clustering(
 
 
 def between_classes(observation: Observation, masks: Tensor, n_sources: int) -> Start:
-    """Rows of Q by max-SNR beamforming between classes with masks (B, F, K, T)."""
+    """Start by max-SNR beamforming between classes with masks (B, F, K, T), the sources first."""
     mixture, outer = observation.mixture, observation.outer
     target = weighted_covariance(outer, masks[:, :, :n_sources])
     noise = regularise(weighted_covariance(outer, 1 - masks[:, :, :n_sources]), CONDITION)
@@ -195,15 +199,15 @@ def between_classes(observation: Observation, masks: Tensor, n_sources: int) -> 
 
 
 def noise_floor(observation: Observation, n_sources: int, generator: torch.Generator) -> Start:
-    """One talker in noise, from the quiet moments of each frequency.
+    """Start of one talker in noise, from the quiet moments of each frequency.
 
-    What exceeds the noise floor is taken for speech. The covariances of both are diagonal in the
-    basis of their generalised eigenvectors.
+    What exceeds the noise floor is taken for speech. Q consists of the generalised eigenvectors of
+    the two covariances, which diagonalise both.
 
     Raises
     ------
     InputError
-        If not two sources are to start.
+        Unless there are two sources, speech and noise.
     """
     if n_sources != 2:
         raise InputError(f"start 'noise floor' is for speech and noise, not {n_sources} sources")
@@ -219,17 +223,18 @@ def noise_floor(observation: Observation, n_sources: int, generator: torch.Gener
 
 
 def _floor(power: Tensor) -> Tensor:
-    """Level (B, F, 1) of stationary noise in powers (B, F, T), from a low quantile.
+    """Level (B, F, 1) of stationary noise in powers (B, F, T), from a low quantile over time.
 
-    It comes out 4 dB too high on purpose, as in spectral subtraction (Berouti et al. 1979): what
-    is left of the noise would be taken for speech, and stay.
+    It is overestimated on purpose, as in spectral subtraction (Berouti et al. 1979): by about 4 dB
+    with one microphone and 5 dB with four. What is left of the noise would otherwise be taken for
+    speech.
     """
     smooth = avg_pool1d(power, 5, stride=1, padding=2, count_include_pad=False)
     return 4.0 * smooth.quantile(0.3, dim=-1, keepdim=True)
 
 
 def _diagonalise(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Q (B, F, M, M) and gains (B, F, 2, M) of two covariances, columns of Q⁻¹ of unit power."""
+    """Q (B, F, M, M) and gains (B, F, 2, M) of two covariances; columns of Q⁻¹ have unit power."""
     values, vectors = generalised_eigh(first, second)
     demixing = vectors.mH
     column = column_power(torch.linalg.inv(demixing))
@@ -239,14 +244,17 @@ def _diagonalise(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def taken(spatial: Rank1, order: Tensor, n_sources: int) -> Start:
-    """Start from the outputs of a rank-1 model, of which the first in ``order`` are the sources."""
+    """Start from outputs of a rank-1 model; the first ones in ``order`` (B, M) are the sources."""
     repeat = torch.arange(n_sources, device=order.device) % spatial.n_sources
     power = take_rows(spatial.power, order[:, repeat])
     return Start(take_rows(spatial.demixing, order), power)
 
 
 def joined(starts: Sequence[Start]) -> Start:
-    """Starts as one, with a silent source in those that have no interferer, as others do."""
+    """One start for a batch, from starts of its recordings, some of which have an interferer.
+
+    Those that have none get a silent source in its place.
+    """
     wide = [start.with_silent() if start.interfered is None else start for start in starts]
     parts = [start.at_microphones() for start in wide]
     return Start(
@@ -259,13 +267,13 @@ def joined(starts: Sequence[Start]) -> Start:
 
 
 def _all_of(values: list[Tensor | None]) -> Tensor | None:
-    """Values (B,) of several recordings as one, if all have some."""
+    """Values (B,) of several starts as one, or None if any of them has none."""
     known = [value for value in values if value is not None]
     return torch.cat(known) if len(known) == len(values) else None
 
 
 def _max_snr(target: Tensor, noise: Tensor) -> Tensor:
-    """Row qᴴ of the principal generalised eigenvector, scaled to unit noise output."""
+    """Row qᴴ of Q, the principal generalised eigenvector, scaled to unit noise power."""
     _, vectors = generalised_eigh(target, noise)
     return vectors[..., -1].conj()
 

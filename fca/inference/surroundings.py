@@ -1,4 +1,4 @@
-"""What is heard beside the talkers' early sound, and would otherwise be made of them."""
+"""Noise and late sound, which would otherwise be explained by the talkers' early sound."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from fca.spatial import JointlyDiagonal
 from fca.spatial.expanded import LATE, MovingAverage
 
 LEVEL_DB = -30.0
-"""Level that the noise starts with, relative to the mixture."""
+"""Initial level of the noise, relative to the mixture."""
 LATE_TAPS = 2
-"""Frames by which late sound outlasts the window."""
+"""Late copies of each source, one to so many frames late."""
 
 
 def with_noise(model: Model) -> Model:
-    """The model with noise from everywhere as one more source, a background.
+    """The model with noise from everywhere as one more source, which is a background.
 
-    Stationary, until it is refined.
+    It is stationary until the model is refined.
 
     Parameters
     ----------
     model : Model
-        Fitted; stays as it is.
+        A fitted model, which stays as it is.
 
     Raises
     ------
     InputError
-        From spatial models that have no room for one more source.
+        If the spatial model has no room for one more source.
     """
     moving = model.copy()
     moving.normalise()
@@ -44,16 +44,16 @@ def with_noise(model: Model) -> Model:
 
 
 def with_late_sound(model: Model, level: float = LATE) -> Model:
-    """The model with late copies of its sources, which belong to their images.
+    """The model with late copies of its sources, which are part of their images.
 
-    Only jointly diagonal models can have them; others stay as they are.
+    Only jointly diagonal models can have late copies; others are returned unchanged.
 
     Parameters
     ----------
     model : Model
-        Fitted; stays as it is.
+        A fitted model, which stays as it is.
     level : float
-        Gains that the copies start with, relative to those of the early sound.
+        Initial gains of the copies, relative to those of the early sound.
     """
     moving = model.copy()
     if isinstance(moving.spatial, JointlyDiagonal):

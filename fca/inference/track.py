@@ -1,4 +1,4 @@
-"""Where the iterations start when the talkers may move."""
+"""Starts for talkers who may move."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from fca.state import choose
 N_ITER = 30
 """Sweeps of AuxIVA over the recording, and over every window."""
 SHARE = 0.3
-"""A window reaches as far as it is above this share of its maximum."""
+"""A window covers the frames in which it is above this share of its maximum."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MovingStart(Start):
-    """First estimates with covariances for each of K windows.
+    """First estimates with separate covariances for each of K windows in time.
 
     Attributes
     ----------
     scms : Tensor
         (B, F, K N, M, M), window by window.
     windows : Tensor
-        (B, K, T), which sum to one over K; flat where talkers stand still.
+        Windows (B, K, T), which sum to one over K; constant over time where talkers stand still.
     moving : Tensor
-        Whether they do not, (B,).
+        Whether the talkers move, (B,).
     """
 
     scms: Tensor
@@ -41,7 +41,7 @@ class MovingStart(Start):
     moving: Tensor
 
     def at_microphones(self) -> MovingStart:
-        """The same: powers are those at a microphone already."""
+        """The start itself, as its powers are at a microphone already."""
         return self
 
     def scm(self) -> Tensor:
@@ -49,7 +49,7 @@ class MovingStart(Start):
 
 
 def same_everywhere(start: Start, windows: Tensor, *, moving: bool) -> MovingStart:
-    """The same covariances in all windows (B, K, T), of talkers who yet may move or do not."""
+    """The same covariances in all windows (B, K, T); ``moving`` says if they may change later."""
     start = start.at_microphones()
     return MovingStart(
         demixing=start.demixing,
@@ -63,12 +63,13 @@ def same_everywhere(start: Start, windows: Tensor, *, moving: bool) -> MovingSta
 def track(
     observation: Observation, n_sources: int, generator: torch.Generator, windows: Tensor
 ) -> Start:
-    """AuxIVA in one window (K, T) after the other, where talkers move; else on the whole recording.
+    """AuxIVA in one window (K, T) after the other if talkers move, on the whole recording if not.
 
-    Each window begins where the one before ended, so that the outputs keep their order (as in
-    online AuxIVA, Taniguchi et al. 2014). Those that are loudest over the recording are taken for
-    the sources. Whether talkers move, :func:`moves` says. If they do not, the start is one without
-    windows, that of the fixed model; in a batch, where others may, it has flat ones.
+    Each window begins from the Q of the one before, so that the outputs keep their order (as in
+    online AuxIVA, Taniguchi et al. 2014). The outputs that are loudest over the whole recording are
+    taken for the sources. :func:`moves` decides whether the talkers move. If they do not, the start
+    is that of the fixed model, without windows; in a batch in which others do, it has windows that
+    are constant over time.
     """
     mixture = observation.mixture
     whole = iva(observation, n_sources, generator, N_ITER)
@@ -85,10 +86,11 @@ def track(
 
 
 def moves(mixture: Tensor, whole: Tensor, parts: list[Tensor], windows: Tensor) -> Tensor:
-    """Whether demixing matrices of K windows describe recordings better than one does, (B,).
+    """Whether one demixing matrix per window describes a recording better than a single one, (B,).
 
-    By the information criterion of Schwarz (1978): 2 M² real parameters for each matrix more have
-    to raise the log-likelihood of AuxIVA by M² times the logarithm of the frames in a window.
+    By the information criterion of Schwarz (1978): each additional matrix has 2 M² real parameters,
+    and has to raise the log-likelihood of AuxIVA by M² times the logarithm of the frames in a
+    window.
 
     Parameters
     ----------
@@ -119,7 +121,7 @@ def _nll(demixing: Tensor, mixture: Tensor) -> Tensor:
 def _one_after_another(
     mixture: Tensor, generator: torch.Generator, windows: Tensor
 ) -> list[Tensor]:
-    """Q of each window, from that of the one before."""
+    """Q of each window, each started from that of the window before."""
     demixing = identity_demixing(mixture)
     parts = []
     for window in windows:
@@ -131,7 +133,7 @@ def _one_after_another(
 
 
 def _joined(mixture: Tensor, n_sources: int, parts: list[Tensor], windows: Tensor) -> MovingStart:
-    """The outputs of all windows that are loudest over the recording."""
+    """Start of the outputs that are loudest over the recording, with each window's covariances."""
     starts = [Start(q, abs2(q @ mixture)).at_microphones() for q in parts]
     power = torch.stack([w * s.power for w, s in zip(windows, starts, strict=True)]).sum(0)
     order = power.sum((1, 3)).argsort(dim=-1, descending=True)

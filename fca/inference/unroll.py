@@ -19,15 +19,15 @@ def unroll(model: Model, n_iter: int, *, tracked: int | None = None, lean: bool 
     Parameters
     ----------
     model : Model
-        Stays as it is.
+        The model to begin with, which stays as it is.
     n_iter : int
         Number of iterations.
     tracked : int, optional
-        How many of the iterations, counted from the last, gradients pass; all unless given.
+        Number of iterations, counted from the last, that gradients pass; all of them unless given.
     lean : bool
-        Keep the states between iterations only and compute each iteration again on the way back
-        (Chen et al. 2016, "Training deep nets with sublinear memory cost"): the same gradients for
-        a third more computation.
+        Keep only the states between iterations, and compute each iteration again in the backward
+        pass (Chen et al. 2016, "Training deep nets with sublinear memory cost"): the same
+        gradients, with less memory, for a third more computation.
     """
     model = model.copy()
     free = n_iter - min(n_iter, n_iter if tracked is None else tracked)
@@ -43,12 +43,13 @@ def unroll(model: Model, n_iter: int, *, tracked: int | None = None, lean: bool 
 
 
 def rounds(model: Model, n_iter: int) -> Iterator[Model]:
-    """Model after each of ``n_iter`` iterations, for amortised inference that is used in rounds.
+    """Model after each of ``n_iter`` iterations, for training networks that infer in rounds.
 
-    Gradients reach the networks through the PSDs that the iteration itself has inferred: what it
-    began with and the spatial parameters are constants. The latter are near their optimum given the
-    PSDs, where the bound has no derivative in them, so that its gradient is right without the cost
-    of passing their updates.
+    Gradients reach the networks only through the PSDs that the latest round has inferred. Before
+    every iteration but the first, the tensors of the spatial and the source model are detached
+    (:func:`_constant`), and the spatial parameters are always updated with detached PSDs. They are
+    near their optimum given the PSDs, where the bound has no derivative in them, so that its
+    gradient is right without the cost of passing through their updates.
     """
     for iteration in range(n_iter):
         model = _constant(model) if iteration else model.copy()
@@ -69,7 +70,11 @@ def elbo(model: Model) -> Elbo:
 
 
 def _constant(model: Model) -> Model:
-    """Copy of a model whose own parameters pass no gradients; those of parts of it do."""
+    """Copy of a model in which the tensors of its spatial and source model are detached.
+
+    Only tensors that are attributes of these two themselves are detached; the weights of networks
+    that a source model holds still receive gradients.
+    """
     model = model.copy()
     for part in (model.spatial, model.source):
         for name, value in vars(part).items():

@@ -1,4 +1,4 @@
-"""Networks that infer the latent variables of sources: neural FCA, neural FastFCA, denoiser."""
+"""Networks that infer latent vectors of sources: neural FCA, neural FastFCA and the denoiser."""
 
 from fca.neural.denoiser import Denoiser, DenoiserConfig
 from fca.neural.model import NeuralConfig, NeuralFCA

@@ -1,4 +1,4 @@
-"""Blocks of the published encoders, time-major (B, T, C) like all networks here."""
+"""Blocks of the published encoders; tensors are time-major, (B, T, C), as in all networks here."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class GlobalNorm(nn.Module):
 
 
 class Depthwise(nn.Module):
-    """Every channel filtered over time by weights of its own: a depthwise convolution.
+    """Depthwise convolution: every channel is filtered over time with weights of its own.
 
     Parameters
     ----------
     width : int
-        C.
+        C, the number of channels.
     taps : int
         Length of the filters, odd.
     dilation : int
@@ -49,7 +49,7 @@ class Depthwise(nn.Module):
 
 
 class Separable(nn.Module):
-    """``h + W₂ n(depthwise(n(W₁ h)))`` with rectified, normalised n."""
+    """``h + W₂ n(depthwise(n(W₁ h)))``, where n is a rectifier (PReLU) and normalisation."""
 
     def __init__(self, width: int, hidden: int, dilation: int, taps: int = 3) -> None:
         super().__init__()
@@ -81,14 +81,14 @@ class DilatedBlock(nn.Sequential):
 
 
 class UNetBlock(nn.Module):
-    """Residual one-dimensional U-Net: half the frames in every layer, then back up and added.
+    """Residual one-dimensional U-Net: layers halve the number of frames, then double it again.
 
     Parameters
     ----------
     width, hidden : int
         Channels outside and inside.
     n_layers : int
-        Layers, the first of which keeps all frames.
+        Number of layers; the first one keeps all frames.
     taps : int
         Length of the filters.
     """

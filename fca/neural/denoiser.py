@@ -1,9 +1,9 @@
-"""The amortised posterior of a talker in a mixture, ``q(z_nt | what it and the others look like)``.
+"""The amortised posterior of a talker in a mixture, ``q(z_nt | power of it and of the others)``.
 
 A denoising encoder for the latent vectors of a speech prior: it sees the power of one source as
-separated so far and that of all the others together, and infers the z of the clean source. It is
-learned from clean speech, by undoing leakage that is made up (:mod:`recipes.denoiser`), and from
-mixtures alone (:mod:`recipes.neural`); it knows no array and no number of talkers, and serves any.
+separated so far and that of all others together, and infers the z of the clean source. It is
+trained on clean speech with made-up leakage (:mod:`recipes.denoiser`), and on mixtures alone
+(:mod:`recipes.neural`). It does not depend on the array or the number of talkers, and serves any.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from fca.prior.networks import FrameNetwork
 
 @dataclass(frozen=True)
 class DenoiserConfig:
-    """Everything that a denoiser is built from; plain values, so that JSON and YAML hold it.
+    """Everything that a denoiser is built from, in plain values that JSON and YAML can hold.
 
     Attributes
     ----------
-    prior : whose latent vectors are inferred, see :meth:`SpeechPrior.from_pretrained`
+    prior : the prior whose latent vectors are inferred, see :meth:`SpeechPrior.from_pretrained`
     width : channels inside the network
-    dilations : one block each, with that temporal context in frames on either side
+    dilations : temporal context of each block, in frames on either side
     """
 
     prior: str = "speech-prior-4096"
@@ -66,17 +66,17 @@ class Denoiser(Pretrained):
 
     @property
     def prior(self) -> SpeechPrior:
-        """The prior, whose weights are not the denoiser's own (and not saved with it)."""
+        """The prior. Its weights are not the denoiser's own, and are not saved with it."""
         return self._prior[0]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Denoiser:
-        """To another device or precision, with the prior."""
+        """Move to another device or precision, together with the prior."""
         self.prior._apply(fn, recurse)  # type: ignore[no-untyped-call]
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
     def weights(self) -> Iterator[Tensor]:
-        """Its own and those of the prior."""
+        """Its own weights and those of the prior."""
         yield from super().weights()
         yield from self.prior.weights()
 
@@ -86,14 +86,14 @@ class Denoiser(Pretrained):
         Parameters
         ----------
         own : Tensor
-            Power of the source as separated so far, (..., F, T).
+            Power of each source as separated so far, (..., F, T).
         rest : Tensor
-            Power of all other sources, (..., F, T).
+            Power of all others together, (..., F, T).
 
         Raises
         ------
         InputError
-            If they do not have the F of the prior's STFT.
+            If F is not that of the prior's STFT.
         """
         self.prior.check(own)
         gain = mean_power(own)

@@ -1,4 +1,4 @@
-"""From a mixture to the posterior of its sources' latent vectors, and to the basis Q if wanted."""
+"""From a mixture to the posteriors of its sources' latent vectors, and to the basis Q if wanted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LOG_WEIGHT_RANGE = 6.0
 
 @dataclass(frozen=True)
 class Encoding:
-    """What the encoder says of a mixture.
+    """Output of the encoder for a mixture.
 
     Attributes
     ----------
@@ -43,30 +43,30 @@ class Encoding:
 
 
 class Encoder(nn.Module):
-    """Blocks of layers over frames, with a sweep of ISS between every two of them for FastFCA.
+    """Blocks of layers over frames; in FastFCA with a sweep of ISS between successive blocks.
 
-    The input is ``log |x₁|²`` and the phase differences of the other microphones to the first as
-    unit phasors (Bando et al. 2021). Between blocks, the encoder of a jointly diagonal model gives
-    weights in the place of ``1/ỹ`` to a sweep of iterative source steering, and sees the outputs
-    ``log |Qx|²`` of the basis that results (Bando et al. 2023). The last block gives the gains,
-    as weights of the mean output powers.
+    The input is ``log |x₁|²``, and the phase differences of the other microphones to the first as
+    unit phasors (Bando et al. 2021). The encoder of a jointly diagonal model outputs, between
+    blocks, weights in place of ``1/ỹ`` for a sweep of iterative source steering; the next block
+    also sees the outputs ``log |Qx|²`` of the resulting basis (Bando et al. 2023). The last block
+    outputs the gains, as weights on the mean output powers.
 
     Parameters
     ----------
     n_freq, n_channels, n_sources : int
         F, M and N, the background included.
     n_parameters : int
-        P, numbers per posterior.
+        P, the number of parameters per posterior.
     block : str
         A key of :data:`fca.neural.blocks.BLOCKS`.
     n_blocks, n_layers : int
-        Blocks and layers in each.
+        Number of blocks, and of layers in each.
     width, hidden : int
         Channels between and inside blocks.
     diagonal : bool
-        Whether Q and g are wanted.
+        Whether to output Q and g.
     levels : bool
-        Whether the sources' levels are; they are one otherwise.
+        Whether to output the sources' levels; otherwise they are one.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Encoder(nn.Module):
     def forward(self, mixture: Tensor) -> Encoding:
         """Encoding of mixtures X (B, F, M, T) of unit mean power.
 
-        With ``lean`` set, activations inside blocks are computed again on the way back.
+        If ``lean`` is set, activations inside blocks are recomputed in the backward pass.
         """
         hidden = self.enter(features(mixture))
         eye = torch.eye(mixture.shape[2], dtype=mixture.dtype, device=mixture.device)
@@ -119,7 +119,7 @@ class Encoder(nn.Module):
     def _stage(
         self, k: int, hidden: Tensor, demixing: Tensor, mixture: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """One block, and the sweep of ISS that follows it."""
+        """One block and the sweep of ISS that follows it, if any."""
         hidden = self.blocks[k](hidden)
         if k >= len(self.weigh):
             return hidden, demixing
@@ -144,7 +144,7 @@ class Encoder(nn.Module):
 
 
 def _silent(layer: nn.Linear) -> nn.Linear:
-    """A layer whose outputs are zero at first: posteriors that begin as the prior of z."""
+    """A layer whose outputs are zero at first, so that the posteriors begin as the prior of z."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
@@ -162,7 +162,7 @@ def features(mixture: Tensor) -> Tensor:
 def sweep(demixing: Tensor, mixture: Tensor, weight: Tensor) -> Tensor:
     """One sweep of ISS on Q with frame weights (B, F, M, T), then outputs scaled to unit power.
 
-    The scale of Q is that of the weights otherwise, which are the network's to choose.
+    Otherwise the scale of Q would be that of the weights, which the network may choose freely.
     """
     moved = iss(demixing, Observation(mixture).covariance(weight), lambda rows: rows)
     power = abs2(moved @ mixture).mean((1, 2, 3), keepdim=True)

@@ -1,4 +1,4 @@
-"""Neural FCA and neural FastFCA: an encoder of mixtures and a decoder of sources, as one model."""
+"""Neural FCA and neural FastFCA: an encoder of mixtures and a decoder of sources in one model."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from fca.prior.model import decode
 from fca.prior.networks import FrameNetwork
 
 _UNIT_PSD = 6.0
-"""Output of a decoder for a PSD of one, the mean power of a mixture: where training begins."""
+"""Output of the decoder network for a PSD of one, the mean power of mixtures: its initial bias."""
 
 
 @dataclass(frozen=True)
 class NeuralConfig:
-    """Everything that a model is built from; plain values, so that JSON and YAML hold it.
+    """Everything that a model is built from, in plain values that JSON and YAML can hold.
 
     Attributes
     ----------
-    diagonal : whether the encoder gives Q and g of a jointly diagonal model (neural FastFCA)
+    diagonal : whether the encoder infers Q and g of a jointly diagonal model (neural FastFCA)
     n_channels : M, microphones
     n_talkers : talkers; one more source is the background
     n_fft : window of the STFT in samples at 16 kHz; its shift is a quarter of it
@@ -68,11 +68,11 @@ class NeuralConfig:
 
     @property
     def n_sources(self) -> int:
-        """N, talkers and background."""
+        """N, the talkers and the background."""
         return self.n_talkers + 1
 
     def with_decoder(self, prior: SpeechPrior) -> NeuralConfig:
-        """The same with the STFT, latent family and decoder of a prior.
+        """The same configuration with the STFT, latent family and decoder of a prior.
 
         Raises
         ------
@@ -97,13 +97,13 @@ class NeuralConfig:
 class NeuralFCA(Pretrained):
     """Amortised inference of all sources of a mixture (Bando et al. 2021, 2023).
 
-    Departures from the papers: the log-power is standardised by constants instead of a batch
-    normalisation, weights of ISS and decoded PSDs are exponentials of bounded outputs.
+    It differs from the papers in that the log-power is standardised by constants instead of batch
+    normalisation, and the weights of ISS and the decoded PSDs are exponentials of bounded outputs.
 
     Parameters
     ----------
     config : NeuralConfig
-        Sizes of the networks; the numbers of microphones and talkers are fixed.
+        Sizes of the networks, with the numbers of microphones and talkers, which are fixed.
     """
 
     kind = "neural FCA"

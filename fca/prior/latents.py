@@ -1,6 +1,7 @@
 """Families of latent variables: posterior, prior, KL divergence and reparameterised samples.
 
-One vector z_t per frame; here the last axis holds its D coordinates, the one before it time.
+There is one vector z_t per frame. In this module the last axis holds its D coordinates, and the
+axis before it is time.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Posterior(State, ABC):
     Attributes
     ----------
     mean : Tensor
-        The point estimate of z, in the space where z lives, (..., T, D).
+        Point estimate of z, in the space of z, (..., T, D).
     """
 
     mean: Tensor
@@ -51,7 +52,7 @@ class Latent(ABC):
     dim : int
         D.
     n_parameters : int
-        How many unconstrained numbers a posterior is made of.
+        Number of unconstrained parameters of a posterior.
     """
 
     dim: int
@@ -67,7 +68,7 @@ class Latent(ABC):
 
     @abstractmethod
     def embed(self, z: Tensor) -> Tensor:
-        """``z`` with about unit variance per coordinate under the prior, for the decoder."""
+        """``z`` scaled to about unit variance per coordinate under the prior, for the decoder."""
 
 
 class Gaussian(Latent):
@@ -106,10 +107,10 @@ class GaussianPosterior(Posterior):
 class VonMisesFisher(Latent):
     """Uniform prior on the unit sphere, von Mises-Fisher posteriors (Xu & Durrett 2018).
 
-    The concentration κ is the same for all posteriors, so the divergence is a constant and the
-    posterior cannot collapse. The angle to the mean direction has a density in one dimension:
-    its normaliser comes from the trapezoidal rule, its draws from the inverse of its distribution
-    function, which leaves nothing to reject.
+    The concentration κ is the same for all posteriors; the divergence is thereby a constant, and
+    the posterior cannot collapse. The angle to the mean direction has a one-dimensional density.
+    Its normaliser is computed by the trapezoidal rule, and samples are drawn by inverting its
+    distribution function, without rejection.
 
     Parameters
     ----------

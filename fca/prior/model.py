@@ -19,7 +19,7 @@ _LOG_POWER_SPREAD = 4.0
 
 @dataclass(frozen=True)
 class PriorConfig:
-    """Everything that a prior is built from; plain values, so that JSON and YAML hold it.
+    """Everything that a prior is built from, in plain values that JSON and YAML can hold.
 
     Attributes
     ----------
@@ -29,8 +29,8 @@ class PriorConfig:
     latent_dim : D
     concentration : of the von Mises-Fisher posterior or the Dirichlet prior; None for its default
     width : channels inside the networks
-    encoder_dilations, decoder_dilations : one block each, with that temporal context in frames on
-        either side; 0 for none
+    encoder_dilations, decoder_dilations : temporal context of each block, in frames on either
+        side; 0 for none
     floor : smallest PSD relative to the mean power of the input
     """
 
@@ -59,7 +59,7 @@ class PriorConfig:
 
 @dataclass(frozen=True)
 class Code:
-    """What the encoder knows about the sources.
+    """Output of the encoder: the posterior of z, and the gain.
 
     Attributes
     ----------
@@ -80,7 +80,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Elbo:
-    """The two terms of the evidence lower bound, per item.
+    """The two terms of the evidence lower bound, for each item.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ class Elbo:
     kl : Tensor
         Mean over frames of ``KL(q(z_t | X) ‖ p(z))`` in nats, (...,).
     n_freq : int
-        Bins per frame.
+        Number of bins per frame.
     """
 
     nll: Tensor
@@ -140,7 +140,7 @@ class SpeechPrior(Pretrained):
         power : Tensor
             ``|x|²``, or the posterior second moment of a source, (..., F, T).
         gain : Tensor, optional
-            Power that counts as one, (..., 1, 1); the mean of ``power`` unless given.
+            Power that the input is divided by, (..., 1, 1); the mean of ``power`` unless given.
 
         Raises
         ------
@@ -170,7 +170,7 @@ class SpeechPrior(Pretrained):
         return Elbo(nll.mean((-2, -1)), code.posterior.kl().mean(-1), self.config.n_freq)
 
     def sample(self, n_frames: int, n_items: int = 1) -> Tensor:
-        """PSDs (n_items, F, T) of latent vectors drawn from the prior, from torch's generator."""
+        """PSDs (n_items, F, T) of latent vectors from the prior, by torch's global generator."""
         z = self.latent.sample_prior(n_items, n_frames).to(next(self.parameters()).device)
         return self.decode(z.mT)
 
@@ -198,7 +198,7 @@ def log_features(power: Tensor, gain: Tensor, floor: float) -> Tensor:
 
 
 def mean_power(power: Tensor) -> Tensor:
-    """Mean over frequencies and frames, (..., F, T) to (..., 1, 1); positive for silence too."""
+    """Mean over frequencies and frames, (..., F, T) to (..., 1, 1); positive even for silence."""
     return power.mean((-2, -1), keepdim=True).clamp_min(torch.finfo(power.dtype).tiny ** 0.5)
 
 

@@ -1,7 +1,7 @@
 """Small networks over frames, fast on a CPU.
 
-Time-major, (..., T, C): temporal context is a concatenation of shifted copies in front of a linear
-layer, which runs several times faster on a CPU than a dilated convolution.
+Tensors are time-major, (..., T, C). Temporal context is a concatenation of shifted copies before a
+linear layer, which runs several times faster on a CPU than a dilated convolution.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.nn import functional
 
 
 def shift(frames: Tensor, by: int) -> Tensor:
-    """Frames (..., T, C) delayed by ``by`` (advanced if negative), zeros moving in."""
+    """Frames (..., T, C) delayed by ``by`` (advanced if it is negative), filled with zeros."""
     length = frames.shape[-2]
     if abs(by) >= length:
         return torch.zeros_like(frames)
@@ -30,7 +30,7 @@ class ContextBlock(nn.Module):
     Parameters
     ----------
     width : int
-        C.
+        C, the number of channels.
     dilation : int
         d in frames; 0 for a block without temporal context.
     """
@@ -51,17 +51,17 @@ class ContextBlock(nn.Module):
 
 
 class FrameNetwork(nn.Sequential):
-    """Linear layer, residual blocks with growing context, linear layer.
+    """Linear layer, residual blocks with temporal context, linear layer.
 
-    With fixed weights, products of matrices are in bfloat16 where the processor has instructions
-    for them: twice as fast, and what comes out is as good.
+    With fixed weights, matrix products are computed in bfloat16 on processors that have
+    instructions for it: twice as fast, with results as good.
 
     Parameters
     ----------
     n_in, width, n_out : int
         Channels before, inside and after.
     dilations : sequence of int
-        One block each; the receptive field is ``1 + 2 Σ dilations`` frames.
+        Context of each block; the receptive field is ``1 + 2 Σ dilations`` frames.
     """
 
     def __init__(self, n_in: int, width: int, n_out: int, dilations: Sequence[int]) -> None:
@@ -78,12 +78,12 @@ class FrameNetwork(nn.Sequential):
             out = layer(out)
         return out.to(frames.dtype)
 
-    @torch.inference_mode(False)  # it serves callers that want gradients, too
+    @torch.inference_mode(False)  # callers may want gradients
     def _in_half(self) -> nn.Sequential:
-        """The layers with matrices in bfloat16, made anew when the weights have changed.
+        """The layers with matrices in bfloat16, converted again only when the weights have changed.
 
-        What automatic mixed precision computes, but that converts them in every call, which takes
-        as long as the products.
+        They compute the same as automatic mixed precision, which however converts the weights in
+        every call, and that takes as long as the products.
         """
         weights = [(p.data_ptr(), 0 if p.is_inference() else p._version) for p in self.parameters()]
         if self._half is None or self._half[0] != weights:
@@ -103,7 +103,7 @@ class FrameNetwork(nn.Sequential):
 
 @functools.cache
 def processor_has_bfloat16() -> bool:
-    """Whether there are instructions for products of bfloat16, as far as torch can tell."""
+    """Whether the processor has instructions for bfloat16 products, as far as torch can tell."""
     if not hasattr(torch.cpu, "get_capabilities"):
         return False
     capabilities = torch.cpu.get_capabilities()

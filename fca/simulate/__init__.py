@@ -1,7 +1,7 @@
 """Simulated recordings with their references: rooms, talkers who stand or walk, noise, sets.
 
-Waveforms are ``(..., channels, samples)`` NumPy arrays, lengths in metres, times in seconds.
-Everything random is drawn from the generator that the caller passes.
+Waveforms are ``(..., channels, samples)`` NumPy arrays, lengths are in metres and times in seconds.
+All random numbers come from the generator that the caller passes.
 """
 
 from fca.simulate.diffuse import diffuse_coherence, diffuse_noise

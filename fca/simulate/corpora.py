@@ -1,4 +1,4 @@
-"""What mixtures are drawn from: speech, noise and measured room responses of the user's folders."""
+"""Material for mixtures: speech, noise and measured room responses from the user's folders."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from fca.simulate.images import Array
 __all__ = ["Corpora", "draw_noise", "draw_responses", "draw_talkers", "measured_responses"]
 
 EARS = ((0.0, 0.09, 0.0), (0.0, -0.09, 0.0))
-"""Where the two microphones of measured responses are unless they say so: 18 cm apart (m)."""
+"""Positions (m) of the two microphones of measured responses that do not give them: 18 cm apart."""
 
 LEAST_ANGLE = 20
 """By how much the directions of talkers differ at least, of measured responses (degrees)."""
 MIN_RATE = 1000
-"""Lowest sample rate (Hz); below, the simulated rooms fail."""
+"""Lowest sample rate (Hz); room simulation fails below it."""
 
 
 @dataclass(frozen=True)
 class Corpora:
-    """Folders and files that the user brings.
+    """The user's folders and files.
 
     Attributes
     ----------
     speech : folder with one folder per speaker, at any depth below that; the files of a folder
         without such are one speaker each
-    noise : folder of recordings; noise is white without
-    measured : file of room responses, as :func:`measured_responses` reads
+    noise : folder of recordings; without one, noise is white
+    measured : file of room responses, in the format that :func:`measured_responses` reads
     """
 
     speech: Path
@@ -56,7 +56,7 @@ def measured_responses(path: Path, sample_rate: int) -> tuple[Array, Array, Arra
     Raises
     ------
     InputError
-        If it does not.
+        If the file cannot be read, or its content is not of this form.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -93,7 +93,7 @@ def draw_responses(
 def draw_talkers(
     corpora: Corpora, parts: Sequence[str], count: int, samples: int, rng: np.random.Generator
 ) -> tuple[list[dict[str, Any]], list[Array]]:
-    """What `count` different speakers say for so many samples, and from which files."""
+    """Utterances of ``count`` different speakers, each of so many samples, and their files."""
     speakers = _speakers(corpora, parts, count)
     names = rng.choice(sorted(speakers), count, replace=False)
     rows, signals = [], []
@@ -118,7 +118,7 @@ def draw_noise(
     file = files[rng.integers(len(files))]
     signal = _read_mono(file, corpora.sample_rate)
     signal = np.tile(signal, -(-samples // len(signal)) + 1)
-    # equally spaced from a random place on: excerpts overlap as little as the recording allows
+    # equally spaced from a random place on, so that excerpts overlap as little as possible
     starts = rng.integers(len(signal)) + np.arange(channels) * (len(signal) // channels)
     excerpts = np.stack([np.take(signal, s + np.arange(samples), mode="wrap") for s in starts])
     return excerpts, file.name

@@ -1,4 +1,4 @@
-"""What talkers sound like at the microphones: convolution, levels, and the noise below them."""
+"""Images of talkers at the microphones: convolution, levels, and the noise below them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def level_gains(images: Array, rng: np.random.Generator, level_db: Range) -> Arr
 def scaled_noise(
     images: Array, snr_db: float | None, noise: ArrayLike | None, rng: np.random.Generator
 ) -> Array:
-    """Noise (channels, samples) at a level below images (talkers, channels, samples)."""
+    """Noise (channels, samples) at ``snr_db`` below the images (talkers, channels, samples)."""
     _, channels, samples = images.shape
     if snr_db is None:
         if noise is not None:
@@ -65,7 +65,7 @@ def early_part(responses: Array, seconds: float, sample_rate: int) -> Array:
 
 
 def delayed(dry: Array, responses: Array) -> Array:
-    """Dry utterances with the delay and the level of the direct sound."""
+    """Dry utterances with the delay and level of the direct sound."""
     out = np.zeros_like(dry)
     for n, delay in enumerate(_direct(responses)):
         out[n, delay:] = responses[n, delay] * dry[n, : dry.shape[-1] - delay]

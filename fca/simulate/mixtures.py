@@ -67,7 +67,7 @@ def mix(
         followed by silence, reverberation beyond the end is cut
     responses : (talkers, channels, taps)
     level_db : range of each talker's level relative to the first one's, in the images
-    snr_db : all images together to the noise; None for no noise
+    snr_db : level of all images together relative to the noise; None for no noise
     noise : (channels, at least samples), scaled to `snr_db`; white if not given
     early_seconds : how much of the response after the direct sound counts as early
 

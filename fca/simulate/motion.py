@@ -1,4 +1,4 @@
-"""Talkers who walk or sway: room responses along a path, crossfaded while the talker passes.
+"""Talkers who walk or sway: room responses along a path, with crossfades as the talker moves.
 
 Waveforms, lengths and times are as in :mod:`fca.simulate`.
 """
@@ -27,9 +27,9 @@ from fca.simulate.rooms import WALL_MARGIN, Scene, room_responses
 __all__ = ["circular_paths", "mix_moving", "path_responses", "swaying_paths", "walk"]
 
 SWAY_SECONDS = (3.0, 7.0)
-"""Shortest and longest time in which a talker who sways goes to and fro."""
+"""Shortest and longest period of a swaying talker."""
 SCENES = 50_000
-"""Scenes that are drawn before it is said that nobody can walk that far."""
+"""Scenes that are tried before it is reported that nobody can walk that far."""
 
 
 def circular_paths(scene: Scene, degrees: float, step: float = 3.0) -> Array:
@@ -54,10 +54,10 @@ def circular_paths(scene: Scene, degrees: float, step: float = 3.0) -> Array:
 def swaying_paths(
     scene: Scene, reach: float, seconds: float, rng: np.random.Generator, step: float = 0.01
 ) -> Array:
-    """Positions (talkers, P, 3), evenly in time, of talkers who sway on the spot.
+    """Positions (talkers, P, 3), evenly spaced in time, of talkers who sway on the spot.
 
-    Each moves to and fro about where the scene has him, once in 3 to 7 s, along a line of his own
-    that is closer to the horizontal than not.
+    Each talker moves to and fro about their place in the scene, once in 3 to 7 s, along a line of
+    their own that is closer to the horizontal than not.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def swaying_paths(
 
 
 def walk(draw: Callable[[], Scene], degrees: float) -> tuple[Scene, Array]:
-    """A scene, drawn until there is one, in which circular paths stay inside the room.
+    """A scene in which circular paths stay inside the room, drawn until there is one.
 
     Parameters
     ----------
@@ -128,8 +128,8 @@ def mix_moving(
 ) -> Mixture:
     """As :func:`~fca.simulate.mix`, for talkers who pass the places of ``responses`` evenly.
 
-    What is said between two places is heard from both, with weights that add up to one: the
-    response in between is their linear interpolation.
+    What is said between two places is heard from both, with weights that sum to one: the response
+    in between is their linear interpolation.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def mix_moving(
 
 
 def _walk(said: Array, responses: Array) -> Array:
-    """Images (talkers, channels, samples) of utterances (talkers, samples) said on the way."""
+    """Images (talkers, channels, samples) of utterances (talkers, samples) said along the paths."""
     n_places, samples = responses.shape[1], said.shape[-1]
     here = np.linspace(0, n_places - 1, samples)
     images = np.zeros((len(said), responses.shape[2], samples))

@@ -31,11 +31,12 @@ SMALLEST_ROOM, LARGEST_ROOM = (3.5, 3.5, 2.4), (8.0, 7.0, 3.5)
 ARRAY_MARGIN = 1.2
 """No array is drawn with its centre closer to a wall than this (m)."""
 ROOMS = 100_000
-"""Rooms that are drawn, for talkers whose azimuths are far enough apart, before none is found."""
+"""Rooms that are tried to find one in which the talkers' azimuths are far enough apart."""
 MOST_ROOMS = 2_000_000
 SHOEBOX_DECAY = 1.3
-"""Shoeboxes ring this much longer than Eyring's formula says, for sound between the two farthest
-walls meets few others: the median over 60 random rooms of 0.15-0.7 s, quartiles 1.26 and 1.36."""
+"""Factor by which shoeboxes ring longer than Eyring's formula says, as sound between the two
+farthest walls meets few others: the median over 60 random rooms of 0.15-0.7 s, quartiles 1.26 and
+1.36."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ def _furnished_room(
 
 
 def _patience(n_talkers: int, distance: Range, min_angle: float) -> int:
-    """How many rooms to try; none if even the largest one is too small."""
+    """Number of rooms to try; zero if even the largest one is too small."""
     length, width, _ = LARGEST_ROOM
     margins = ARRAY_MARGIN + WALL_MARGIN
     if min(distance) >= np.hypot(length - margins, width - margins):
@@ -223,7 +224,7 @@ def _eyring_absorption(room: Array, rt60: float) -> float:
 
 
 def _full_order(room: Array, rt60: float) -> int:
-    """Reflections within `rt60` along the pair of walls that turns sound around fastest."""
+    """Most reflections within ``rt60``, on a path between the two closest pairs of walls."""
     sides = np.sort(room)[:2]
     fastest = sides.prod() / np.linalg.norm(sides)
     return int(np.ceil(SPEED_OF_SOUND * rt60 / fastest))

@@ -1,6 +1,7 @@
 """Sets of simulated mixtures from folders of speech and noise: drawn, written, continued.
 
-Every mixture is seeded by its own name, so that a set can be made in parallel, stopped and resumed.
+The seed of every mixture comes from its own name, so that a set can be made in parallel, stopped
+and resumed.
 """
 
 from __future__ import annotations
@@ -33,12 +34,13 @@ __all__ = ["Condition", "Corpora", "build", "check_name"]
 Row = dict[str, Any]
 
 MAX_RT60 = 1.5
-"""Longest reverberation (s) that is simulated: memory and time grow with its third power, to some
-4 GB and 40 s for a mixture."""
+"""Longest reverberation time (s) that is simulated: memory and computation grow with its third
+power, to some 4 GB and 40 s for a mixture."""
 MAX_SWAY = 0.1
-"""As far as talkers sway (m): responses from every centimetre of the way take time and memory."""
+"""Farthest that talkers sway (m), as responses from every centimetre of the way take time and
+memory."""
 MAX_DB = 150
-"""Levels and SNRs are within this (dB): what is weaker is lost in the rounding of the samples."""
+"""Bound of levels and SNRs (dB); what is weaker is lost in the rounding of the samples."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,11 @@ class Condition:
     count : number of mixtures
     talkers, mics : how many
     rt60, seconds : ranges to draw from; simulated rooms ring for up to 1.5 s
-    snr_db : talkers together to diffuse noise, a number or a range; None for no noise
-    level_db : range of each talker's level relative to the first one's; it and `snr_db` are from
+    snr_db : level of all talkers to the diffuse noise, a number or a range; None for no noise
+    level_db : range of each talker's level relative to the first one's; like `snr_db` within
         -150 to 150 dB
-    interferer_db : range of the level of one more sound from one place, of the noise, relative to
-        the first talker; None for none
+    interferer_db : range of the level, relative to the first talker, of one more sound: noise from
+        one place; None for none
     aperture, distance : ranges of the array's size and of the talkers' distance to it (m)
     array : positions (x, y, z) of the microphones relative to their centre (m), turned at random;
         drawn if None
@@ -105,7 +107,7 @@ class Condition:
             raise InputError(f"the array has {len(self.array)} microphones, not {self.mics}")
 
     def describe(self) -> Row:
-        """What is asked of one mixture, as JSON would hold it."""
+        """The settings of one mixture, as JSON holds them."""
         described: Row = json.loads(json.dumps(asdict(self)))
         del described["count"]
         return described
@@ -128,7 +130,7 @@ def build(
     kinds : name of a condition -> the condition
     corpora : where speech, noise and responses are
     jobs : processes
-    told : called with the row of each mixture when it is there
+    told : called with the row of each mixture once it is there
     others : list the mixtures that are in the folder already, too, whatever they are called
 
     Returns
@@ -139,7 +141,7 @@ def build(
     Raises
     ------
     InputError
-        If a name is none for a folder, the corpora lack something, or the folder holds mixtures of
+        If a name cannot name a folder, the corpora lack something, or the folder holds mixtures of
         other settings or cannot be made.
     """
     for name in kinds:
@@ -163,13 +165,13 @@ def build(
 
 
 def check_name(name: str) -> None:
-    """Raise :class:`InputError` if a condition's name is none for folders right in a set."""
+    """Raise :class:`InputError` if a condition's name cannot name folders directly in a set."""
     if Path(name).name != name or name.startswith("."):
         raise InputError(f"the name {name!r} must be without folders and not begin with a dot")
 
 
 def _range(value: float | Range) -> Range:
-    """The range itself, or that of a number alone."""
+    """The range itself; for a single number, that of it alone."""
     if isinstance(value, list | tuple):
         low, high = value
         return low, high
@@ -177,7 +179,7 @@ def _range(value: float | Range) -> Range:
 
 
 def _check_range(name: str, low: float, high: float) -> None:
-    """Raise :class:`InputError` unless one can draw from `low` to `high`."""
+    """Raise :class:`InputError` unless values can be drawn from ``low`` to ``high``."""
     in_db = name.endswith("_db")
     if not -math.inf < low <= high < math.inf or (not in_db and low <= 0):
         raise InputError(f"{name}: from {low} to {high} is no range to draw from")
@@ -186,7 +188,7 @@ def _check_range(name: str, low: float, high: float) -> None:
 
 
 def _with_others(rows: list[Row], folder: Path) -> list[Row]:
-    """Rows, and those of the folder's other mixtures, each among those of its condition."""
+    """These rows and those of the folder's other mixtures, sorted in by condition."""
     known = {row["id"]: row for row in rows}
     for place in sorted(path.parent for path in folder.glob(f"*/{ROW}")):
         if place.name not in known and (row := _row_of(place)):
@@ -196,7 +198,7 @@ def _with_others(rows: list[Row], folder: Path) -> list[Row]:
 
 
 def _row_of(place: Path) -> Row | None:
-    """What was drawn for a mixture; None if the folder is none of a set."""
+    """Row of a mixture in a set; None if the folder holds none."""
     try:
         row = json.loads((place / ROW).read_text("utf-8"))
     except (OSError, ValueError):
@@ -236,7 +238,7 @@ def _build_one(
 
 
 def _completed(recipe: Row) -> Row:
-    """A recipe with settings that did not exist when it was written, at their defaults."""
+    """A recipe with defaults for settings that did not exist when it was written."""
     known = {field.name for field in fields(Condition)}
     asked = {key: value for key, value in recipe["asked"].items() if key in known}
     return {**recipe, "asked": {**Condition(count=1).describe(), **asked}}

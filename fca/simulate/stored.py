@@ -1,7 +1,7 @@
 """Sets of simulated mixtures on disk, as :mod:`fca.simulate.sets` writes them.
 
-A set is a folder with one sub-folder per mixture (float WAV) and `manifest.jsonl`, one JSON object
-a line, holding all that was drawn.
+A set is a folder with one subfolder per mixture (float WAV) and ``manifest.jsonl``, in which each
+line is a JSON object with all that was drawn for a mixture.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ ROW = "row.json"
 
 @dataclass(frozen=True)
 class Item:
-    """One mixture of a set; its waveforms are read when asked for.
+    """One mixture of a set, whose waveforms are read on request.
 
-    The parts are `mixture` (channels, samples), `images` and `early` (talkers, channels, samples)
-    and `dry` (talkers, samples).
+    Its parts are ``mixture`` (channels, samples), ``images`` and ``early`` (talkers, channels,
+    samples) and ``dry`` (talkers, samples).
     """
 
     folder: Path
@@ -68,7 +68,7 @@ class Item:
         return waveform
 
     def references(self, channel: int = 0) -> NDArray[np.float32]:
-        """Reverberant images (talkers, samples) at one channel, the default reference."""
+        """Reverberant images (talkers, samples) at one channel: the default references."""
         return self.read("images")[:, channel]
 
 

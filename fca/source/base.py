@@ -1,4 +1,4 @@
-"""What a source model offers to the rest of the toolkit."""
+"""Interface of source models to the rest of the toolkit."""
 
 from __future__ import annotations
 
@@ -23,31 +23,33 @@ Evaluate = Callable[[Tensor], Statistics]
 class SourceModel(State, ABC):
     """Power spectral densities λ of N sources.
 
-    A new model defines :meth:`initialise`, :meth:`psd` and :meth:`update`; it then works with every
-    spatial model, because all of them summarise the mixture by :class:`Statistics`.
+    A new model defines :meth:`initialise`, :meth:`psd` and :meth:`update`. It then works with every
+    spatial model, because all of them summarise the mixture by
+    :class:`~fca.spatial.base.Statistics`.
 
-    Tensors that a model holds have the recordings of the batch first, so that each can keep the
-    better of two fits, and updates replace them: copies and gradients rely on that.
+    In all tensors that a model holds, the first axis is the recordings of the batch, so that each
+    recording can keep the better of two fits. Updates replace tensors instead of writing to them:
+    copies and gradients rely on that.
     """
 
     at_microphone: bool = False
-    """Whether PSDs must be powers at a microphone: the spatial covariances are then normalised
-    before every update, instead of sharing their scale with the PSDs as they like."""
+    """Whether PSDs must be powers at a microphone. The spatial covariances are then normalised
+    before every update; otherwise the scale may be shared between them and the PSDs in any way."""
     judges: ClassVar[bool] = False
-    """Whether :meth:`surprise` tells sources from other sounds."""
+    """Whether :meth:`surprise` tells the sources from other sounds."""
 
     @property
     def refinable(self) -> bool:
-        """Whether :meth:`refine` does more than :meth:`update`."""
+        """Whether :meth:`refine` does something other than :meth:`update`."""
         return False
 
     def start(self, mixture: Tensor, n_sources: int) -> Start:
-        """Start of all parameters, from models that see the mixture (B, F, M, T) itself.
+        """Start of all parameters, from models whose network sees the mixture (B, F, M, T) itself.
 
         Raises
         ------
         InputError
-            From all others.
+            From all other models.
         """
         raise InputError("start 'network' is for source models with a network that sees mixtures")
 
@@ -68,13 +70,17 @@ class SourceModel(State, ABC):
         """
 
     def refine(self, evaluate: Evaluate) -> None:
-        """One step towards a lower cost that, unlike :meth:`update`, may overshoot."""
+        """One step of refinement, which may overshoot and raise the cost.
+
+        It is an :meth:`update` unless the model says by :attr:`refinable` that it is something
+        else.
+        """
         self.update(evaluate)
 
     def surprise(self, power: Tensor) -> Tensor:
-        """How unlike a source each of the powers (B, F, K, T) is, in nats per bin, (B, K).
+        """How little the powers (B, F, K, T) resemble sources, in nats per bin, (B, K).
 
-        Zero from models that know nothing of sources before they see a mixture.
+        Zero from models without prior knowledge of sources.
         """
         return power.new_zeros(power.shape[0], power.shape[2])
 

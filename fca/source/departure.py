@@ -1,7 +1,8 @@
-"""Bins that depart from the PSD that a model expects of them.
+"""Departure: PSDs of single bins that may differ from what a model expects.
 
-λ has an inverse-gamma prior with the expected PSD e as its mode, conjugate to the Gaussian. Its
-negative logarithm is ``ν d_IS(e | λ)``: the larger the strength ν, the less a bin departs.
+λ has an inverse-gamma prior IG(ν, ν e), conjugate to the Gaussian likelihood, with its density
+taken with respect to ``dλ/λ``, so that its mode is the expected PSD e. Up to constants, the
+negative logarithm is ``ν d_IS(e | λ)``; the larger the strength ν, the less the bins depart.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ def check_strength(strength: float) -> None:
 
 
 def departed(expected: Tensor, strength: float, statistics: Statistics) -> Tensor:
-    """EM update of λ, (B, F, N, T), under the prior, ``(ν e + M p) / (ν + M)``.
+    """EM update of λ, (B, F, N, T), under that prior: ``(ν e + M p) / (ν + M)``.
 
-    p are the posterior powers and M is the rank of the covariances. Never raises the cost.
+    p are the posterior powers and M is the rank of the covariances. It never raises the cost.
     """
     power = statistics.rank * statistics.posterior_power
     return floored((strength * expected + power) / (strength + statistics.rank))

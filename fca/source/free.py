@@ -1,4 +1,4 @@
-"""Sources with as many PSD parameters as bins, one per frequency, or none."""
+"""Sources with one PSD parameter per bin, with one per frequency, or with given PSDs."""
 
 from __future__ import annotations
 
@@ -44,12 +44,13 @@ class Free(SourceModel):
 class Stationary(SourceModel):
     """λ_nf constant over time: background noise.
 
-    Refined, the power of a bin may depart from that level, as noise is rarely as steady.
+    In refinement, bins may depart from that level, as noise is rarely perfectly stationary.
 
     Parameters
     ----------
     strength : float
-        ν, of the level where bins depart from it; see :mod:`fca.source.departure`.
+        ν, how strongly bins are held to the level when they depart; see
+        :mod:`fca.source.departure`.
     """
 
     def __init__(self, strength: float = 2.0) -> None:
@@ -68,10 +69,10 @@ class Stationary(SourceModel):
         return self._psd
 
     def update(self, evaluate: Evaluate) -> None:
-        """Multiplicative update of the level, which takes all bins with it.
+        """Multiplicative update of the level, by which all bins are scaled.
 
-        By majorisation-equalisation, as one update has to reach a level that nothing is known of;
-        see :class:`~fca.spatial.JointlyDiagonal`.
+        By majorisation-equalisation (see :class:`~fca.spatial.JointlyDiagonal`), since a single
+        update may have to reach a level of which nothing is known.
         """
         statistics, course = evaluate(self._psd), self._psd / self._level
         quadratic = (course * statistics.quadratic).sum(-1)
@@ -79,7 +80,7 @@ class Stationary(SourceModel):
         self.absorb(quadratic / trace)
 
     def refine(self, evaluate: Evaluate) -> None:
-        """Bins depart by EM; the level goes where that costs least, to their harmonic mean."""
+        """Departure of the bins by EM; the level then moves to their harmonic mean, its optimum."""
         self._psd = departed(self._level, self.strength, evaluate(self._psd))
         self._level = self._psd.reciprocal().mean(-1, keepdim=True).reciprocal()
 
@@ -93,7 +94,7 @@ class Stationary(SourceModel):
 
 
 class Fixed(SourceModel):
-    """PSDs that are given and stay: oracles, or the output of another system.
+    """PSDs that are given and never change: oracles, or the output of another system.
 
     Parameters
     ----------

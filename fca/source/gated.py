@@ -1,4 +1,4 @@
-"""Sources that are known to be silent at times: activities multiply the PSDs of any model."""
+"""Sources that are silent at known times: activities gate the PSDs of any model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fca.source.base import Evaluate, SourceModel, floored
 from fca.spatial.base import Statistics
 
 QUIET = 1e-3
-"""PSD of a silent source, relative to its mean while it is active."""
+"""PSD of a silent source, relative to its mean while the source is active."""
 _NEUTRAL = 1e-12
 
 
@@ -19,16 +19,16 @@ class Gated(SourceModel):
     """``u_nt λ_nft`` with known activities u.
 
     As in neural FCASA and guided FCA (Bando et al. 2024, 2025). Models with a gain per frame would
-    make up for any u > 0, so u is taken for zero or one. A silent source keeps a fixed PSD,
-    :data:`QUIET` of what it starts with, which leaves the frames in which it speaks their weight:
-    at zero, its silence alone would decide where it is heard from.
+    make up for any u > 0, so u is rounded to zero or one. A silent source keeps a fixed PSD,
+    :data:`QUIET` times the mean of what it starts with, so that the frames in which it speaks keep
+    their weight; with zeros, the silent frames alone would determine where it is heard from.
 
     Parameters
     ----------
     model : SourceModel
         Describes the sources while they are active.
     activity : Tensor
-        (B, N, T), active above one half.
+        u, (B, N, T); a source is active above one half.
     """
 
     def __init__(self, model: SourceModel, activity: Tensor) -> None:
@@ -39,7 +39,7 @@ class Gated(SourceModel):
 
     @classmethod
     def around(cls, model: SourceModel, activity: Tensor) -> Gated:
-        """A gate around a model that has begun already."""
+        """A gate around a model that is initialised already."""
         gated = cls(model, activity)
         gated._quiet = gated._quiet_of(model.psd())
         return gated
@@ -73,7 +73,7 @@ class Gated(SourceModel):
         return absorbed
 
     def _quiet_of(self, power: Tensor) -> Tensor:
-        """PSD (B, F, N, 1) of silence beside a source of such power (B, F, N, T)."""
+        """PSD (B, F, N, 1) of silent sources whose powers are (B, F, N, T)."""
         count = self._active.sum(-1, keepdim=True).clamp_min(1)
         mean = torch.where(self._active, power, 0.0).sum(-1, keepdim=True) / count
         return floored(QUIET * mean)
@@ -82,7 +82,7 @@ class Gated(SourceModel):
         return self._silenced(self._active, psd, self._quiet)
 
     def _seen(self, evaluate: Evaluate) -> Evaluate:
-        """Statistics as the model sees them: frames in which it is silent say nothing."""
+        """The statistics without the frames in which a source is silent."""
 
         def see(psd: Tensor) -> Statistics:
             now = evaluate(self._gate(psd))
@@ -94,7 +94,7 @@ class Gated(SourceModel):
 
 
 def check_told_apart(activity: Tensor) -> None:
-    """Raise :class:`InputError` where two activities of (B, N, T) are the same, and not silence."""
+    """Raise :class:`InputError` if two rows of activities (B, N, T) are the same and not silent."""
     active = activity > 0.5
     speaks = active.any(-1)[:, :, None]
     same = ((active[:, :, None] == active[:, None]).all(-1) & speaks).any(0).triu(1)
@@ -107,6 +107,6 @@ def check_told_apart(activity: Tensor) -> None:
 
 
 def with_background(activity: Tensor, n_sources: int) -> Tensor:
-    """Activities (B, N, T) of ``n_sources`` sources, of which those after the N always are."""
+    """Activities (B, N, T) with further sources, ``n_sources`` in all, that are always active."""
     rest = torch.ones_like(activity[:, :1]).expand(-1, n_sources - activity.shape[1], -1)
     return torch.cat([activity, rest], dim=1)

@@ -1,8 +1,8 @@
 """Frequency-invariant sources: one variance per source and frame (independent vector analysis).
 
-Non-Gaussian source priors are scale mixtures of Gaussians. With the variance λ as a parameter and
-the mixing density as its penalty, minimising over λ gives back the cost of the paper, and the
-rank-1 model with these PSDs is AuxIVA (Ono 2011) to the letter.
+Non-Gaussian source priors are scale mixtures of Gaussians. If the variance λ is a parameter and the
+mixing density its penalty, minimising over λ gives the cost of the papers, and the rank-1 model
+with these PSDs is exactly AuxIVA (Ono 2011).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from fca.source.base import Evaluate, SourceModel, floored
 
 
 class Invariant(SourceModel):
-    """λ shared by all frequencies, or by none (``tied=False``: one frequency at a time, as in ICA).
+    """λ shared by all frequencies, or separate for each (``tied=False``, as in ICA).
 
     The update is EM, which for rank-1 models is the exact minimum: with M the rank of the spatial
-    covariances and p the posterior powers, the least of ``M (p/λ + log λ)`` plus the penalty.
+    covariances and p the posterior powers, it minimises ``M (p/λ + log λ)`` plus the penalty.
     """
 
     def __init__(self, tied: bool = True) -> None:
@@ -47,7 +47,7 @@ class Invariant(SourceModel):
 
     @abstractmethod
     def _variance_of(self, total: Tensor, size: int, rank: int) -> Tensor:
-        """λ given the power of ``size`` bins of that rank that share it, summed."""
+        """λ, given the total posterior power of the ``size`` bins of that rank that share it."""
 
 
 class Gauss(Invariant):
@@ -58,9 +58,9 @@ class Gauss(Invariant):
     tied : bool
         See :class:`Invariant`.
     quietest : float
-        What λ of a frame is at least, relative to its first mean. Without a bound the likelihood
-        has none either: an output that cancels a single frame at all frequencies gains more there
-        than separation gains elsewhere.
+        Lower bound of λ in a frame, relative to its mean over the initial powers. Without it the
+        likelihood is unbounded: an output that cancels a single frame at all frequencies would gain
+        more there than separation gains elsewhere.
     """
 
     def __init__(self, tied: bool = True, quietest: float = 0.0) -> None:

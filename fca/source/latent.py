@@ -17,31 +17,31 @@ from fca.spatial.base import Statistics
 
 
 class Decoder(Protocol):
-    """What turns latent vectors into power spectral densities."""
+    """Turns latent vectors into power spectral densities."""
 
     def decode(self, z: Tensor) -> Tensor:
         """PSD (..., F, T) of latent vectors ``z`` (..., D, T)."""
 
 
 class Latent(SourceModel):
-    """Latent vectors z, one per source and frame, and what all ways to infer them share.
+    """Latent vectors z, one per source and frame, and what all ways to infer them have in common.
 
-    A subclass sets the posterior by :meth:`_infer` and the levels.
+    A subclass sets the posterior by :meth:`_infer`, and the levels.
 
     Parameters
     ----------
     decoder : Decoder
-        g.
+        The decoder g.
     gaussian : bool
-        Whether z has a standard Gaussian prior; only then can it be moved by gradients.
+        Whether the prior of z is standard Gaussian; only then can gradients move it.
     n_steps, rate : int, float
         Gradient steps per update and their size (Adam).
     stochastic : bool
-        Draw z from its posterior instead of taking the mean, as the evidence lower bound asks
+        Draw z from its posterior instead of taking the mean, as the evidence lower bound requires
         while networks are trained; from torch's global generator.
     strength : float
-        ν, of the decoded PSD where :meth:`_relax` lets a bin depart from it; see
-        :mod:`fca.source.departure`.
+        ν, how strongly bins are held to the decoded PSD when :meth:`_relax` lets them depart from
+        it; see :mod:`fca.source.departure`.
     """
 
     _z: Tensor
@@ -73,7 +73,10 @@ class Latent(SourceModel):
         return self._decoded_psd() if self._relaxed is None else self._relaxed
 
     def penalty(self) -> Tensor | float:
-        """``½ ‖z‖²`` for Gaussian latents, as z moves in no other family, and ``ν d_IS``."""
+        """Negative log-prior: ``½ ‖z‖²`` of Gaussian latents, plus ``ν d_IS`` of bins that depart.
+
+        Latents of other families are never moved, so that they need no penalty.
+        """
         latent = energy(self._z).sum((1, 2)) if self._gaussian else 0.0
         if self._relaxed is None:
             return latent
@@ -89,9 +92,10 @@ class Latent(SourceModel):
         return factor
 
     def refine(self, evaluate: Evaluate) -> None:
-        """One step of Adam on the cost in z; its moments are kept from step to step.
+        """One step of Adam on the cost in z; the moments of Adam are kept from step to step.
 
-        Every z is a leaf, so that what is decoded for its PSD serves its gradient as well.
+        Every z is a leaf of the graph, so that it is decoded only once for its PSD and its
+        gradient.
         """
         if not (self._z.is_leaf and self._z.requires_grad):
             self._z = self._z.detach().requires_grad_()
@@ -103,13 +107,13 @@ class Latent(SourceModel):
         self._z = z.requires_grad_()
 
     def _use(self, decoder: Decoder) -> None:
-        """Decode by this one from now on."""
+        """Use this decoder from now on."""
         self._decoder = decoder
-        # Of the decoder, not of this model: a cycle would outlive it until garbage is collected.
+        # Refers to the decoder, not to this model: a cycle would keep it until garbage collection.
         self._decoded = Latest(partial(_decode, decoder))
 
     def _infer(self, posterior: Posterior) -> None:
-        """Take over a posterior of all sources, (B, N, T, D)."""
+        """Take z from posteriors of all sources, (B, N, T, D), and forget steps and departures."""
         self._posterior = posterior
         self._z = (posterior.sample() if self.stochastic else posterior.mean).mT
         self._relaxed = None
@@ -117,7 +121,7 @@ class Latent(SourceModel):
         self._moments.append(self._z.new_zeros(len(self._z)))
 
     def _relax(self, statistics: Statistics) -> None:
-        """Let every bin depart from its decoded PSD."""
+        """Let every bin depart from its decoded PSD, by EM."""
         self._relaxed = departed(self._decoded_psd(), self.strength, statistics)
 
     def _decoded_psd(self) -> Tensor:
@@ -127,7 +131,7 @@ class Latent(SourceModel):
         return self._tied(decoded, self._level)
 
     def _descend(self, statistics: Statistics) -> None:
-        """Adam on the majoriser; a source for which it did not fall keeps its z."""
+        """Steps of Adam on the majoriser; a source for which it did not fall keeps its z."""
         before = self._z.detach()
         optimizer = self._adam(before)
         (z,) = optimizer.param_groups[0]["params"]
@@ -144,23 +148,27 @@ class Latent(SourceModel):
         return torch.optim.Adam([z.detach().clone().requires_grad_()], lr=self.rate)
 
     def _majoriser(self, z: Tensor, statistics: Statistics) -> Tensor:
-        """``Σ_ft (λ₀² a / λ + b λ) + ½ ‖z‖²`` of each source, (B, N).
+        """``Σ_ft (λ₀² a / λ + b λ) + ½ ‖z‖²`` of each source, (B, N), with a and b the statistics.
 
-        It touches the cost at the PSDs λ₀ of the statistics and lies above it elsewhere: the
-        quadratic form is convex in 1/λ and the log-determinant concave in λ (Févotte & Idier 2011;
-        Sawada et al. 2013, eq. 28).
+        Up to a constant, it touches the cost at the PSDs λ₀ of the statistics and lies above it
+        elsewhere: the quadratic form is convex in 1/λ and the log-determinant concave in λ (Févotte
+        & Idier 2011; Sawada et al. 2013, eq. 28).
         """
         return self._bound(_decode(self._decoder, z), z, statistics)
 
     def _bound(self, decoded: Tensor, z: Tensor, statistics: Statistics) -> Tensor:
-        """The majoriser at z with its g(z)."""
+        """The majoriser at z, given ``decoded``, the PSD g(z)."""
         psd = _at_level(decoded, self._level)
         convex = statistics.quadratic.detach() * statistics.psd.detach().square() / psd
         return (convex + statistics.trace.detach() * psd).sum((1, 3)) + energy(z).sum(2)
 
 
 def _adam_step(rate: float, gradient: Tensor, *state: Tensor) -> list[Tensor]:
-    """Latent vectors (B, ...), moments and steps (B,) after a step of Adam, each its own."""
+    """One step of Adam, separately for each recording.
+
+    ``state`` is z (B, ...), the first and second moments, and the number of steps (B,); the new
+    state is returned, in the same order.
+    """
     after = [values.clone() for values in state]
     z, first, second, steps = (list(values) for values in after)
     adam(
@@ -183,7 +191,7 @@ def _adam_step(rate: float, gradient: Tensor, *state: Tensor) -> list[Tensor]:
 
 
 def _decode(decoder: Decoder, z: Tensor) -> Tensor:
-    """g(z), (B, F, N, T) in this order in memory, that of everything it meets."""
+    """g(z) as (B, F, N, T), contiguous in this order like everything that it meets."""
     return decoder.decode(z).transpose(1, 2).contiguous()
 
 

@@ -15,17 +15,18 @@ from fca.source.latent import Latent
 
 
 class Neural(Latent):
-    """Latent vectors and spatial start from :class:`~fca.neural.NeuralFCA`; they stay as they are.
+    """Latent vectors and spatial start from :class:`~fca.neural.NeuralFCA`; iterations keep z.
 
-    Spatial parameters are updated by the loop given these PSDs: five EM updates of full-rank
-    covariances in neural FCA (Bando et al. 2021), none in neural FastFCA (Bando et al. 2023).
+    Given these PSDs, the iterations update the spatial parameters only: five EM updates of
+    full-rank covariances in neural FCA (Bando et al. 2021), none in neural FastFCA (Bando et al.
+    2023).
 
     Parameters
     ----------
     weights : NeuralFCA, str or path
-        The network, or what :meth:`NeuralFCA.from_pretrained` takes.
+        The network, or anything that :meth:`NeuralFCA.from_pretrained` takes.
     rate : float
-        Size of the steps on z in refinement.
+        Step size on z in refinement.
     stochastic : bool
         Draw z from its posterior, for training by the evidence lower bound.
 
@@ -65,7 +66,10 @@ class Neural(Latent):
 
 
 def load_weights(weights: NeuralFCA | str | os.PathLike[str] | None) -> NeuralFCA:
-    """Network of a name; an :class:`InputError` without one, as none ships with the toolkit."""
+    """The network, read if it is given by name; an :class:`InputError` if there is none.
+
+    No network for these methods ships with the toolkit.
+    """
     if weights is None:
         raise InputError(
             "no weights ship for this method: train a network (recipes/neural) and give weights"

@@ -18,7 +18,7 @@ class NMF(SourceModel):
     n_bases : int
         K, the number of bases of each source.
     warmup : int
-        Updates on the initial powers alone, before the spatial model takes part. Without it the
+        Updates on the initial powers alone, before the spatial model takes part. Without them the
         random bases would first pull the spatial model away from its start.
     """
 
@@ -67,9 +67,9 @@ def _by_source(statistics: Statistics) -> tuple[Tensor, Tensor]:
 
 
 def _uniform(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
-    """Random factors in (0.1, 1); a seed means the same on any device and in any precision.
+    """Random factors in (0.1, 1), which a seed makes the same on any device and in any precision.
 
-    They have no batch axis: what a recording starts from does not depend on the others.
+    They have no batch axis, so that the start of a recording does not depend on the others.
     """
     values = torch.rand(shape, dtype=torch.float64, generator=generator)
     return (0.1 + 0.9 * values).to(like)

@@ -22,14 +22,14 @@ def noisy_speech(
     n_bases: int = 4,
     warmup: int = 20,
 ) -> Stack:
-    """VAE-NMF (Bando et al. 2018): two sources, speech first.
+    """VAE-NMF (Bando et al. 2018): two sources, speech first, then noise.
 
     Parameters
     ----------
     prior, inference, n_steps, rate
         As in :class:`VAE`.
     n_bases, warmup
-        As in :class:`NMF`, of the noise.
+        As in :class:`NMF`, for the noise.
 
     Raises
     ------
@@ -41,14 +41,17 @@ def noisy_speech(
 
 
 class DenoisedSpeech(Stack):
-    """Two sources, speech first, whose z a denoiser infers with the noise as the rest.
+    """Two sources, speech first, then stationary noise.
+
+    The z of the speech is inferred by a denoiser, which is shown the noise as the power of the
+    others.
 
     Parameters
     ----------
     denoiser, rate
         As in :class:`VAE`.
     strength
-        As in :class:`Stationary`, of the noise.
+        As in :class:`Stationary`, for the noise.
 
     Raises
     ------
@@ -71,7 +74,7 @@ class DenoisedSpeech(Stack):
         super().update(evaluate)
 
     def _hear(self, power: Tensor) -> None:
-        """Show the denoiser the noise in powers (B, F, 2, T) of both."""
+        """Show the denoiser the noise, given the powers (B, F, 2, T) of both sources."""
         speech, _ = self._parts[0]
         assert isinstance(speech, VAE)
         speech.beside = power[:, :, 1:].transpose(1, 2)

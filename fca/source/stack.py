@@ -1,4 +1,4 @@
-"""Different models for different sources of the same mixture, such as talkers and a background."""
+"""Different models for different sources of a mixture, such as talkers and a background."""
 
 from __future__ import annotations
 
@@ -48,7 +48,10 @@ class Stack(SourceModel):
             model.update(self._part(evaluate, where))
 
     def refine(self, evaluate: Evaluate) -> None:
-        """All parts together lower one bound, that of the PSDs before any has moved."""
+        """One step of all parts, with the statistics at the PSDs before any part has moved.
+
+        All of them thereby lower one bound of the cost.
+        """
         before = evaluate(self.psd())
         for model, where in self._parts:
             model.refine(self._part(evaluate, where, (model.psd(), before.select(where))))
@@ -66,7 +69,7 @@ class Stack(SourceModel):
     def _part(
         self, evaluate: Evaluate, where: slice, known: tuple[Tensor, Statistics] | None = None
     ) -> Evaluate:
-        """Statistics of one part: those ``known`` at a PSD, or with all others as they are now."""
+        """Statistics of one part given the others as they are, or those ``known`` at a PSD."""
 
         def evaluate_part(psd: Tensor) -> Statistics:
             if known is not None and psd is known[0]:

@@ -1,7 +1,11 @@
-"""Sources described by the speech prior, its encoder or descent giving the latent vectors.
+"""Sources described by the speech prior, in several ways to infer the latent vectors.
 
-With the three spatial models these are MVAE (rank-1; Kameoka et al. 2019), FastMNMF-DP (jointly
-diagonal; Sekiguchi et al. 2019) and full-rank FCA with a deep prior.
+By its own encoder, by a denoising encoder that also sees the other sources
+(:mod:`fca.neural.denoiser`), by gradient descent, or by sampling. In refinement, gradient steps
+move the latent vectors, or bins depart from the decoded PSD by EM.
+
+With the three spatial models and gradient descent these are MVAE (rank-1; Kameoka et al. 2019),
+FastMNMF-DP (jointly diagonal; Sekiguchi et al. 2019) and full-rank FCA with a deep prior.
 """
 
 from __future__ import annotations
@@ -24,32 +28,32 @@ REFINEMENTS = ("gradient", "em")
 
 
 class VAE(Latent):
-    """Decoded latent vectors z, one per source and frame, at the level of a microphone.
+    """Decoded latent vectors z, one per source and frame; PSDs are powers at a microphone.
 
     Parameters
     ----------
     prior : SpeechPrior or str
-        The decoder and encoder, or what :meth:`SpeechPrior.from_pretrained` takes.
+        The decoder and encoder, or anything that :meth:`SpeechPrior.from_pretrained` takes.
     inference : {"encode", "encode moment", "gradient", "sample"}
-        "encode" takes z from the encoder, applied to :func:`observed_power`, and "encode moment"
-        from the posterior second moment, power of the Wiener estimate plus its variance. Both are
-        amortised, approximate M-steps: the cost may rise. "gradient" descends on the majoriser of
-        the cost in z, and never raises it. "sample" draws z by Metropolis sampling (Bando et al.
+        "encode" infers z by the encoder from :func:`observed_power`, and "encode moment" from the
+        posterior second moment, the power of the Wiener estimate plus its variance. Both are
+        amortised, approximate M-steps, which may raise the cost. "gradient" descends on a majoriser
+        of the cost in z and never raises it. "sample" draws z by Metropolis sampling (Bando et al.
         2018).
     n_steps : int
         Gradient steps, or sweeps of the sampler, per update.
     rate : float
-        Size of the gradient steps (Adam), or standard deviation of the sampler's proposals.
+        Step size of the gradient steps (Adam), or standard deviation of the sampler's proposals.
     denoiser : Denoiser or str, optional
-        Encoder that sees the other sources, too, and takes the place of the prior's own; it brings
+        Encoder that also sees the other sources and is used instead of the prior's own; it brings
         the prior that it was trained for.
     refinement : {"gradient", "em"}
-        What :meth:`refine` does: descend on the cost in z, or keep z and let every bin depart from
-        the decoded PSD, by EM, which never raises the cost.
+        What :meth:`refine` does. "gradient" takes a step of Adam on the cost in z; "em" keeps z and
+        lets every bin depart from the decoded PSD by EM, which never raises the cost.
     strength : float
-        Weight of the decoded PSD against what a bin shows; see :class:`~fca.source.latent.Latent`.
+        How strongly bins are held to the decoded PSD; see :class:`~fca.source.latent.Latent`.
     stochastic : bool
-        Draw encoded z from their posterior, for training by the evidence lower bound.
+        Draw encoded z from its posterior, for training by the evidence lower bound.
 
     Raises
     ------
@@ -61,7 +65,7 @@ class VAE(Latent):
     at_microphone = True
     judges = True
     beside: Tensor | float = 0.0
-    """Power of what is heard beside these sources, (B, 1, F, T), for a denoiser to know of."""
+    """Power of other sounds beside these sources, (B, 1, F, T), which a denoiser is shown, too."""
 
     def __init__(
         self,
@@ -123,23 +127,23 @@ class VAE(Latent):
             super().refine(evaluate)
 
     def surprise(self, power: Tensor) -> Tensor:
-        """Negative log-likelihood of the speech prior, by its own encoder, at a level of one."""
+        """Negative log-likelihood under the speech prior, by its own encoder, at unit level."""
         own = power.transpose(1, 2)
         code = self.prior.encode(own)
         return gaussian_nll(own / code.gain, self.prior.decode(code.z)).mean((-2, -1))
 
     def _encode_again(self, evaluate: Evaluate) -> None:
-        """The next round; the first has encoded the start."""
+        """Encode the present estimates, but not in the first update: the start is encoded."""
         if not self._begins:
             self._encode(observed_power(evaluate(self.psd())))
         self._begins = False
 
     def _encode(self, power: Tensor) -> None:
-        """Latent vectors (B, N, D, T) and the likeliest level of each source from its power.
+        """Set z (B, N, D, T) and the likeliest level of each source, from its power (B, F, N, T).
 
-        The level matters: a second moment has no speckle, which the prior's encoder expects, so
-        that the decoded PSD is too large and would grow from round to round. A denoiser infers the
-        level with z, as part of the power belongs to the others.
+        The level matters: a second moment has none of the speckle that the prior's encoder expects,
+        so that the decoded PSD is too large and would grow from round to round. A denoiser infers
+        the level along with z, as a part of the power belongs to the others.
         """
         own = power.transpose(1, 2)
         if self.denoiser is None:
@@ -152,7 +156,7 @@ class VAE(Latent):
             self._level = self._level * (power / self.psd()).mean((1, 3), keepdim=True)
 
     def _sample(self, evaluate: Evaluate) -> None:
-        """Metropolis sweeps; frames beyond the reach of the decoder's context move at once."""
+        """Metropolis sweeps; frames too far apart to share context in the decoder move together."""
         reach = sum(self.prior.config.decoder_dilations)
         nll = evaluate(self.psd()).bin_nll().sum(1)
         frame = torch.arange(self._z.shape[-1], device=self._z.device)
@@ -165,7 +169,7 @@ class VAE(Latent):
     def _metropolis(
         self, evaluate: Evaluate, source: int, moving: Tensor, nll: Tensor, reach: int
     ) -> Tensor:
-        """Propose new z of one source in the ``moving`` frames (T,); returns the NLL, (B, T)."""
+        """Propose new z of one source in the ``moving`` frames (T,); gives the new NLL, (B, T)."""
         before = self._z
         noise = torch.randn(before[:, 0].shape, generator=self._generator, dtype=before.dtype)
         self._z = before.clone()
@@ -181,14 +185,14 @@ class VAE(Latent):
 def observed_power(statistics: Statistics) -> Tensor:
     """Power of each source as the mixture shows it, ``λ a / b``, for the encoder, (B, F, N, T).
 
-    ``|x|²`` for a source that is alone. Unlike the posterior second moment, which shrinks to λ
-    where other sources dominate, it has speckle everywhere, as all that the encoder was trained
-    on; repeated rounds from the second moment lose detail and drift.
+    It is ``|x|²`` for a source that is alone. The posterior second moment shrinks to λ where other
+    sources dominate; this has speckle everywhere, like all that the encoder was trained on.
+    Repeated rounds from the second moment lose detail and drift.
     """
     return statistics.psd * statistics.multiplier.square()
 
 
 def _windowed(values: Tensor, reach: int) -> Tensor:
-    """Sums over ``reach`` frames on either side, (B, T)."""
+    """Sums (B, T) over each frame and ``reach`` frames on either side."""
     width = 2 * reach + 1
     return width * functional.avg_pool1d(values, width, stride=1, padding=reach)

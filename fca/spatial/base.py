@@ -1,4 +1,4 @@
-"""What a spatial model offers to the rest of the toolkit."""
+"""Interface of spatial models to the rest of the toolkit."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from fca.errors import InputError
 from fca.state import State
 
 FLOOR = 1e-8
-"""Smallest PSD and gain, relative to mixtures of unit mean power."""
+"""Least PSD and gain, relative to mixtures of unit mean power."""
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """All that a source model has to know about the mixture and the spatial model.
+    """All that a source model needs to know about the mixture and the spatial model.
 
     With Y the mixture covariance and H a source's spatial covariance, the negative log-likelihood
-    has the derivative ``trace - quadratic`` in the source's PSD, so one pair of arrays serves
-    multiplicative updates, EM, gradients and re-encoding alike.
+    has the derivative ``trace - quadratic`` in the source's PSD. This one pair of arrays therefore
+    serves multiplicative updates, EM, gradients and encoders alike.
 
     Attributes
     ----------
@@ -34,8 +34,8 @@ class Statistics:
     trace : Tensor
         ``tr(H Y⁻¹)``, (B, F, N, T).
     rank : int
-        Rank of all that one λ acts on: 1, the number of microphones (or of components), or this
-        times the number of delayed copies.
+        Rank of the covariance that one λ scales: 1, the number of microphones (or components), or
+        that number times the number of delayed copies.
     bin_nll : callable
         Computes the negative log-likelihood of every bin at ``psd``, (B, F, T).
     """
@@ -73,16 +73,16 @@ class Statistics:
 
 
 class ObservedStatistics(Statistics):
-    """Statistics of sources that are observed themselves, as rank-1 models see them.
+    """Statistics of sources that are observed themselves, as the outputs of rank-1 models are.
 
     Parameters
     ----------
     psd : Tensor
         λ, (B, F, N, T).
     power : Tensor
-        Observed powers ``|y|²``, (B, F, N, T), which are the posterior powers too.
+        Observed powers ``|y|²``, (B, F, N, T), which are also the posterior powers.
     nll : callable, optional
-        Computes the negative log-likelihood of every bin where that is not the Gaussian's.
+        Computes the negative log-likelihood of every bin, if it is not the Gaussian one.
     """
 
     _power: Tensor
@@ -115,9 +115,9 @@ class ObservedStatistics(Statistics):
 class SpatialModel(State, ABC):
     """Spatial covariances of N sources, fitted to one batch of mixtures.
 
-    Implementations hold the mixture X (B, F, M, T) and their parameters; every method takes the
-    PSDs λ (B, F, N, T) that the source model currently gives. Updates replace tensors instead of
-    writing into them, so gradients flow through any number of iterations.
+    Implementations hold the mixture X (B, F, M, T) and their parameters. Methods take the PSDs λ
+    (B, F, N, T) that the source model gives at the time. Updates replace tensors instead of writing
+    to them, so that gradients flow through any number of iterations.
     """
 
     n_sources: int
@@ -125,7 +125,7 @@ class SpatialModel(State, ABC):
 
     @abstractmethod
     def statistics(self, psd: Tensor) -> Statistics:
-        """What the source model needs for its own update."""
+        """The statistics that the source model needs for its own update."""
 
     @abstractmethod
     def update(self, psd: Tensor) -> None:
@@ -148,22 +148,22 @@ class SpatialModel(State, ABC):
         """Multiply the spatial covariances by ``factor`` (B, F or 1, N)."""
 
     def untie(self) -> None:
-        """Give every frequency parameters of its own from now on; the cost stays as it is."""
+        """Give every frequency parameters of its own from now on; the cost is unchanged."""
 
     def with_diffuse(self) -> SpatialModel:
-        """The same with one more source, the last, that starts as heard from everywhere.
+        """The model with one more source, the last, heard equally from everywhere at first.
 
         Raises
         ------
         InputError
-            From models that have no room for one.
+            If the model has no room for one more source.
         """
         raise InputError(f"no source can be added to a {type(self).__name__} model")
 
     def on_whole_array(self, psd: Tensor) -> SpatialModel:
-        """One that sees all microphones where this one sees a subspace, otherwise as it is.
+        """The model extended to all microphones, if it sees a subspace; otherwise the model itself.
 
-        What it did not see is at first heard alike from all sources, which have PSDs λ.
+        The components that it did not see get the same gains for all sources, whose PSDs are λ.
         """
         return self
 
@@ -171,8 +171,8 @@ class SpatialModel(State, ABC):
     def images(self, psd: Tensor, channels: slice = slice(None)) -> Tensor:
         """Multichannel Wiener estimates of the source images, (B, F, N, C, T).
 
-        The posterior means ``λ H Y⁻¹ x`` at the chosen channels. Over all sources (background
-        included) they sum to what the model sees of the mixture.
+        These are the posterior means ``λ H Y⁻¹ x`` at the chosen channels. Summed over all sources,
+        the background included, they give what the model sees of the mixture.
         """
 
     @abstractmethod
@@ -184,7 +184,7 @@ class SpatialModel(State, ABC):
         return psd.mean(-1)[..., None, None] * self.scm()
 
     def background_covariance(self) -> Tensor | None:
-        """Covariance (B, F, M, M) of what the model has besides the N sources, if it has any."""
+        """Covariance (B, F, M, M) of a background besides the N sources, None without one."""
         return None
 
 
@@ -199,7 +199,7 @@ def log_psd(psd: Tensor) -> Tensor:
 
 
 def _once(function: Callable[[Tensor], Tensor], psd: Tensor) -> Tensor:
-    """A function of PSDs; those that are shared over frequency stay one row in memory."""
+    """A function of PSDs; if they are shared over frequency, it is computed and kept only once."""
     if psd.stride(1) == 0:
         return function(psd[:, :1]).expand_as(psd)
     return function(psd)

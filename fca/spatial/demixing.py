@@ -1,11 +1,11 @@
 """Updates of a demixing matrix: iterative projection (IP, IP2) and source steering (ISS).
 
-All minimise ``Σ_m q_mᴴ V_m q_m − 2 log|det Q|`` over the rows q_mᴴ of Q given the weighted mixture
-covariances V_m, and depend on the data through these alone. With the covariances at hand, steering
-needs no pass over the frames at all.
+All minimise ``Σ_m q_mᴴ V_m q_m − 2 log|det Q|`` over the rows q_mᴴ of Q, given the weighted mixture
+covariances V_m. They depend on the data through these alone; with the covariances given, steering
+needs no pass over the frames either.
 
-Shapes: Q (B, F, M, M); V (B, F, K, M, M), one covariance per updated row, K ≤ M. When K < M the
-other rows span the background and ``refresh`` recomputes them after each step (OverIVA).
+Shapes: Q (B, F, M, M); V (B, F, K, M, M), one covariance per updated row, K ≤ M. If K < M, the
+other rows span the background, and ``refresh`` recomputes them after each step (OverIVA).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ DemixingUpdate = Callable[[Tensor, Tensor, Refresh], Tensor]
 def ip(demixing: Tensor, covariance: Tensor, refresh: Refresh) -> Tensor:
     """Iterative projection (Ono 2011, eqs. 13-14), one row after the other.
 
-    ``q_m = V_m⁻¹ a_m / √(a_mᴴ V_m⁻¹ a_m)`` with ``a_m``, column m of the mixing matrix Q⁻¹, which
-    follows each new row by an update of rank one.
+    ``q_m = V_m⁻¹ a_m / √(a_mᴴ V_m⁻¹ a_m)``, where ``a_m`` is column m of the mixing matrix Q⁻¹; a
+    rank-one update keeps Q⁻¹ in step with each new row.
     """
     whitening = inverse_cholesky(covariance.permute(3, 4, 2, 0, 1).contiguous())
     mixing, rows = _inverse(demixing), []
@@ -74,11 +74,11 @@ def iss(demixing: Tensor, covariance: Tensor, refresh: Refresh) -> Tensor:
 
 
 def orthogonal_background(demixing: Tensor, covariance: Tensor, n_sources: int) -> Tensor:
-    """Complete N demixing rows by a background uncorrelated with their outputs.
+    """Complete N demixing rows by background rows whose outputs are uncorrelated with theirs.
 
     Rows ``[J, −I]`` with ``J = (E₂ C Wᴴ)(E₁ C Wᴴ)⁻¹`` (Scheibler & Ono 2019, eq. 9): the maximum
-    likelihood background for stationary noise. The paper lets the first N microphones stand for
-    the sources; here a rotation of all of them does, as some of the first may hear the same.
+    likelihood background if it is stationary noise. In the paper E₁ picks the first N microphones;
+    here the channels are rotated first, as some of these N may hear the same.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def orthogonal_background(demixing: Tensor, covariance: Tensor, n_sources: int) 
         return demixing
     rows = demixing[:, :, :n_sources]
     cross = covariance @ rows.mH
-    rotation = torch.linalg.qr(cross.detach(), mode="complete").Q.mH  # coordinates, no function
+    rotation = torch.linalg.qr(cross.detach(), mode="complete").Q.mH  # coordinates: no gradient
     seen = rotation @ cross
     j = torch.linalg.solve(seen[:, :, :n_sources], seen[:, :, n_sources:], left=False)
     eye = torch.eye(n_channels - n_sources, dtype=rows.dtype, device=rows.device)
@@ -103,15 +103,15 @@ def orthogonal_background(demixing: Tensor, covariance: Tensor, n_sources: int) 
 
 
 def _inverse(demixing: Tensor) -> Tensor:
-    """Q⁻¹ with frequencies last, (M, M, B, F): what is done to all of them is fastest so."""
+    """Q⁻¹ with frequencies last, (M, M, B, F), which makes operations on all of them fastest."""
     inverse: Tensor = torch.linalg.inv(demixing)
     return inverse.permute(2, 3, 0, 1).contiguous()
 
 
 def _projection(whitening: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
-    """New row (M, B, F) of Q, and the inverse of its product (B, F) with the column of Q⁻¹.
+    """New row of Q, (M, B, F), and 1 / (its product with the column of Q⁻¹), (B, F).
 
-    ``L⁻¹`` (M, M, B, F) whitens the covariance of the row.
+    ``whitening`` is L⁻¹ (M, M, B, F), which whitens the covariance of the row.
     """
     white = (whitening * column).sum(1)
     scale = abs2(white).sum(0).rsqrt()
@@ -119,9 +119,9 @@ def _projection(whitening: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _with_row(mixing: Tensor, m: int, row: Tensor, scale: Tensor) -> Tensor:
-    """Q⁻¹ (M, M, B, F) after row m of Q was replaced (Sherman & Morrison 1950).
+    """Q⁻¹ (M, M, B, F) after row m of Q has been replaced (Sherman & Morrison 1950).
 
-    ``scale`` is the inverse of the product of the row with what was column m.
+    ``scale`` is 1 / (the product of the new row with the old column m).
     """
     product = (row[:, None] * mixing).sum(0) * scale
     product[m] -= scale
@@ -131,8 +131,8 @@ def _with_row(mixing: Tensor, m: int, row: Tensor, scale: Tensor) -> Tensor:
 def _pair_of_rows(demixing: Tensor, covariance: Tensor, pair: list[int]) -> Tensor:
     """New rows for a pair: generalised eigenvectors of the two projected covariances.
 
-    Of the two ways to hand them out, this order makes ``|det Q|`` the larger. In double precision:
-    the projections lose half of the digits where the rows see nearly the same.
+    The two can be assigned in two ways; this one gives the larger ``|det Q|``. Computed in double
+    precision, as the projections lose half of the digits where the rows see nearly the same.
     """
     dtype, demixing = demixing.dtype, demixing.to(torch.complex128)
     units = _unit_columns(demixing, pair)
@@ -160,7 +160,7 @@ def _unit_columns(demixing: Tensor, columns: list[int]) -> Tensor:
 def _quadratic_form(vector: Tensor, matrix: Tensor, load: Tensor) -> Tensor:
     """``vᴴ A v`` of column vectors (..., M, 1) as real (..., 1, 1), A regularised by ``load``.
 
-    Bounded below as exact arithmetic would: rounding can turn a tiny value negative.
+    It is bounded below by what the load alone gives, as rounding can turn a tiny value negative.
     """
     adjoint = vector.mH
     bound = load[..., None, None] * (adjoint @ vector).real

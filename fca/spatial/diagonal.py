@@ -32,12 +32,12 @@ from fca.spatial.observation import Observation
 
 
 class Diagonal(SpatialModel):
-    """Common basis Q, its outputs ``x̃ = |Qx|²`` and its updates.
+    """Common basis Q, the powers of its outputs ``x̃ = |Qx|²``, and its updates.
 
     Parameters
     ----------
     mixture : Tensor or Observation
-        X, complex (B, F, M, T), or what else Q is applied to.
+        X, complex (B, F, M, T), or an observation that Q is applied to.
     demixing : Tensor
         Initial Q, (B, F, M, M).
     n_sources : int
@@ -78,12 +78,12 @@ class Diagonal(SpatialModel):
 
     @property
     def power(self) -> Tensor:
-        """x̃ = |Qx|², (B, F, M, T); kept until Q is replaced."""
+        """x̃ = |Qx|², (B, F, M, T); cached until Q is replaced."""
         observation = self.observation
         return self._power_of(observation.rows(self.demixing), observation.stacked)
 
     def _update_demixing(self, weight: Tensor) -> None:
-        """One pass over the rows of Q with frame weights (B, F, K, T), K rows updated."""
+        """One pass over the first K rows of Q, with frame weights (B, F, K, T)."""
         covariance = self.observation.adapt(weight)
         self.demixing = self._step(self.demixing, covariance, self._refresh)
 
@@ -93,7 +93,7 @@ class Diagonal(SpatialModel):
 
     @abstractmethod
     def early_images(self, psd: Tensor, channels: slice) -> Tensor:
-        """:meth:`images` of what the rows of Q pass: without late reverberation, if modelled."""
+        """:meth:`images` of what the rows of Q pass, without any late reverberation."""
 
     def _refresh(self, demixing: Tensor) -> Tensor:
         return demixing
@@ -176,7 +176,7 @@ class Rank1(Diagonal):
         return orthogonal_background(demixing, self._mixture_covariance, self.n_sources)
 
     def _background_log_det(self) -> Tensor:
-        """Log-determinant of the background's covariance: its likelihood at the optimum."""
+        """Log-determinant of the background's covariance, for its likelihood at the optimum."""
         rows = self.demixing[:, :, self.n_sources :]
         if rows.shape[2] == 0:
             return torch.zeros_like(self.power[:, :, 0, 0])
@@ -184,7 +184,7 @@ class Rank1(Diagonal):
 
 
 def column_power(mixing: Tensor) -> Tensor:
-    """Mean power over the microphones of the columns of Q⁻¹ (B, F, M, M), (B, F, M)."""
+    """Mean power over the microphones, (B, F, M), of the columns of Q⁻¹ (B, F, M, M)."""
     return abs2(mixing).mean(2)
 
 
@@ -198,7 +198,7 @@ def check_rank1(n_sources: int, n_channels: int) -> None:
 
 
 GAIN_UPDATES = {"mm": 0.5, "me": 1.0}
-"""Exponents of the multiplicative update of gains."""
+"""Exponents of the multiplicative updates of gains."""
 
 
 class JointlyDiagonal(Diagonal):
@@ -211,9 +211,10 @@ class JointlyDiagonal(Diagonal):
     gains : Tensor
         Initial g, (B, F, N, M); (B, 1, N, M) shares them over frequency (FastMNMF2).
     gain_update : {"mm", "me"}
-        Multiplicative update of the gains, to where their majoriser ``p/g + q g`` is least, or to
-        where it is again what it was (majorisation-equalisation, Févotte & Idier 2011, sec. 4.3):
-        about twice as far, and as little does it ever raise the cost.
+        How far a multiplicative update of the gains goes on the majoriser ``p/g + q g`` of the
+        cost. "mm" (majorisation-minimisation) goes to its minimum. "me" (majorisation-equalisation,
+        Févotte & Idier 2011, sec. 4.3) goes on to where it has its old value again: about twice as
+        far, and still without raising the cost.
     """
 
     def __init__(
@@ -243,7 +244,7 @@ class JointlyDiagonal(Diagonal):
         if self.gains.shape[1] == 1:
             numerator = numerator.sum(1, keepdim=True)
             denominator = denominator.sum(1, keepdim=True)
-        denominator = denominator.clamp_min(torch.finfo(psd.dtype).tiny)  # 0 of too late a copy
+        denominator = denominator.clamp_min(torch.finfo(psd.dtype).tiny)  # 0 if a copy is too late
         self._scale_gains((numerator / denominator).pow(self._exponent).mT)
         self._update_demixing(self._row_weights(psd))
 
@@ -265,7 +266,7 @@ class JointlyDiagonal(Diagonal):
         return other
 
     def with_gains(self, gains: Tensor) -> JointlyDiagonal:
-        """The same basis with the sources that gains (B, F or 1, N, M) describe."""
+        """The same basis with other sources, described by gains (B, F or 1, N, M)."""
         other = copy.copy(self)
         other.gains, other.n_sources = gains, gains.shape[2]
         return other
@@ -296,16 +297,16 @@ class JointlyDiagonal(Diagonal):
         return (mixing * self.gains[..., None, :]) @ mixing.mH
 
     def _scale_gains(self, factor: Tensor) -> None:
-        """Multiply g, and keep it above the floor; what a source does not have stays zero."""
+        """Multiply g and keep it above the floor; gains that are zero stay zero."""
         scaled = (self.gains * factor).clamp_min(FLOOR)
         self.gains = torch.where(self.gains > 0, scaled, self.gains)
 
     def _precision(self, psd: Tensor) -> Tensor:
-        """``1/ỹ``, (B, F, M, T); kept until λ or g is replaced."""
+        """``1/ỹ``, (B, F, M, T); cached until λ or g is replaced."""
         return self._precision_of(psd, self.gains)
 
     def _weights(self, psd: Tensor) -> tuple[Tensor, Tensor]:
-        """``x̃/ỹ²`` and ``1/ỹ``, (B, F, M, T), the former weighted by the likelihood."""
+        """``x̃/ỹ²``, weighted by the likelihood, and ``1/ỹ``, both (B, F, M, T)."""
         precision = self._precision(psd)
         energy = self.power * precision
         if self.likelihood.heavy_tailed:
@@ -313,19 +314,22 @@ class JointlyDiagonal(Diagonal):
         return energy.mul_(precision), precision
 
     def _row_weights(self, psd: Tensor) -> Tensor:
-        """``1/ỹ``, (B, F, M, T), weighted by the likelihood: the weights of Q's covariances."""
+        """``1/ỹ``, weighted by the likelihood, (B, F, M, T): the weights for Q's covariances."""
         precision = self._precision(psd)
         if self.likelihood.heavy_tailed:
             precision = precision * self._frame_weight(self.power * precision)
         return precision
 
     def _frame_weight(self, energy: Tensor) -> Tensor:
-        """Weight (B, F, 1, T) of frames with component energies ``x̃/ỹ``."""
+        """Weight of each frame under the likelihood, (B, F, 1, T), from energies ``x̃/ỹ``."""
         return self.likelihood.weight(energy.sum(2, keepdim=True), energy.shape[2])
 
 
 def _power(rows: Tensor, stacked: Tensor) -> Tensor:
-    """``|Qx|²`` from rows of Q; a real product, whose squares are read in order, is faster."""
+    """``|Qx|²`` from the rows of Q.
+
+    A product of real matrices is faster, as its squares are then read in memory order.
+    """
     real, imag = (real_form(rows) @ stacked).chunk(2, dim=2)
     return real.square().addcmul_(imag, imag)
 

@@ -1,10 +1,10 @@
-"""Spatial models whose sources act in several ways at once, each way with covariances of its own.
+"""Spatial models in which each source acts in several ways, each with covariances of its own.
 
 ``Y_ft = Σ_n Σ_j (E_j λ_n)_ft H_nfj`` with linear operators E_j over the frames of a PSD: delays for
-late sound that comes after the early, windows for talkers who move. This is the instantaneous,
-fixed model of N J sources with the PSDs E_j λ_n, so that its likelihood, updates and filter serve.
-By the chain rule a source's :class:`Statistics` are those of its copies, brought back by the
-adjoint: what λ_nft does at other frames counts there.
+late sound that follows the early sound, windows for talkers who move. This is the instantaneous,
+fixed model of N J sources with the PSDs E_j λ_n, and its likelihood, updates and filter are used.
+By the chain rule, the :class:`~fca.spatial.base.Statistics` of a source are those of its copies,
+mapped back by the adjoint of E_j; they include what λ_nft does in other frames.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from fca.spatial.base import SpatialModel, Statistics
 from fca.spatial.diagonal import JointlyDiagonal
 
 LATE = 0.1
-"""Gains that late sound starts with, relative to the mean gain of the early sound."""
+"""Initial gains of late sound, relative to the mean gain of the early sound."""
 
 
 class Expanded(SpatialModel):
-    """A spatial model of N J sources, seen as one of N.
+    """A spatial model of N J sources, J copies of each, presented as one of N sources.
 
     Parameters
     ----------
     inner : SpatialModel
-        Fitted to the same mixture; source j N + n is the j-th copy of source n.
+        Model of all copies, fitted to the same mixture; its source j N + n is copy j of source n.
     n_sources : int
         N.
     """
@@ -82,33 +82,34 @@ class Expanded(SpatialModel):
         return self._by_copy(covariances)[:, :, : self._n_heard].sum(2)
 
     def _by_copy(self, values: Tensor) -> Tensor:
-        """Axis 2 of (B, F, J N, ...) split: (B, F, J, N, ...)."""
+        """Axis 2 of (B, F, J N, ...) split into copies and sources, (B, F, J, N, ...)."""
         return values.reshape(*values.shape[:2], self.n_copies, self.n_sources, *values.shape[3:])
 
     @property
     def _n_heard(self) -> int:
-        """Number of copies, the first, that belong to the images."""
+        """Number of copies, the first ones, that are part of the images."""
         return self.n_copies
 
     def _rank(self, copies: Statistics) -> int:
-        """Rank of all that one λ_nft acts on."""
+        """Rank of the covariance that one λ_nft scales."""
         return copies.rank
 
 
 class MovingAverage(Expanded):
     """Late sound as further sources, whose PSDs are those of the talkers, delayed.
 
-    ``λ_nf,t−τ H_nfτ`` for τ = 0 ... J − 1 (Sekiguchi et al. 2022, MA-FastMNMF): reverberation
-    without phase, which unlike prediction (see :mod:`fca.spatial.reverberation`) can be diffuse.
+    ``λ_nf,t−τ H_nfτ`` for τ = 0 ... J − 1 (Sekiguchi et al. 2022, MA-FastMNMF). Its phase is not
+    modelled, so that it may be diffuse, which predicted reverberation
+    (:mod:`fca.spatial.reverberation`) cannot.
 
     Parameters
     ----------
     inner, n_sources
-        As in :class:`Expanded`; copy τ acts τ frames later.
+        As in :class:`Expanded`; copy τ is τ frames late.
     delay : int
-        Frames after which sound is late; the copies before it are heard.
+        Frames after which sound counts as late; copies before it are part of the images.
     reverberant : bool
-        Let all copies be heard.
+        Make all copies part of the images.
     """
 
     def __init__(
@@ -127,9 +128,9 @@ class MovingAverage(Expanded):
         reverberant: bool = False,
         level: float = LATE,
     ) -> MovingAverage:
-        """All sources of a model with ``n_taps`` late copies, diffuse at first.
+        """A model with ``n_taps`` late copies of all its sources, diffuse at first.
 
-        Their gains are ``level`` of the mean gain of the early sound.
+        Their gains are ``level`` times the mean gain of the early sound.
         """
         wider = inner.with_gains(late_gains(inner.gains, n_taps, level))
         return cls(wider, inner.n_sources, delay, reverberant)
@@ -145,7 +146,7 @@ class MovingAverage(Expanded):
         return folded
 
     def scale(self) -> Tensor:
-        """That of the first copy: λ is the PSD of the earliest sound."""
+        """Scale of the first copy, as λ is the PSD of the earliest sound."""
         return self.inner.scale()[..., : self.n_sources]
 
     def scm(self) -> Tensor:
@@ -161,7 +162,7 @@ class MovingAverage(Expanded):
 
 
 def _delayed_copies(n_copies: int, psd: Tensor) -> Tensor:
-    """PSDs (B, F, N, T) none to ``n_copies`` - 1 frames late, (B, F, J N, T)."""
+    """PSDs (B, F, N, T) delayed by 0 to ``n_copies`` - 1 frames, (B, F, J N, T)."""
     n_frames = psd.shape[-1]
     copies = psd.new_zeros(*psd.shape[:2], n_copies, *psd.shape[2:])
     for k in range(min(n_copies, n_frames)):
@@ -170,6 +171,6 @@ def _delayed_copies(n_copies: int, psd: Tensor) -> Tensor:
 
 
 def late_gains(gains: Tensor, n_taps: int, level: float = LATE) -> Tensor:
-    """First gains (B, F or 1, (1 + n_taps) N, M): those of the early sound, then diffuse ones."""
+    """Initial gains (B, F or 1, (1 + n_taps) N, M): those of the early sound, then diffuse ones."""
     late = level * gains.mean(-1, keepdim=True).expand_as(gains)
     return torch.cat([gains, *[late] * n_taps], dim=2)

@@ -27,7 +27,7 @@ NOISE = 1e-6
 """Sensor noise ε in ``Y = Σ_n λ_n H_n + εI``, relative to mixtures of unit mean power."""
 
 _CONDITION = 30.0
-"""Diagonal load of H in units of rounding: its smallest eigenvalues are differences."""
+"""Diagonal load of H in units of rounding, as its smallest eigenvalues are small differences."""
 
 
 class FullRank(SpatialModel):
@@ -45,9 +45,9 @@ class FullRank(SpatialModel):
     likelihood : Likelihood
         Gaussian unless given.
     noise : float
-        ε of the sensor noise; the same in the cost, the updates and the filter.
+        ε, the power of the sensor noise; the same in the cost, the updates and the filter.
     prior : InverseWishart, optional
-        Of H, part of the cost.
+        Prior of H, which is part of the cost.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class FullRank(SpatialModel):
         return pack(self._h).mT @ psd + noise
 
     def _pull(self) -> tuple[Tensor | float, Tensor | float]:
-        """``ν H̄`` and ν of the prior, relative to the number of frames."""
+        """``ν H̄`` and ν of the prior, divided by the number of frames."""
         if self.prior is None:
             return 0.0, 0.0
         strength = self.prior.strength.reshape(-1, 1, 1, 1, 1) / self.mixture.shape[-1]
@@ -145,7 +145,7 @@ class FullRank(SpatialModel):
 
 
 def _em(h: Tensor, a: Tensor, b: Tensor, pull: Tensor | float, strength: Tensor | float) -> Tensor:
-    """``H ← H + H (A − B) H``: mean over frames of the posterior second moment over λ.
+    """``H ← H + H (A − B) H``: mean over frames of the posterior second moment divided by λ.
 
     With a prior, its mean is averaged in with the weight of ν frames.
     """

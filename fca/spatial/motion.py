@@ -1,10 +1,10 @@
 """Talkers who move: spatial covariances that change over time.
 
-``H_nft = Σ_k c_kt A_nfk`` interpolates between covariances A with windows that fall off
-exponentially around equally spaced frames and sum to one. Each A is then fitted to exponentially
-windowed statistics of the mixture, and an inverse-Wishart prior holds it to the mean of its source
-(exponential windows and that prior after Bando et al. 2023, there in an amortised model). The
-forgetting factor 1 leaves one window, the fixed model.
+``H_nft = Σ_k c_kt A_nfk`` interpolates between covariances A, with windows c that fall off
+exponentially around equally spaced frames and sum to one. Each A is thereby fitted to exponentially
+windowed statistics of the mixture, and an inverse Wishart prior holds it close to the mean of its
+source (exponential windows and that prior are from Bando et al. 2023, there in an amortised model).
+A forgetting factor of 1 leaves one window: the fixed model.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fca.spatial.expanded import Expanded
 
 
 class Moving(Expanded):
-    """Covariances interpolated over time.
+    """Covariances that are interpolated over time.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class Moving(Expanded):
         return (self._by_copy(values) * self.windows[:, None, :, None]).sum(2)
 
     def scale(self) -> Tensor:
-        """That of the mean over time."""
+        """Scale of the mean over time."""
         return self._mean(self.inner.scale())
 
     def scm(self) -> Tensor:
@@ -54,7 +54,7 @@ class Moving(Expanded):
 def exponential_windows(n_frames: int, forgetting: float, like: Tensor) -> Tensor:
     """Windows ``c_kt ∝ forgetting^|t − t_k|`` that sum to one over k, (K, T).
 
-    Their centres t_k are as far apart as they take to fall by e.
+    The distance between their centres t_k is about that in which they fall by a factor of e.
     """
     count = max(1, round(n_frames * (1 - forgetting)))
     centres = (torch.arange(count, device=like.device) + 0.5) * n_frames / count - 0.5

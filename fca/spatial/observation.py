@@ -1,4 +1,4 @@
-"""What the rows of a demixing matrix are applied to."""
+"""Observations: what the rows of a demixing matrix are applied to."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ from fca.memo import Latest
 from fca.state import State
 
 LOAD = 4.0
-"""Diagonal load of covariances in units of rounding: identical channels are told apart by it."""
+"""Diagonal load of covariances in units of rounding, without which identical channels are
+singular."""
 
 Images = Callable[[slice], Tensor]
-"""Source images (B, F, N, C, T) at a slice of the channels."""
+"""Gives source images (B, F, N, C, T) at a slice of the channels."""
 
 
 class Observation(State):
-    """The mixture as it is: rows of Q see one frame at a time.
+    """The plain mixture: the rows of Q see one frame at a time.
 
     Parameters
     ----------
     mixture : Tensor
         X, complex (B, F, M, T).
     delays : bool
-        Whether its channels are microphones, between which there are delays.
+        Whether its channels are microphones, with delays between them, and not components.
 
     Attributes
     ----------
     frames : Tensor
-        What the vectors of :meth:`rows` are multiplied with, (B, F, D, T); here D = M.
+        Vectors that :meth:`rows` are applied to, (B, F, D, T); here the mixture, D = M.
     """
 
     def __init__(self, mixture: Tensor, delays: bool = True) -> None:
@@ -41,39 +42,45 @@ class Observation(State):
         self._covariance_of, self._stacked_of = Latest(_covariance), Latest(_stacked)
 
     def rows(self, demixing: Tensor) -> Tensor:
-        """Rows (B, F, M, D) over :attr:`frames` of a demixing matrix Q (B, F, M, M)."""
+        """Rows (B, F, M, D) that a demixing matrix Q (B, F, M, M) makes over :attr:`frames`."""
         return demixing
 
     def early(self) -> Observation:
-        """What a start is looked for in; here the mixture itself."""
+        """The observation in which a start is looked for; here the mixture itself."""
         return self
 
     @property
     def unseen_nll(self) -> Tensor | float:
-        """Negative log-likelihood per frame of what no row of Q sees, (B, F)."""
+        """Negative log-likelihood per frame of the components that Q does not see, (B, F)."""
         return 0.0
 
     def at_microphones(self, columns: Tensor) -> Tensor:
-        """Columns of Q⁻¹ (B, F, ..., K) as the microphones hear them."""
+        """Columns (B, F, ..., K) of Q⁻¹ at the microphones, where Q sees components."""
         return columns
 
     def complete(self, demixing: Tensor) -> Tensor:
-        """Q (B, F, M, M) with rows for all that the given one does not see."""
+        """Q for all microphones, (B, F, M, M).
+
+        Rows are added for the components that the given Q does not see; here there are none.
+        """
         return demixing
 
     def covariance(self, weight: Tensor) -> Tensor:
         """Covariances V (B, F, K, D, D) of the frames with weights (B, F, K, T).
 
-        Kept until the weights are replaced, for updates of Q that follow each other.
+        They are cached until the weights are replaced, for successive updates of Q.
         """
         return self._covariance_of(self.outer, weight)
 
     def adapt(self, weight: Tensor) -> Tensor:
-        """:meth:`covariance` of the first K rows, to which all else is fitted on the way."""
+        """:meth:`covariance` for the first K rows, after other parameters are fitted to them.
+
+        Here there are none; with prediction they are the filters of these rows.
+        """
         return self.covariance(weight)
 
     def images(self, demixing: Tensor, images: Images, channels: slice) -> Tensor:
-        """Images at the chosen channels, given those of what the rows of Q pass."""
+        """Images at the chosen channels; ``images`` computes those of what the rows of Q pass."""
         return images(channels)
 
     @property

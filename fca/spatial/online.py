@@ -1,8 +1,9 @@
-"""A jointly diagonalisable model of the end of a stream, with statistics of what was before.
+"""A jointly diagonalisable model of the latest frames of a stream, with statistics of the past.
 
-The basis Q depends on the past through weighted covariances alone, and the gains through two sums
-over frames. Averaged recursively they stand for all frames that have left the window, the older
-the less (Taniguchi et al. 2014 for IVA; Lefèvre, Bach & Févotte 2011 for multiplicative updates).
+The basis Q depends on past frames only through weighted covariances, and the gains only through two
+sums over frames. Recursive averages of these stand for all frames that have left the window, with
+less weight for older ones (Taniguchi et al. 2014 for IVA; Lefèvre, Bach & Févotte 2011 for
+multiplicative updates).
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from fca.spatial.observation import Observation
 
 @dataclass(frozen=True)
 class Past:
-    """Means over frames that are no longer at hand, with weights that decay.
+    """Means over frames that have left the window, with weights that decay.
 
     Attributes
     ----------
     frames : float
-        Sum of the weights: how many frames of today the past is worth.
+        Sum of the weights: how many frames of full weight the past counts for.
     covariance : Tensor
         Weighted covariances V of the rows of Q, (B, F, M, M, M).
     numerator, denominator : Tensor
-        The parts ``g²·x̃λ/ỹ²`` and ``λ/ỹ`` of the gains' update, (B, F or 1, N, M).
+        Means of ``g²·x̃λ/ỹ²`` and ``λ/ỹ`` for the update of the gains, (B, F or 1, N, M).
     """
 
     frames: float
@@ -36,11 +37,11 @@ class Past:
     denominator: Tensor
 
     def decay(self, factor: float) -> Past:
-        """The same with weights multiplied by ``factor``."""
+        """The same past with all weights multiplied by ``factor``."""
         return replace(self, frames=factor * self.frames)
 
     def join(self, other: Past) -> Past:
-        """Both together."""
+        """Means over the frames of both."""
         return Past(
             self.frames + other.frames,
             self.extend(self.covariance, other.covariance, other.frames),
@@ -49,19 +50,19 @@ class Past:
         )
 
     def extend(self, mean: Tensor, other: Tensor, frames: float) -> Tensor:
-        """Mean of the past and of ``frames`` more whose mean is ``other``."""
+        """Mean over the past (``mean``) and over ``frames`` more frames (``other``)."""
         return mean + (other - mean) * (frames / (self.frames + frames))
 
 
 class Remembered(Observation):
-    """The frames of a window, whose covariances are those of all frames so far.
+    """The frames of a window, with covariances that include the frames before it.
 
     Parameters
     ----------
     mixture : Tensor
         X of the window, complex (B, F, M, T).
     past : Past, optional
-        The frames before it.
+        Statistics of the frames before the window.
     """
 
     def __init__(self, mixture: Tensor, past: Past | None = None) -> None:
@@ -76,14 +77,14 @@ class Remembered(Observation):
 
 
 class OnlineJointlyDiagonal(JointlyDiagonal):
-    """:class:`~fca.spatial.JointlyDiagonal` of a window of a stream.
+    """A :class:`~fca.spatial.JointlyDiagonal` model of a window of a stream.
 
     Parameters
     ----------
     mixture, demixing, gains, update
-        As of :class:`~fca.spatial.JointlyDiagonal`, for the window.
+        As in :class:`~fca.spatial.JointlyDiagonal`, for the window.
     past : Past, optional
-        The frames before it.
+        Statistics of the frames before the window.
     """
 
     def __init__(
@@ -107,11 +108,14 @@ class OnlineJointlyDiagonal(JointlyDiagonal):
         self._update_demixing(self._row_weights(psd))
 
     def part(self, frames: slice) -> OnlineJointlyDiagonal:
-        """Some frames of the window by themselves, under the same parameters."""
+        """A model of some frames of the window alone, with the same parameters."""
         return OnlineJointlyDiagonal(self.mixture[..., frames], self.demixing, self.gains)
 
     def leave(self, psd: Tensor, n_frames: int, keep: float) -> Past:
-        """The past with the first ``n_frames`` of the window, what it was so far times ``keep``."""
+        """The past after the first ``n_frames`` of the window have joined it.
+
+        The weights of the past before are multiplied by ``keep``.
+        """
         part, psd = self.part(slice(n_frames)), psd[..., :n_frames]
         covariance = part.observation.covariance(part._row_weights(psd))
         gone = Past(n_frames, covariance, *part._gain_statistics(psd))

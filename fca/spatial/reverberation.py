@@ -1,15 +1,16 @@
-"""Autoregressive reverberation: late sound predicted from past frames of the mixture.
+"""Autoregressive reverberation: late sound is predicted from past frames of the mixture.
 
-The room lasts longer than a window: ``x_t = Σ_τ W_τ x_{t−τ} + d_t`` with early sound d that follows
-the instantaneous model, τ from a delay on, so that speech itself is not predicted (Nakatani et al.
-2010; Sekiguchi et al. 2022, AR-FastMNMF). Row m of the extended demixing matrix ``[Q, −QW]`` then
-sees only its own variance ỹ_m, and given Q its prediction is weighted least squares.
+The room rings for longer than a window: ``x_t = Σ_τ W_τ x_{t−τ} + d_t``, where the early sound d
+follows the instantaneous model and τ begins at a delay, so that speech itself is not predicted
+(Nakatani et al. 2010; Sekiguchi et al. 2022, AR-FastMNMF). Row m of the extended demixing matrix
+``[Q, −QW]`` then sees only its own variance ỹ_m, and given Q its prediction is a problem of
+weighted least squares.
 
-That minimum can be put into the likelihood in closed form. With ``G_m = R_m⁻¹ P_m`` of the weighted
-covariances of past frames, ``d = x − G_mᴴ x̄`` has the weighted covariance
-``V_m − P_mᴴ R_m⁻¹ P_m``, and the updates of Q for these covariances update Q and all its filters at
-once (Ikeshita & Nakatani 2021). The determinant of the extended transform is that of Q, so nothing
-else in the model changes. Weights shared by all rows, of one source, are WPE.
+The solution can be put into the likelihood in closed form. With ``G_m = R_m⁻¹ P_m`` from the
+weighted covariances of past frames, ``d = x − G_mᴴ x̄`` has the weighted covariance
+``V_m − P_mᴴ R_m⁻¹ P_m``. The updates of Q, given these covariances, then update Q and all its
+filters at once (Ikeshita & Nakatani 2021). The determinant of the extended transform is that of Q,
+so nothing else in the model changes. With one source, whose weights all rows share, this is WPE.
 """
 
 from __future__ import annotations
@@ -29,31 +30,32 @@ CONDITION = 16.0
 
 
 CHUNK = 16
-"""Frequencies whose covariances are computed at a time: their weighted frames stay in the cache."""
+"""Frequencies whose covariances are computed at a time, so that weighted frames stay in the
+cache."""
 
 
 SLOWEST = 0.95
-"""Largest factor from frame to frame by which sound in a room decays.
+"""Largest factor by which the amplitude of sound in a room decays from frame to frame.
 
-At the shift of 16 ms of a window of 64 ms that is a reverberation time of 2 s."""
+With the default hop of 64 ms it is a reverberation time of 8.6 s; with a hop of 16 ms, 2.2 s."""
 
 
 class Prediction(Observation):
-    """The mixture less what its past predicts, with filters of its own for every row of Q.
+    """The mixture minus what its past predicts, with separate filters for every row of Q.
 
     Parameters
     ----------
     mixture : Tensor
         X, complex (B, F, M, T).
     taps, delay : int
-        L and the first τ: frames t−delay, ..., t−delay−L+1 predict frame t.
+        Number of taps L and the first τ: frames t−delay, ..., t−delay−L+1 predict frame t.
     reverberant : bool
-        Give images with their late reverberation, instead of the early sound alone.
+        Let images include their late reverberation, instead of the early sound alone.
 
     Raises
     ------
     InputError
-        If there is no tap or delay, or more coefficients than frames.
+        If there is no tap or no delay, or there are too few frames for the coefficients.
     """
 
     def __init__(
@@ -76,15 +78,15 @@ class Prediction(Observation):
         self._rows_of = Latest(_rows)
 
     def rows(self, demixing: Tensor) -> Tensor:
-        """``[−q_mᴴ G_mᴴ, q_mᴴ]``, (B, F, M, (L + 1) M): filters first, as the past is."""
+        """``[−q_mᴴ G_mᴴ, q_mᴴ]``, (B, F, M, (L + 1) M); filters come first, as past frames do."""
         return self._rows_of(demixing, self.filters)
 
     def early(self) -> Observation:
-        """The mixture less what is predicted of it."""
+        """The mixture minus its predicted part."""
         return Observation(self.rows(identity_demixing(self.mixture)) @ self.frames)
 
     def covariance(self, weight: Tensor) -> Tensor:
-        """``V − Pᴴ R⁻¹ P``: covariances of the mixture less its best prediction."""
+        """``V − Pᴴ R⁻¹ P``: covariances of the mixture minus its best prediction."""
         return self.predict(weight)[1]
 
     def adapt(self, weight: Tensor) -> Tensor:
@@ -93,7 +95,7 @@ class Prediction(Observation):
         return covariance
 
     def predict(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Filters of weighted least squares and the covariances of what they leave.
+        """Filters of weighted least squares, and the covariances of the residuals.
 
         Parameters
         ----------
@@ -115,10 +117,11 @@ class Prediction(Observation):
         return filters, hermitise(own @ own.mH)
 
     def images(self, demixing: Tensor, images: Images, channels: slice) -> Tensor:
-        """Early images, or those of the sound of each source as it goes round in the room.
+        """Early images, or those that include late reverberation (``reverberant``).
 
-        The latter are ``c_t = Σ_τ W_τ c_{t−τ} + d_t``, which over all sources sum to the mixture
-        where that recursion is stable; elsewhere see :func:`stable`.
+        The latter are ``c_t = Σ_τ W_τ c_{t−τ} + d_t``, the recursion of each source in the room.
+        Over all sources they sum to the mixture where that recursion is stable; elsewhere see
+        :func:`stable`.
         """
         if not self.reverberant:
             return images(channels)
@@ -143,9 +146,9 @@ def _filtered(demixing: Tensor, filters: Tensor) -> Tensor:
 
 
 def wpe(prediction: Prediction, n_iter: int = 3) -> None:
-    """Fit the filters of all rows alike, in place: weighted prediction error.
+    """Fit the same filters for all rows, in place: weighted prediction error (WPE).
 
-    One source from everywhere, H = I, whose free PSD is the mean power of the early sound over the
+    The model is one source with H = I, whose free PSD is the mean power of the early sound over the
     microphones (Nakatani et al. 2010; Yoshioka & Nakatani 2012).
     """
     for _ in range(n_iter):
@@ -157,8 +160,8 @@ def wpe(prediction: Prediction, n_iter: int = 3) -> None:
 def _weighted_covariance(frames: Tensor, weight: Tensor) -> Tensor:
     """``(1/T) Σ_t w_kt x_t x_tᴴ`` of frames (B, F, D, T) and weights (B, F, K, T), (B, F, K, D, D).
 
-    Unlike packed outer products of all frames, which D = (L + 1) M makes large, this takes no more
-    memory than the frames themselves: real products of the weighted real and imaginary parts.
+    By real products of the weighted real and imaginary parts. Packed outer products of all frames
+    would be large for D = (L + 1) M; this takes no more memory than K times the frames.
     """
     real, imag = frames.real.contiguous(), frames.imag.contiguous()
     weight = weight[:, :, :, None] / frames.shape[-1]
@@ -171,20 +174,21 @@ def _weighted_covariance(frames: Tensor, weight: Tensor) -> Tensor:
 
 
 def delayed(values: Tensor, n_frames: int) -> Tensor:
-    """``values`` (..., T) later by ``n_frames``, silent before."""
+    """``values`` (..., T) delayed by ``n_frames``; zero before."""
     return pad(values, (n_frames, 0))[..., : values.shape[-1]]
 
 
 def stable(prediction: Tensor, delay: int) -> Tensor:
-    """Prediction filters whose recursion decays by :data:`SLOWEST` per frame or faster.
+    """Prediction filters whose recursion decays at least as fast as :data:`SLOWEST` per frame.
 
-    Least squares may find filters W_τ that grow: in the mixture, sources that grow with opposite
-    signs would cancel. ``a^τ W_τ`` has the poles of W_τ, times a; a < 1 only where it must be.
+    Least squares may find filters W_τ whose recursion grows: in the mixture, sources that grow with
+    opposite signs would cancel. ``a^τ W_τ`` has the poles of W_τ times a, and a is below 1 only
+    where it has to be.
 
     Parameters
     ----------
     prediction : Tensor
-        W side by side, the most recent first, (B, F, M, L M).
+        W_τ side by side, the most recent first, (B, F, M, L M).
     delay : int
         The first τ.
     """
@@ -204,7 +208,7 @@ def stable(prediction: Tensor, delay: int) -> Tensor:
 def _go_round(early: Tensor, prediction: Tensor, delay: int) -> Tensor:
     """Recursion ``c_t = Σ_τ W_τ c_{t−τ} + d_t`` of images d (B, F, N, M, T).
 
-    ``prediction`` holds W side by side, the most recent first, (B, F, M, L M).
+    ``prediction`` holds W_τ side by side, the most recent first, (B, F, M, L M).
     """
     n_channels = early.shape[3]
     filters = torch.tensor_split(prediction, prediction.shape[-1] // n_channels, dim=-1)

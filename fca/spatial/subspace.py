@@ -1,9 +1,10 @@
 """Large arrays seen through their strongest principal components.
 
-The more rows Q has, the more of them see little but late reverberation, which no PSD describes.
-Likelihood weighs them like all others, and latent vectors that are free to move go after it. Among
-a few components more than there are talkers they find the talkers; the spatial parameters may then
-settle on all microphones (:meth:`~fca.spatial.base.SpatialModel.on_whole_array`).
+The more rows Q has, the more of them see little but late reverberation, which no PSD describes. The
+likelihood weighs them like all others, and latent vectors that are refined would follow the
+reverberation. Given only a few more components than talkers, they find the talkers; the spatial
+parameters may then settle on all microphones
+(:meth:`~fca.spatial.base.SpatialModel.on_whole_array`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from fca.spatial.observation import Observation
 
 
 class Components(Observation):
-    """The strongest principal components of a mixture; the others are stationary noise.
+    """The strongest principal components of a mixture; the others count as stationary noise.
 
     Rows of Q see D components instead of M microphones: Q is (B, F, D, D).
 
@@ -26,7 +27,7 @@ class Components(Observation):
     mixture : Tensor
         X, complex (B, F, M, T).
     n_components : int
-        D.
+        D, the number of components.
     """
 
     def __init__(self, mixture: Tensor, n_components: int) -> None:
@@ -48,14 +49,14 @@ class Components(Observation):
         return self._seen.mH @ columns
 
     def complete(self, demixing: Tensor) -> Tensor:
-        """Q for all microphones, (B, F, M, M): the other components, of unit power, come last."""
+        """Q for all microphones, (B, F, M, M); the other components come last, at unit power."""
         return torch.cat([demixing @ self._seen, self._others / self._deviation], dim=2)
 
 
 def principal(outer: Tensor) -> Tensor:
     """Principal components as rows, the strongest first, (B, F, M, M).
 
-    Of mixtures with packed outer products (B, F, M², T), see :func:`~fca.linalg.pack_outer`.
+    From the packed outer products (B, F, M², T) of mixtures; see :func:`~fca.linalg.pack_outer`.
     """
     covariance = weighted_covariance(outer, torch.ones_like(outer[:, :, :1]))
     vectors: Tensor = torch.linalg.eigh(covariance[:, :, 0]).eigenvectors
