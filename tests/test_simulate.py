@@ -145,7 +145,10 @@ def test_diffuse_noise_has_the_coherence_of_its_field() -> None:
     covariance = np.einsum("itf,jtf->fij", spectra, spectra.conj()) / spectra.shape[1]
     power = np.einsum("fii->fi", covariance).real
     measured = covariance / np.sqrt(power[:, :, None] * power[:, None])
-    expected = diffuse_coherence(mics, np.fft.rfftfreq(512, 1 / RATE))
+    distance = np.linalg.norm(mics[:, None] - mics, axis=-1)
+    frequency = np.fft.rfftfreq(512, 1 / RATE)[:, None, None]
+    expected = np.sinc(2 * frequency * distance / SPEED_OF_SOUND)  # sin(kd) / kd
+    np.testing.assert_allclose(diffuse_coherence(mics, frequency[:, 0, 0]), expected, atol=1e-12)
     # 1250 frames estimate a coherence with a standard deviation of 1/sqrt(1250) = 0.03
     assert np.sqrt(np.mean(np.abs(measured - expected)[5:-5] ** 2)) < 0.04
     np.testing.assert_allclose(np.mean(noise**2, axis=1), 1, rtol=0.1)

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from fca import audio
 from fca.cli import app
 from fca.errors import InputError
-from fca.simulate.corpora import measured_responses
+from fca.simulate.corpora import draw_noise, measured_responses
 from fca.simulate.sets import Condition, Corpora, build
 from fca.simulate.stored import Item, load
 
@@ -57,6 +58,21 @@ def test_mixtures_are_as_asked(made: Path) -> None:
         assert item.row["level_db"] == pytest.approx([0, level], abs=0.01)
         speakers = {talker["speaker"] for talker in item.row["talkers"]}
         assert len(speakers) == 2  # each file of a flat folder is a speaker
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 6, 8])
+@pytest.mark.parametrize("seconds", [5, 60])
+def test_excerpts_of_a_noise_are_independent(tmp_path: Path, count: int, seconds: int) -> None:
+    rng = np.random.default_rng(1)
+    (tmp_path / "noise").mkdir()
+    recording = 0.1 * rng.standard_normal(seconds * 16000)
+    audio.write(tmp_path / "noise" / "hiss.wav", recording, 16000)
+    corpora = Corpora(SPEECH, tmp_path / "noise")
+    excerpts, name = draw_noise(corpora, count, 32000, rng)
+    assert name == "hiss.wav"
+    assert excerpts.shape == (count, 32000)
+    # 32000 independent samples estimate a correlation with a standard deviation of 0.006.
+    np.testing.assert_allclose(np.atleast_2d(np.corrcoef(excerpts)), np.eye(count), atol=0.03)
 
 
 def apart(images: np.ndarray, others: np.ndarray) -> np.ndarray:

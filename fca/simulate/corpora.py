@@ -117,9 +117,8 @@ def draw_noise(
         raise InputError(f"{corpora.noise}: no audio files")
     file = files[rng.integers(len(files))]
     signal = _read_mono(file, corpora.sample_rate)
-    signal = np.tile(signal, -(-samples // len(signal)) + 1)
-    # equally spaced from a random place on, so that excerpts overlap as little as possible
-    starts = rng.integers(len(signal)) + np.arange(channels) * (len(signal) // channels)
+    # Equally spaced from a random place on, so that excerpts overlap as little as possible.
+    starts = rng.integers(len(signal)) + np.arange(channels) * len(signal) // channels
     excerpts = np.stack([np.take(signal, s + np.arange(samples), mode="wrap") for s in starts])
     return excerpts, file.name
 
