@@ -7,9 +7,9 @@ from torch import Tensor
 
 from fca.linalg import regularise
 
-DIFFUSE = 1e-3
-"""Spatially white noise that is added to that of the other sources, relative to the mixture, as
-models may have none."""
+WHITE = 1e-3
+"""Spatially white noise that is added to that of the other sources at each microphone, relative to
+the mixture there, as models may have none."""
 
 
 def mvdr(target: Tensor, noise: Tensor, reference_channel: int) -> Tensor:
@@ -63,11 +63,17 @@ def mvdr_images(
     total = covariances.sum(2, keepdim=True)
     if background is not None:
         total = total + background[:, :, None]
-    power = total.diagonal(dim1=-2, dim2=-1).real.mean(-1)[..., None, None]
+    tiny = torch.finfo(mixture.real.dtype).tiny ** 0.5
+    amplitude = total.diagonal(dim1=-2, dim2=-1).real.clamp_min(tiny).sqrt()
+    # Microphones at unit level: white noise would drown those of low gain otherwise.
+    level = amplitude[..., :, None] * amplitude[..., None, :]
     eye = torch.eye(total.shape[-1], dtype=total.dtype, device=total.device)
-    noise = total - covariances + DIFFUSE * power * eye
+    target = covariances / level
+    noise = (total - covariances) / level + WHITE * eye
+    heard = mixture / amplitude[:, :, 0, :, None]
     references = range(*channels.indices(mixture.shape[2]))
-    return torch.stack([apply(mvdr(covariances, noise, m), mixture) for m in references], dim=3)
+    images = [apply(mvdr(target, noise, m), heard) * amplitude[..., m, None] for m in references]
+    return torch.stack(images, dim=3)
 
 
 def _trace(matrix: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import fca
 from fca import audio
-from fca.beamforming import DIFFUSE, mvdr_images
+from fca.beamforming import WHITE, mvdr_images
 from fca.cli import app
 from fca.dereverberation import dereverberate
 from fca.errors import InputError
@@ -28,14 +28,27 @@ def test_beamformer_maximises_the_ratio_and_keeps_the_target() -> None:
     psd = random_psd((1, 2, 2, 5), seeded(2))
     mixture = complex_normal((1, 2, 3, 5), seeded(3), torch.float64)
     target = psd.mean(-1)[..., None, None] * scm
-    power = target.sum(2).diagonal(dim1=-2, dim2=-1).real.mean(-1)[..., None, None]
-    noise = target[:, :, 1] + DIFFUSE * power * torch.eye(3)
+    power = target.sum(2).diagonal(dim1=-2, dim2=-1).real
+    noise = target[:, :, 1] + WHITE * torch.diag_embed(power)
     whitened = torch.linalg.solve(noise, steering)
     filters = whitened / (steering.conj() * whitened).sum(-1, keepdim=True)
     source = (filters.conj()[..., None] * mixture).sum(2)
     images = mvdr_images(mixture, psd.mean(-1)[..., None, None] * scm, slice(1, 3))
     assert images.shape == (1, 2, 2, 2, 5)
     torch.testing.assert_close(images[:, :, 0, 0], steering[:, :, 1, None] * source)
+
+
+def test_gains_of_microphones_do_not_matter_to_the_beamformer() -> None:
+    gain = torch.tensor([1.0, 1e-3, 30.0], dtype=torch.float64)
+    mixture = complex_normal((1, 2, 3, 5), seeded(0), torch.float64)
+    covariances = torch.stack([random_scm((1, 2), 3, seeded(n)) for n in (1, 2)], dim=2)
+    background = random_scm((1, 2), 3, seeded(3))
+    level = gain[:, None] * gain
+    plain = mvdr_images(mixture, covariances, slice(None), background)
+    amplified = mvdr_images(
+        gain[:, None] * mixture, level * covariances, slice(None), level * background
+    )
+    torch.testing.assert_close(amplified, gain[:, None] * plain)
 
 
 @pytest.mark.parametrize("method", ["auxiva", "overiva", "fastmnmf2", "fca", "cacgmm"])
