@@ -11,22 +11,25 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from fca.activity import Segment, on_frames
 from fca.allocator import release_freed_memory
 from fca.errors import InputError
-from fca.frontend import SAMPLE_RATE, live_channels
+from fca.frontend import SAMPLE_RATE, working_channels
 from fca.inference.iterate import Callback, Progress
+from fca.permutation import best_assignment
 from fca.pieces import Reader
 from fca.separation import Separation
 from fca.separator import Separator
+from fca.source.gated import NotToldApart
 from fca.tracks import Tracks, gather
 
 BLOCK_SECONDS = 30.0
@@ -37,6 +40,9 @@ OVERLAP = 1 / 6
 """Fraction of a block that overlaps with the next one."""
 MOST_TALKERS = 6
 """Sources that are fitted to a block when the talkers are counted."""
+
+ALIKE = "speakers whose turns are the same are told apart by where they are heard from"
+"""Remark on a block in which they are."""
 
 Signals = dict[str, Tensor]
 """Named waveforms (..., samples)."""
@@ -50,41 +56,47 @@ class Block:
     ----------
     start, stop : int
         First sample of the recording that it covers, and the one after its last.
+    mixture : Tensor
+        What was recorded, (channels, samples).
     sources : Tensor
-        Tracks at the reference channel, (K, samples); silent where no source belongs to one.
+        Tracks at the reference channel, (K, samples); silent where no source belongs to one, and
+        equal parts of the mixture for all who may speak where separation was impossible.
     residual : Tensor
         The mixture there minus all tracks, (samples,).
     track : list of int
         Track of each source of the separation, -1 for none.
     separation : Separation or None
-        The separation of the block; None where it was impossible.
+        The separation of the block; None where it was impossible, or nobody speaks.
     problem : str
         Why it was impossible; otherwise empty.
+    remark : str
+        What is to be said of the tracks of this block; otherwise empty.
+    sharing : list of int
+        Tracks that hold equal parts of the mixture, where separation was impossible.
     names : list of str
         Names of the tracks: source1, source2, ..., or the speakers of the guide.
-    n_channels : int
-        Number of microphones.
     reference_channel : int
         Microphone of the tracks; not the separator's where that one is dead.
     """
 
     start: int
     stop: int
+    mixture: Tensor
     sources: Tensor
     residual: Tensor
     track: list[int]
     separation: Separation | None
     problem: str
+    remark: str
+    sharing: list[int]
     names: list[str]
-    n_channels: int
     reference_channel: int
 
     def images(self) -> Tensor:
         """Tracks at all microphones, (K, channels, samples)."""
-        n_tracks, n_samples = self.sources.shape
         if self.separation is None:
-            return self.sources.new_zeros(n_tracks, self.n_channels, n_samples)
-        return gather(self.separation.images(), self.track, n_tracks)
+            return equal_parts(self.mixture.to(self.sources), self.sharing, len(self.names))
+        return gather(self.separation.images(), self.track, len(self.names))
 
 
 class BlockSeparator:
@@ -149,12 +161,14 @@ class BlockSeparator:
             mixture = torch.from_numpy(waveform)
             stretch = _Stretch(*spans[index], mixture, reader.sample_rate, told, len(spans) > 1)
             try:
-                yield self._block(stretch, sort.names, *sort(stretch))
+                sorted_ = sort(stretch)
             except InputError as error:
                 n_failed += 1
                 if n_failed == len(spans):
                     raise
-                yield self._block(stretch, sort.names, None, [], str(error))
+                sorted_ = _Sorted(sharing=sort.sharing(stretch), problem=str(error))
+            yield self._block(stretch, sort.names(), sorted_)
+            del sorted_  # or its model would stay until the next one is fitted
 
     def _sorter(self, n_channels: int, alone: bool) -> _Sorter:
         if self.guide is not None:
@@ -168,31 +182,31 @@ class BlockSeparator:
     def _block(
         self,
         stretch: _Stretch,
-        names: Callable[[], list[str]],
-        separation: Separation | None,
-        track: list[int],
-        problem: str = "",
+        names: list[str],
+        found: _Sorted,
     ) -> Block:
-        mixture, found = stretch.mixture, separation or self.separator
-        channel = found.reference_channel
-        called = names()
+        mixture, separation = stretch.mixture, found.separation
         if separation is None:
-            like = mixture.new_empty(0, dtype=self.separator.dtype, device=self.separator.device)
-            sources = like.new_zeros(len(called), mixture.shape[1])
+            channel = stretch.channel(self.separator.reference_channel)
+            heard = mixture[channel if channel < len(mixture) else 0]
+            reference = heard.to(self.separator.device, self.separator.dtype)
+            sources = equal_parts(reference, found.sharing, len(names))
         else:
-            sources = gather(separation.sources, track, len(called))
-        reference = mixture[channel if channel < len(mixture) else 0].to(sources)
-        residual = reference - sources.sum(0)
+            channel = separation.reference_channel
+            sources = gather(separation.sources, found.track, len(names))
+            reference = mixture[channel].to(sources)
         return Block(
             start=stretch.start,
             stop=stretch.stop,
+            mixture=mixture,
             sources=sources,
-            residual=residual,
-            track=track,
+            residual=reference - sources.sum(0),
+            track=found.track,
             separation=separation,
-            problem=problem,
-            names=called,
-            n_channels=len(mixture),
+            problem=found.problem,
+            remark=found.remark,
+            sharing=found.sharing,
+            names=names,
             reference_channel=channel,
         )
 
@@ -208,21 +222,32 @@ class _Stretch:
     callbacks: Sequence[Callback]
     of_several: bool
 
-    def heard_by(self, separator: Separator) -> Separator:
-        """The separator, at another microphone if its own is dead in this stretch only."""
-        own = separator.reference_channel
+    def channel(self, own: int) -> int:
+        """Microphone of the tracks: ``own``, or another if that fails in this stretch."""
         if not self.of_several or own >= len(self.mixture):
-            return separator
-        mixture = self.mixture[None] - self.mixture.mean(-1, keepdim=True)
-        try:
-            alive = live_channels(mixture, separator.method.min_channels)
-        except InputError:  # separation will report it
-            return separator
-        if own in alive:
+            return own
+        working = working_channels(self.mixture, self.sample_rate)
+        return own if own in working or not working else working[0]
+
+    def heard_by(self, separator: Separator) -> Separator:
+        """The separator, at another microphone if its own fails in this stretch."""
+        channel = self.channel(separator.reference_channel)
+        if channel == separator.reference_channel:
             return separator
         other = copy.copy(separator)
-        other.reference_channel = alive[0]
+        other.reference_channel = channel
         return other
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sorted:
+    """A separation with the track of each source, or what there is to say instead."""
+
+    separation: Separation | None = None
+    track: list[int] = field(default_factory=list)
+    sharing: list[int] = field(default_factory=list)
+    problem: str = ""
+    remark: str = ""
 
 
 class _Sorter(Protocol):
@@ -231,34 +256,69 @@ class _Sorter(Protocol):
     def names(self) -> list[str]:
         """Names of the tracks so far."""
 
-    def __call__(self, stretch: _Stretch) -> tuple[Separation | None, list[int]]:
-        """Separation, None if there is nothing to separate, and the track of each source."""
+    def sharing(self, stretch: _Stretch) -> list[int]:
+        """Tracks of all who may speak in a stretch."""
+
+    def __call__(self, stretch: _Stretch) -> _Sorted:
+        """The separation of a stretch, its sources assigned to tracks."""
 
 
-@dataclass(frozen=True)
 class _Guided:
-    """Assigns the sources to tracks by who is known to speak."""
+    """Assigns the sources to tracks by who is known to speak.
 
-    separator: Separator
-    guide: Sequence[Segment]
-    speakers: list[str]
+    Speakers whose turns are the same in a stretch are assigned by where they were heard before.
+    """
+
+    def __init__(self, separator: Separator, guide: Sequence[Segment], speakers: list[str]) -> None:
+        self._separator = separator
+        self._guide = guide
+        self._speakers = speakers
+        self._tracks = Tracks()
 
     def names(self) -> list[str]:
-        return self.speakers
+        return self._speakers
 
-    def __call__(self, stretch: _Stretch) -> tuple[Separation | None, list[int]]:
-        rate, stft = stretch.sample_rate, self.separator.stft
-        begin, end = stretch.start / rate, stretch.stop / rate
-        spoken = [s for s in self.guide if s.start < end and s.end > begin]
-        present = [name for name in self.speakers if any(s.speaker == name for s in spoken)]
-        if not present:
-            return None, []
+    def sharing(self, stretch: _Stretch) -> list[int]:
+        spoken = {segment.speaker for segment in self._spoken(stretch)}
+        return [track for track, name in enumerate(self._speakers) if name in spoken]
+
+    def _spoken(self, stretch: _Stretch) -> list[Segment]:
+        begin, end = stretch.start / stretch.sample_rate, stretch.stop / stretch.sample_rate
+        return [turn for turn in self._guide if turn.start < end and turn.end > begin]
+
+    def __call__(self, stretch: _Stretch) -> _Sorted:
+        track = self.sharing(stretch)
+        if not track:
+            return _Sorted()
+        separator, rate = stretch.heard_by(self._separator), stretch.sample_rate
+        activity, remark = self._activity(stretch, track), ""
+        try:
+            found = separator.guided(stretch.mixture, activity, rate, stretch.callbacks)
+        except NotToldApart:
+            separator = copy.copy(separator)
+            separator.n_sources = len(track)
+            found = separator(stretch.mixture, rate, stretch.callbacks)
+            track, remark = self._matched(stretch, found, track), ALIKE
+        self._tracks.tell(stretch.start, *_heard(stretch, found), track, rate)
+        return _Sorted(separation=found, track=track, remark=remark)
+
+    def _activity(self, stretch: _Stretch, track: list[int]) -> Tensor:
+        """Activities of speakers on the frames of the separator, (N, T)."""
+        rate, stft = stretch.sample_rate, self._separator.stft
         n_samples = -(-stretch.mixture.shape[1] * SAMPLE_RATE // rate)
-        times = begin + np.arange(stft.padded(n_samples) // stft.hop + 1) * stft.hop / SAMPLE_RATE
-        activity = torch.from_numpy(on_frames(spoken, present, times))
-        separator = stretch.heard_by(self.separator)
-        separation = separator.guided(stretch.mixture, activity, rate, stretch.callbacks)
-        return separation, [self.speakers.index(name) for name in present]
+        frames = np.arange(stft.padded(n_samples) // stft.hop + 1)
+        times = stretch.start / rate + frames * stft.hop / SAMPLE_RATE
+        speakers = [self._speakers[k] for k in track]
+        turns = [turn for turn in self._spoken(stretch) if turn.speaker in speakers]
+        return torch.from_numpy(on_frames(turns, speakers, times))
+
+    def _matched(self, stretch: _Stretch, found: Separation, track: list[int]) -> list[int]:
+        """Of these tracks the one of each source, by where it is heard from."""
+        mixture, sources = _heard(stretch, found)
+        alike = self._tracks.resemblance(stretch.start, mixture, sources, stretch.sample_rate)
+        known = pad(alike, (0, len(self._speakers) - alike.shape[1]))
+        sources_of = best_assignment(known[:, track])
+        return [track[k] for k in sources_of.argsort().tolist()]
 
 
 class _Matched:
@@ -278,15 +338,31 @@ class _Matched:
         count = len(self._tracks) if self._limit is None else self._limit
         return [f"source{n}" for n in range(1, count + 1)]
 
-    def __call__(self, stretch: _Stretch) -> tuple[Separation | None, list[int]]:
+    def sharing(self, stretch: _Stretch) -> list[int]:
+        return list(range(len(self.names())))
+
+    def __call__(self, stretch: _Stretch) -> _Sorted:
         rate = stretch.sample_rate
         separator = stretch.heard_by(self._separator)
-        separation = separator(stretch.mixture, rate, stretch.callbacks)
-        sources, residual = separation.sources.detach().cpu(), separation.residual.detach().cpu()
+        found = separator(stretch.mixture, rate, stretch.callbacks)
         if self._believed:
-            return separation, list(range(len(sources)))
-        mixture = stretch.mixture.to(sources)
-        return separation, self._tracks.assign(stretch.start, mixture, sources, residual, rate)
+            return _Sorted(separation=found, track=list(range(len(found.sources))))
+        residual = found.residual.detach().cpu()
+        track = self._tracks.assign(stretch.start, *_heard(stretch, found), residual, rate)
+        return _Sorted(separation=found, track=track)
+
+
+def _heard(stretch: _Stretch, found: Separation) -> tuple[Tensor, Tensor]:
+    """What tracks are told by: the mixture (M, samples) and the sources (N, samples)."""
+    sources = found.sources.detach().cpu()
+    return stretch.mixture.to(sources), sources
+
+
+def equal_parts(mixture: Tensor, track: Sequence[int], n_tracks: int) -> Tensor:
+    """Tracks (K, ...) of which those named hold equal parts of a mixture (...)."""
+    parts = mixture.new_zeros(n_tracks, *mixture.shape)
+    parts[list(track)] = mixture / max(len(track), 1)
+    return parts
 
 
 def block_spans(n_samples: int, longest: int) -> list[tuple[int, int]]:

@@ -112,14 +112,14 @@ class Building:
     def n_fitted(self) -> int:
         """Number of sources that the model has."""
         if self._never_pauses:
-            return 1  # nothing tells a talker who never pauses from a background
+            return self.n_sources  # nothing tells a talker who never pauses from a background
         guided = self.activity is not None
         return self.method.n_fitted(self.n_sources, self.mixture.shape[2], guided)
 
     @cached_property
     def gate(self) -> Tensor | None:
         """When each source of the model is active, (B, N, T), if that is known."""
-        if self.activity is None or self._never_pauses:
+        if self.activity is None or (self.n_sources == 1 and self._never_pauses):
             return None
         check_told_apart(self.activity)
         moves = self.method.mixing.moves
@@ -130,8 +130,8 @@ class Building:
 
     @property
     def _never_pauses(self) -> bool:
-        known = self.activity
-        return known is not None and self.n_sources == 1 and bool((known > 0.5).all())
+        """Whether the activity of a wanted source is known to be that of a background."""
+        return self.activity is not None and bool((self.activity > 0.5).all(-1).any())
 
     @property
     def _classes(self) -> CACGMM:
@@ -164,7 +164,7 @@ class Building:
     def _guided_start(self, activity: Tensor, early: Observation) -> Start:
         """Start from known activities of the wanted sources and of a background."""
         method = self.method
-        classes = with_background(activity, self.n_sources + 1)
+        classes = with_background(activity, self.n_sources + (not self._never_pauses))
         if method.start != "rank-1" or self.n_fitted > early.mixture.shape[2]:
             return guided(early, classes, self.n_fitted)
         outputs = SOURCES[method.source](**method.options)

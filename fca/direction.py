@@ -85,7 +85,7 @@ class Directions:
         InputError
             If there are not as many channels as positions, or the method has no covariances.
         """
-        self.check(block.n_channels)
+        self.check(len(block.mixture))
         missing = len(block.sources) - len(self._weight)
         self._weight = np.pad(self._weight, (0, missing))
         self._total = np.pad(self._total, [(0, missing), (0, 0)])

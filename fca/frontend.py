@@ -27,6 +27,9 @@ SAMPLE_RATE = 16000
 MAX_CHANNELS = 16
 _PASSBAND = 0.95
 """Share of a lower rate's band that resampling leaves unchanged."""
+FAILING_SECONDS = 0.5
+"""Digital silence of a microphone that is no pause, if others go on."""
+_LOUD = 0.03
 _DEAD = 1e-6
 """A channel with less than this share of the amplitude of the strongest one carries no signal."""
 _SAME = 1e-6
@@ -196,6 +199,19 @@ def live_channels(signal: Tensor, min_channels: int = 2) -> tuple[int, ...]:
     if len(channels) < min_channels:
         raise InputError(f"only channel {channels[0]} carries a signal; separation needs two")
     return channels
+
+
+def working_channels(signal: Tensor, sample_rate: int) -> list[int]:
+    """Channels of a recording (M, samples) that carry a signal all the time.
+
+    A channel fails if it is constant for :data:`FAILING_SECONDS` while others are loud.
+    """
+    size = min(round(FAILING_SECONDS * sample_rate), signal.shape[-1])
+    frames = signal.unfold(-1, size, max(size // 2, 1))
+    change = frames.amax(-1) - frames.amin(-1)
+    loudest = change.amax(0)
+    fails = (change <= _DEAD * loudest) & (loudest > _LOUD * loudest.max())
+    return [channel for channel, failing in enumerate(fails.any(1).tolist()) if not failing]
 
 
 def copied_channels(signal: Tensor) -> list[tuple[int, int]]:

@@ -150,6 +150,29 @@ class Tracks:
         self._last, self._start = gather(sources, found, len(self)), start
         return found
 
+    def tell(
+        self, start: int, mixture: Tensor, sources: Tensor, track: Sequence[int], sample_rate: int
+    ) -> None:
+        """Learn from a block of which the track of every source is known.
+
+        The other arguments are those of :meth:`assign`.
+        """
+        vectors, weight = steering(mixture, sources, sample_rate)
+        for n, k in enumerate(track):
+            while len(self) <= k:
+                self._covariance.append(torch.zeros_like(_outer(vectors[n], weight[n])))
+                self._heard.append(False)
+            self._learn(k, vectors[n], weight[n], clear=True)
+        self._last, self._start = gather(sources, track, len(self)), start
+
+    def resemblance(self, start: int, mixture: Tensor, sources: Tensor, sample_rate: int) -> Tensor:
+        """How well source n of the next block goes on with track k, (N, K), from 0 to 2.
+
+        The arguments are those of :meth:`assign`.
+        """
+        vectors, weight = steering(mixture, sources, sample_rate)
+        return self._likeness(vectors, weight) + self._continuity(sources, start - self._start)
+
     def _likeness(self, vectors: Tensor, weight: Tensor) -> Tensor:
         """Share of the power of track k that lies in the direction of source n, (N, K).
 
@@ -218,13 +241,18 @@ class Tracks:
         return max(unheard or free or range(len(self)), key=lambda k: float(likeness[k]))
 
     def _learn(self, track: int, vector: Tensor, weight: Tensor, clear: bool) -> None:
-        outer = vector[:, :, None] * vector[:, None].conj() * weight.square()[:, None, None]
+        outer = _outer(vector, weight)
         if track == len(self):
             self._covariance.append(outer)
             self._heard.append(clear)
         else:
             self._covariance[track] = FORGETTING * self._covariance[track] + outer
             self._heard[track] = True
+
+
+def _outer(vector: Tensor, weight: Tensor) -> Tensor:
+    """Covariance (F, M, M) of a direction (F, M) heard with amplitudes (F,)."""
+    return vector[:, :, None] * vector[:, None].conj() * weight.square()[:, None, None]
 
 
 def _twins(sources: Tensor) -> dict[int, int]:

@@ -15,7 +15,7 @@ from conftest import MixtureMaker, decaying_responses
 
 from fca import audio
 from fca.activity import Segment
-from fca.blocks import OVERLAP, Block, BlockSeparator, block_spans, stitch
+from fca.blocks import ALIKE, OVERLAP, Block, BlockSeparator, block_spans, stitch
 from fca.errors import InputError
 from fca.inference import Progress
 from fca.separation import Separation
@@ -198,11 +198,65 @@ def test_where_the_reference_dies_another_channel_is_heard(
     separator = BlockSeparator(Separator("auxiva", 2, **FAST), BLOCK, guide=turns)
     for block in separator(tmp_path / "x.wav"):
         assert not block.problem
-        assert block.reference_channel == (1 if block.start >= 11 * RATE else 0)
+        assert block.reference_channel == (1 if block.stop > 11 * RATE else 0)
         heard = mixture[block.reference_channel, block.start : block.stop]
         total = (block.sources.sum(0) + block.residual).numpy()
         np.testing.assert_allclose(total, heard, atol=1e-6)
         assert block.separation is None or block.sources.any()
+
+
+def test_a_reference_that_fails_for_a_second_is_replaced(
+    tmp_path: Path, meeting: tuple[np.ndarray, np.ndarray]
+) -> None:
+    mixture = meeting[0].copy()
+    mixture[0, 6 * RATE : 7 * RATE] = 0
+    audio.write(tmp_path / "x.wav", mixture, RATE)
+    for block in BlockSeparator(Separator("auxiva", 2, **FAST), BLOCK)(tmp_path / "x.wav"):
+        fails = block.start < 6.5 * RATE and block.stop > 6.5 * RATE
+        assert block.reference_channel == fails
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_what_cannot_be_separated_is_heard_on_the_tracks_of_all_who_may_speak(
+    tmp_path: Path, meeting: tuple[np.ndarray, np.ndarray], guided: bool
+) -> None:
+    mixture = meeting[0].copy()
+    mixture[:2, 11 * RATE :] = 0
+    audio.write(tmp_path / "x.wav", mixture, RATE)
+    turns = [Segment(str(talker), start, 2.5) for talker, start in TURNS] if guided else None
+    separator = BlockSeparator(Separator("auxiva", 3, **FAST), BLOCK, guide=turns)
+    failed = [block for block in separator(tmp_path / "x.wav") if block.problem]
+    assert failed
+    for block in failed:
+        assert "only channel 2 carries a signal" in block.problem
+        assert block.reference_channel == 2
+        whole = mixture[:, block.start : block.stop]
+        spoken = [
+            not guided or any(block.start < (t + 2.5) * RATE and block.stop > t * RATE for t in own)
+            for own in ([t for talker, t in TURNS if talker == n] for n in range(3))
+        ]
+        for track, images, heard in zip(block.sources, block.images(), spoken, strict=True):
+            share = heard / sum(spoken)
+            np.testing.assert_allclose(track, share * whole[2], atol=1e-7)
+            np.testing.assert_allclose(images, share * whole, atol=1e-7)
+        assert float(block.residual.abs().max()) < 1e-6
+
+
+def test_speakers_with_the_same_turns_are_told_apart_by_where_they_are(
+    tmp_path: Path, meeting: tuple[np.ndarray, np.ndarray]
+) -> None:
+    mixture, images = meeting
+    audio.write(tmp_path / "x.wav", mixture, RATE)
+    turns = [Segment(str(talker), start, 2.5) for talker, start in TURNS[:4]]
+    turns += [Segment(name, 12.0, 10.0) for name in "012"]
+    separator = Separator("deep-fca-fast", n_refine=0)
+    blocks = list(BlockSeparator(separator, 12.0, guide=turns)(tmp_path / "x.wav"))
+    assert [block.remark for block in blocks] == ["", ALIKE]
+    last = blocks[-1]
+    true = images[:, 0, last.start : last.stop]
+    scale = last.sources.norm(dim=1).numpy()[:, None] * np.linalg.norm(true, axis=1)
+    agreement = np.abs(last.sources.numpy() @ true.T) / scale
+    assert agreement.argmax(1).tolist() == [0, 1, 2]
 
 
 def test_a_recording_without_a_block_that_can_be_separated(tmp_path: Path) -> None:

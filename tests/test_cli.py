@@ -266,9 +266,9 @@ class TestResults:
             block |= {"problem": why} if why else {}
         notes = Log(None, names=["source1"], blocks=blocks).notes(RATE)
         assert notes == [
-            "silent from 0.0 to 3.0 s: silent",
-            "silent from 3.0 to 5.0 s: silent",
-            "silent from 4.0 to 6.0 s: short",
+            "not separated from 0.0 to 3.0 s: silent",
+            "not separated from 3.0 to 5.0 s: silent",
+            "not separated from 4.0 to 6.0 s: short",
         ]
 
     def test_channels_that_tell_nothing_for_a_while_are_named(self) -> None:

@@ -260,6 +260,8 @@ class Log:
                 self.costs.append(block.separation.cost)
                 self.seconds += block.separation.seconds
                 self.remarks.update(block.separation.remarks)
+            if block.remark:
+                self.remarks.update([block.remark])
             if block.reference_channel != self.reference_channel:
                 self.remarks.update([f"talkers as channel {block.reference_channel} hears them"])
             self.names = block.names
@@ -294,7 +296,7 @@ class Log:
             + [self._where(remark) for remark in self.remarks]
             + [f"{name}: nobody was found" for name in self._nobody]
             + [
-                f"silent from {start / rate:.1f} to {stop / rate:.1f} s: {problem}"
+                f"not separated from {start / rate:.1f} to {stop / rate:.1f} s: {problem}"
                 for start, stop, problem in self._gaps
             ]
         )

@@ -93,14 +93,18 @@ class Gated(SourceModel):
         return see
 
 
+class NotToldApart(InputError):
+    """Two sources are always active together."""
+
+
 def check_told_apart(activity: Tensor) -> None:
-    """Raise :class:`InputError` if two rows of activities (B, N, T) are the same and not silent."""
+    """Raise :class:`NotToldApart` if two rows of (B, N, T) are the same and not silent."""
     active = activity > 0.5
     speaks = active.any(-1)[:, :, None]
     same = ((active[:, :, None] == active[:, None]).all(-1) & speaks).any(0).triu(1)
     if bool(same.any()):
         first, second = (same.nonzero()[0] + 1).tolist()
-        raise InputError(
+        raise NotToldApart(
             f"sources {first} and {second} are always active together: their activities do not "
             f"tell them apart"
         )
