@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -18,6 +17,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from fca.completeness import check_complete, check_decoded
 from fca.errors import InputError
 from fca.files import replacing
 
@@ -33,10 +33,6 @@ SUFFIXES = frozenset(
 
 _SUBTYPES = {".wav": "FLOAT", ".flac": "PCM_24"}
 MAX_FLAC_CHANNELS = 8
-# libsndfile's log line on a chunk that claims more (or less) than the file holds.
-_CHUNK_SIZES = re.compile(r"^\s*(?:data|SSND|riff)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
-# Programs that write to a pipe cannot know the size and claim (nearly) the largest there is.
-_UNKNOWN_SIZE = 0x7FFF0000
 
 
 def read(source: AnyPath | Sequence[AnyPath]) -> tuple[Waveform, int]:
@@ -56,8 +52,10 @@ def read(source: AnyPath | Sequence[AnyPath]) -> tuple[Waveform, int]:
     Raises
     ------
     InputError
-        If a file is missing, empty, truncated, not audio, or holds NaN or infinite samples; if
-        the files of one recording have more than one channel each or differ in rate or length.
+        If a file is missing, empty, not audio, or holds NaN or infinite samples; if it is
+        truncated, or goes on after what its header claims, as far as
+        :mod:`fca.completeness` can tell; if the files of one recording have more than one channel
+        each or differ in rate or length.
     """
     if isinstance(source, str | os.PathLike):
         return _read_file(Path(source))
@@ -159,6 +157,7 @@ def _read_file(path: Path) -> tuple[Waveform, int]:
     with open_sound(path) as file:
         waveform = file.read(dtype="float32", always_2d=True).T
         sample_rate = int(file.samplerate)
+        check_decoded(path, file, waveform.shape[1])
     check_samples(path, waveform)
     return np.ascontiguousarray(waveform), sample_rate
 
@@ -174,17 +173,10 @@ def open_sound(path: Path) -> Iterator[soundfile.SoundFile]:
         raise InputError(f"{path}: the file is empty")
     try:
         with soundfile.SoundFile(path) as file:
-            _check_complete(path, file)
+            check_complete(path, file)
             yield file
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: headerless .raw
         raise InputError(f"{path}: cannot be read as audio ({_reason(error)})") from None
-
-
-def _check_complete(path: Path, file: soundfile.SoundFile) -> None:
-    """Refuse what libsndfile reads silently: a file that ends before its header says."""
-    for claimed, present in _CHUNK_SIZES.findall(file.extra_info):
-        if int(present) < int(claimed) < _UNKNOWN_SIZE:
-            raise InputError(f"{path}: truncated, {present} of {claimed} bytes of audio are there")
 
 
 def check_samples(path: Path, waveform: Waveform, start: int = 0) -> None:

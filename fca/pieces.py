@@ -22,6 +22,7 @@ from fca.audio import (
     open_sound,
     writing,
 )
+from fca.completeness import check_decoded
 from fca.errors import InputError
 from fca.files import replacing, temporary_name
 
@@ -200,6 +201,7 @@ def _scan(path: Path) -> tuple[int, int, int]:
         while len(chunk := file.read(_CHUNK // file.channels, dtype="float32", always_2d=True)):
             check_samples(path, chunk.T, count)
             count += len(chunk)
+        check_decoded(path, file, count)
         if count == 0:
             check_samples(path, chunk.T)
         return int(file.channels), count, int(file.samplerate)

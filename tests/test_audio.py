@@ -141,35 +141,6 @@ def test_samples_that_are_not_finite(tmp_path: Path, noise: np.ndarray, bad: flo
         audio.read(tmp_path / "x.wav")
 
 
-@pytest.mark.parametrize(
-    ("name", "subtype", "message"),
-    [
-        ("x.wav", "PCM_16", "truncated"),
-        ("x.wav", "FLOAT", "truncated"),
-        ("x.aiff", "PCM_16", "truncated"),
-        ("x.w64", "FLOAT", "truncated"),
-        ("x.flac", "PCM_24", "cannot be read"),
-    ],
-)
-def test_truncated_files(
-    tmp_path: Path, noise: np.ndarray, name: str, subtype: str, message: str
-) -> None:
-    path = tmp_path / name
-    soundfile.write(path, noise.T, RATE, subtype=subtype)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(InputError, match=message):
-        audio.read(path)
-
-
-def test_a_wav_from_a_pipe_claims_any_length_and_is_read(wav: Path, noise: np.ndarray) -> None:
-    """Programs that write WAV to a pipe fill the sizes with ones."""
-    content = bytearray(wav.read_bytes())
-    for start in (4, content.index(b"data") + 4):
-        content[start : start + 4] = b"\xff" * 4
-    wav.write_bytes(content)
-    assert audio.read(wav)[0].shape == noise.shape
-
-
 @pytest.mark.parametrize("rate", [8000, 11025, 44100, 48000])
 def test_resampling_there_and_back_keeps_a_tone(rate: int) -> None:
     time = np.arange(RATE + 1) / RATE
