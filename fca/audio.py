@@ -10,7 +10,7 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import soundfile
@@ -119,9 +119,9 @@ def write(path: AnyPath, waveform: Waveform, sample_rate: int) -> None:
             f"{len(waveform)} and a peak of {np.abs(waveform).max():.3g}; write .wav"
         )
     suffix = path.suffix.lower()
-    kind = {"subtype": _SUBTYPES[suffix], "format": suffix[1:].upper()}
-    with writing(path), replacing(path) as temporary:
-        soundfile.write(temporary, waveform.T, sample_rate, **kind)
+    shape = (sample_rate, len(waveform), _SUBTYPES[suffix], suffix[1:].upper())
+    with replacing(path) as temporary, contextlib.closing(Output(path, temporary, *shape)) as file:
+        file.write(waveform.T)
 
 
 def encode_flac(waveform: Waveform, sample_rate: int) -> bytes:
@@ -132,15 +132,81 @@ def encode_flac(waveform: Waveform, sample_rate: int) -> bytes:
     return buffer.getvalue()
 
 
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Errors of the library as errors of the system."""
-    try:
-        yield
-    except soundfile.LibsndfileError as error:
-        raise OSError(f"{path}: cannot be written ({_reason(error)})") from error
-    except AssertionError:  # soundfile's, when fewer samples were written than given
-        raise OSError(f"{path}: cannot be written (is the disk full?)") from None
+class Output:
+    """Sound file that is being written.
+
+    Parameters
+    ----------
+    path : Path
+        Its name in messages.
+    temporary : Path
+        Where it is written.
+    sample_rate, n_channels, subtype, kind
+        As soundfile takes them.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written, which closing may find, too; the message says why.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        temporary: Path,
+        sample_rate: int,
+        n_channels: int,
+        subtype: str,
+        kind: str,
+    ) -> None:
+        self._path = path
+        self._failures: list[Exception] = []
+        shape = {"samplerate": sample_rate, "channels": n_channels}
+        with self._told(), contextlib.ExitStack() as stack:
+            self._stream = stack.enter_context(_Stream(temporary, self._failures))
+            self._file = soundfile.SoundFile(
+                self._stream, "w", **shape, subtype=subtype, format=kind
+            )
+            stack.pop_all()
+
+    def write(self, samples: NDArray[Any]) -> None:
+        """Append (samples, channels)."""
+        with self._told():
+            self._file.write(np.ascontiguousarray(samples))
+
+    def close(self) -> None:
+        with self._told(), self._stream:
+            self._file.close()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Errors of the library as errors of the system; the first one is the reason."""
+        try:
+            yield
+        except (soundfile.LibsndfileError, AssertionError, OSError) as error:
+            self._failures.append(error)
+        if self._failures:
+            first = self._failures[0]
+            reason = first.strerror if isinstance(first, OSError) else _reason(first)
+            raise OSError(f"{self._path}: cannot be written ({reason})") from first
+
+
+class _Stream(io.FileIO):
+    """File for soundfile to write to, which does not say why it failed; the stream remembers."""
+
+    def __init__(self, path: Path, failures: list[Exception]) -> None:
+        super().__init__(path, "w+")
+        self._failures = failures
+
+    def write(self, data: Any) -> int:
+        """Write all of the data; return how many bytes of it were written."""
+        count = 0
+        try:
+            while count < len(data):
+                count += super().write(data[count:])
+        except OSError as error:
+            self._failures.append(error)
+        return count
 
 
 def check_suffix(path: Path) -> None:

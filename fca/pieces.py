@@ -14,13 +14,13 @@ import soundfile
 from fca.audio import (
     MAX_FLAC_CHANNELS,
     AnyPath,
+    Output,
     Waveform,
     check_alike,
     check_finite,
     check_samples,
     check_suffix,
     open_sound,
-    writing,
 )
 from fca.completeness import check_decoded
 from fca.errors import InputError
@@ -126,10 +126,7 @@ class Writer:
         self._format = "WAV" if size < _MAX_WAV_BYTES else "RF64"
 
     def __enter__(self) -> Writer:
-        with writing(self.path):
-            self._file = soundfile.SoundFile(
-                self._floats, "w", self._rate, self._n_channels, "FLOAT", format=self._format
-            )
+        self._file = self._create(self._floats, "FLOAT", self._format)
         return self
 
     def __exit__(
@@ -139,12 +136,11 @@ class Writer:
         traceback: TracebackType | None,
     ) -> None:
         try:
-            with writing(self.path):
+            with contextlib.closing(self._file):
                 if kind is None:
                     self._silence(self._n_samples)
-                self._file.close()
-                if kind is None:
-                    self._finish()
+            if kind is None:
+                self._finish()
         finally:
             self._floats.unlink(missing_ok=True)
 
@@ -161,12 +157,11 @@ class Writer:
         waveform = np.atleast_2d(waveform)
         check_finite(self.path, waveform)
         self._peak = max(self._peak, float(np.abs(waveform).max(initial=0.0)))
-        with writing(self.path):
-            self._silence(start)
-            self._append(waveform)
+        self._silence(start)
+        self._append(waveform)
 
     def _append(self, waveform: Waveform) -> None:
-        self._file.write(np.ascontiguousarray(waveform.T))
+        self._file.write(waveform.T)
         self._at += waveform.shape[1]
 
     def _silence(self, stop: int) -> None:
@@ -185,13 +180,15 @@ class Writer:
     def _encode(self, subtype: str, kind: str) -> None:
         """Make a file of integers out of the float file."""
         self.floats = False
-        shape = {"samplerate": self._rate, "channels": self._n_channels}
         with (
             replacing(self.path) as temporary,
-            soundfile.SoundFile(temporary, "w", **shape, subtype=subtype, format=kind) as file,
+            contextlib.closing(self._create(temporary, subtype, kind)) as file,
         ):
             for piece in soundfile.blocks(self._floats, _CHUNK, dtype="float32"):
                 file.write(piece)
+
+    def _create(self, temporary: Path, subtype: str, kind: str) -> Output:
+        return Output(self.path, temporary, self._rate, self._n_channels, subtype, kind)
 
 
 def _scan(path: Path) -> tuple[int, int, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +34,18 @@ def mono_files(folder: Path, waveforms: list[np.ndarray], rates: list[int]) -> l
     for path, waveform, rate in zip(paths, waveforms, rates, strict=True):
         soundfile.write(path, waveform, rate, subtype="FLOAT")
     return paths
+
+
+@contextlib.contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """No file may become longer, as if the disk were full."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize(("suffix", "step"), [(".wav", 0.0), (".flac", 2.0**-23)])
@@ -231,6 +245,23 @@ class TestPieces:
             Writer(tmp_path / "no such folder" / "x.wav", RATE, 3, 4000),
         ):
             raise AssertionError
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("name", ["x.wav", "x.flac"])
+    @pytest.mark.parametrize("in_pieces", [False, True])
+    def test_why_a_file_cannot_be_written_is_told(
+        self, tmp_path: Path, noise: np.ndarray, name: str, in_pieces: bool
+    ) -> None:
+        path = tmp_path / name
+        with (
+            file_size_limit(20_000),
+            pytest.raises(OSError, match=rf"^{path}: cannot be written \(File too large\)$"),
+        ):
+            if in_pieces:
+                with Writer(path, RATE, *noise.shape) as writer:
+                    writer.write(0, noise)
+            else:
+                audio.write(path, noise, RATE)
         assert list(tmp_path.iterdir()) == []
 
     def test_beyond_four_gigabytes_wav_is_rf64(self, tmp_path: Path) -> None:
