@@ -18,7 +18,7 @@ import soxr
 from numpy.typing import NDArray
 
 from fca.completeness import check_complete, check_decoded
-from fca.errors import InputError
+from fca.errors import InputError, printable
 from fca.files import replacing
 
 __all__ = ["SUFFIXES", "encode_flac", "fit_length", "fits_flac", "read", "resample", "write"]
@@ -188,7 +188,7 @@ class Output:
         if self._failures:
             first = self._failures[0]
             reason = first.strerror if isinstance(first, OSError) else _reason(first)
-            raise OSError(f"{self._path}: cannot be written ({reason})") from first
+            raise OSError(printable(f"{self._path}: cannot be written ({reason})")) from first
 
 
 class _Stream(io.FileIO):
@@ -228,6 +228,11 @@ def _read_file(path: Path) -> tuple[Waveform, int]:
     return np.ascontiguousarray(waveform), sample_rate
 
 
+def native(path: Path) -> bytes | str:
+    """A path as soundfile takes it: names that are not UTF-8 only as bytes, where there are any."""
+    return os.fsencode(path) if os.name == "posix" else str(path)
+
+
 @contextlib.contextmanager
 def open_sound(path: Path) -> Iterator[soundfile.SoundFile]:
     """File to read from, with one line for what is wrong with it."""
@@ -238,7 +243,7 @@ def open_sound(path: Path) -> Iterator[soundfile.SoundFile]:
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty")
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(native(path)) as file:
             check_complete(path, file)
             yield file
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: headerless .raw

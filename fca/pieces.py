@@ -20,6 +20,7 @@ from fca.audio import (
     check_finite,
     check_samples,
     check_suffix,
+    native,
     open_sound,
 )
 from fca.completeness import check_decoded
@@ -184,7 +185,7 @@ class Writer:
             replacing(self.path) as temporary,
             contextlib.closing(self._create(temporary, subtype, kind)) as file,
         ):
-            for piece in soundfile.blocks(self._floats, _CHUNK, dtype="float32"):
+            for piece in soundfile.blocks(native(self._floats), _CHUNK, dtype="float32"):
                 file.write(piece)
 
     def _create(self, temporary: Path, subtype: str, kind: str) -> Output:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,6 +64,25 @@ def test_what_is_written_is_read_back(
 def test_float_wav_keeps_samples_beyond_full_scale(tmp_path: Path, noise: np.ndarray) -> None:
     audio.write(tmp_path / "loud.wav", 100 * noise, RATE)
     np.testing.assert_array_equal(audio.read(tmp_path / "loud.wav")[0], 100 * noise)
+
+
+@pytest.mark.parametrize("kind", ["at once", "wav", "flac", "wav16"])
+def test_names_that_are_not_utf_8(tmp_path: Path, noise: np.ndarray, kind: str) -> None:
+    folder = tmp_path / os.fsdecode(b"f\xfe")
+    path = folder / os.fsdecode(b"a\xff.flac" if kind == "flac" else b"a\xff.wav")
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("the file system has no such names")
+    if kind == "at once":
+        audio.write(path, noise, RATE)
+    else:
+        with Writer(path, RATE, *noise.shape, pcm16=kind == "wav16") as writer:
+            writer.write(0, noise)
+    assert audio.read(path)[0].shape == noise.shape
+    assert Reader(path).n_samples == noise.shape[1]
+    with pytest.raises(InputError, match="f%FE/b%FF: no such file"):
+        audio.read(folder / os.fsdecode(b"b\xff"))
 
 
 @pytest.mark.parametrize("waveform", [np.full((2, 10), 1.5), np.zeros((9, 10))])

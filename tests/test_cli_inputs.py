@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -189,6 +191,29 @@ class TestFailures:
             assert message in line
         assert [r["status"] for r in records(result)] == ["failed"] * 9 + ["done"]
         assert [path.name for path in out.iterdir()] == ["talk"]
+
+    def test_names_that_are_not_utf_8_are_done_like_others(
+        self, tmp_path: Path, wav: Path, out: Path
+    ) -> None:
+        """The names of their results are, as programs want to read them."""
+        folder = tmp_path / os.fsdecode(b"in\xfe")
+        try:
+            folder.mkdir()
+        except OSError:
+            pytest.skip("the file system has no such names")
+        for name in (b"a\xfe.wav", b"a\xff.wav", b"z.wav"):
+            shutil.copy(wav, folder / os.fsdecode(name))
+        (folder / os.fsdecode(b"bad\xff.wav")).write_text("no audio")
+        result = separate(folder, tmp_path / os.fsdecode(b"no\xff"), "-o", out, "--json")
+        assert result.exit_code == 1
+        statuses = [record["status"] for record in records(result)]
+        assert sorted(statuses) == ["done"] * 3 + ["failed"] * 2
+        assert sorted(path.name for path in out.iterdir()) == ["a%FE", "a%FF", "z"]
+        assert (out / "a%FF" / "activity.rttm").read_text().startswith("SPEAKER a%FF 1")
+        assert "in%FE/bad%FF.wav: cannot be read as audio" in result.stderr
+        assert "no%FF: no such file" in result.stderr
+        again = separate(folder, "-o", out, "--json")
+        assert sorted(r["status"] for r in records(again)) == ["failed"] + ["skipped"] * 3
 
     @pytest.mark.parametrize(
         ("options", "message"),

@@ -11,7 +11,7 @@ from glob import glob, has_magic
 from pathlib import Path
 
 from fca.audio import SUFFIXES
-from fca.errors import InputError
+from fca.errors import InputError, printable
 
 # A name that ends in a channel number, with what may stand before it: X.CH1, X_mic2, X-ch03, X.5
 _CHANNEL = re.compile(r"(?P<name>.*?)[._\- ]*(?:channel|mic|ch|c)?[._\- ]*(?P<number>\d+)", re.I)
@@ -27,7 +27,7 @@ class Recording:
     Attributes
     ----------
     name : str
-        Path of its results in the output folder; unique within a run.
+        Path of its results in the output folder; unique within a run, and printable.
     files : tuple of Path
         One file with all channels, or one file per microphone in order.
     id : str
@@ -39,6 +39,7 @@ class Recording:
     id: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "name", printable(self.name))
         if not self.id:
             object.__setattr__(self, "id", Path(self.name).name)
 
@@ -46,7 +47,7 @@ class Recording:
     def label(self) -> str:
         """Its name in messages."""
         more = f" (+ {len(self.files) - 1} files)" if len(self.files) > 1 else ""
-        return f"{self.files[0]}{more}"
+        return printable(f"{self.files[0]}{more}")
 
 
 def collect(
@@ -89,7 +90,7 @@ def collect(
         problems += unnumbered
     named = _unique_names(found)
     _check_names(named)
-    return _with_ids(named), problems
+    return _with_ids(named), [(printable(what), printable(why)) for what, why in problems]
 
 
 def _expand(text: str, out: Path) -> list[Recording]:
