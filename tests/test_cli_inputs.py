@@ -26,6 +26,15 @@ class TestInputs:
         assert [r.name for r in found] == ["a", "day1/a", "day1/b"]
         assert problems == []
 
+    def test_what_macos_keeps_beside_files_is_passed_over(
+        self, tmp_path: Path, recording: np.ndarray
+    ) -> None:
+        write_all(tmp_path, ["rec/a.wav", "rec/.b.wav"], recording)
+        (tmp_path / "rec" / "._a.wav").write_bytes(b"\0\x05\x16\x07")
+        found, problems = collect([str(tmp_path / "rec")], tmp_path / "out")
+        assert [r.name for r in found] == [".b", "a"]
+        assert problems == []
+
     def test_results_inside_the_searched_folder_are_not_inputs(
         self, tmp_path: Path, recording: np.ndarray
     ) -> None:
@@ -191,6 +200,22 @@ class TestFailures:
             assert message in line
         assert [r["status"] for r in records(result)] == ["failed"] * 9 + ["done"]
         assert [path.name for path in out.iterdir()] == ["talk"]
+
+    @pytest.mark.parametrize("name", ["..wav", "...wav", "day/..wav", "day/...wav"])
+    def test_a_file_that_cannot_name_a_folder_is_one_failure(
+        self, tmp_path: Path, wav: Path, out: Path, name: str
+    ) -> None:
+        folder = tmp_path / "in"
+        (folder / "day").mkdir(parents=True)
+        for copy in (name, "day/talk.wav"):
+            shutil.copy(wav, folder / copy)
+        for inputs in ([folder], [folder / name, folder / "day" / "talk.wav"]):
+            result = separate(*inputs, "-o", out, "--overwrite")
+            assert result.exit_code == 1
+            failed, done = result.stderr.splitlines()
+            assert f"{name}: '" in failed
+            assert failed.endswith("cannot name a folder")
+            assert done.startswith("done")
 
     def test_names_that_are_not_utf_8_are_done_like_others(
         self, tmp_path: Path, wav: Path, out: Path

@@ -15,6 +15,8 @@ from fca.errors import InputError, printable
 
 # A name that ends in a channel number, with what may stand before it: X.CH1, X_mic2, X-ch03, X.5
 _CHANNEL = re.compile(r"(?P<name>.*?)[._\- ]*(?:channel|mic|ch|c)?[._\- ]*(?P<number>\d+)", re.I)
+# How names begin of the files in which macOS keeps what other file systems have no place for.
+_BESIDE = "._"
 
 Problem = tuple[str, str]
 """An input and what is wrong with it."""
@@ -62,7 +64,8 @@ def collect(
     ----------
     inputs : iterable of str
         Files, folders (searched with their subfolders, but not with linked ones), patterns, and
-        comma-separated lists of one file per microphone.
+        comma-separated lists of one file per microphone. Names that begin with ``._``, which macOS
+        gives to what it keeps beside files, are passed over in folders.
     out : Path
         Output folder, which is not searched.
     file_per_channel : bool
@@ -73,8 +76,8 @@ def collect(
     Raises
     ------
     InputError
-        If the output folder is one of those to search, results would leave it or replace each
-        other, or a list has an empty entry or names a file twice.
+        If the output folder is one of those to search, results would leave it by an id of the
+        manifest or replace each other, or a list has an empty entry or names a file twice.
     """
     ids = list(listed)
     found: list[Recording] = []
@@ -84,7 +87,9 @@ def collect(
         if not recordings:
             problems.append((text, "no audio files there"))
         found += recordings
-    found = _without_repeats(ids, found)
+    unnamed = [r for r in found if not _names_a_folder(r.name)]
+    problems += [(r.label, f"{r.name!r} cannot name a folder") for r in unnamed]
+    found = _without_repeats(ids, [r for r in found if r not in unnamed])
     if file_per_channel:
         found, unnumbered = _join_channels(found)
         problems += unnumbered
@@ -130,6 +135,7 @@ def _search(folder: Path, out: Path) -> list[Recording]:
         Recording(path.relative_to(folder).with_suffix("").as_posix(), (path,))
         for path in sorted(folder.rglob("*"))
         if path.suffix.lower() in SUFFIXES
+        and not path.name.startswith(_BESIDE)
         and path.is_file()
         and results not in path.resolve().parents
     ]
@@ -219,6 +225,11 @@ def _joint_name(recording: Recording) -> str:
     """Name made of all files, for a recording that shares its first file with another."""
     stems = "+".join(file.stem for file in recording.files)
     return (Path(recording.name).parent / stems).as_posix()
+
+
+def _names_a_folder(name: str) -> bool:
+    """Whether a name has no part that stands for another folder, as that of a file ``..wav``."""
+    return not {".", ".."}.intersection(name.split("/"))
 
 
 def _check_names(recordings: Sequence[Recording]) -> None:
