@@ -33,6 +33,8 @@ SUFFIXES = frozenset(
 
 _SUBTYPES = {".wav": "FLOAT", ".flac": "PCM_24"}
 MAX_FLAC_CHANNELS = 8
+TOLERANCE = 0.1
+"""Most seconds by which the files of one recording may differ, as those of several recorders do."""
 
 
 def read(source: AnyPath | Sequence[AnyPath]) -> tuple[Waveform, int]:
@@ -41,7 +43,8 @@ def read(source: AnyPath | Sequence[AnyPath]) -> tuple[Waveform, int]:
     Parameters
     ----------
     source : path, or sequence of paths
-        One file with all channels, or one single-channel file per microphone.
+        One file with all channels, or one single-channel file per microphone. Of these, the
+        longer ones are cut to the shortest if they are within :data:`TOLERANCE` of it.
 
     Returns
     -------
@@ -55,7 +58,7 @@ def read(source: AnyPath | Sequence[AnyPath]) -> tuple[Waveform, int]:
         If a file is missing, empty, not audio, or holds NaN or infinite samples; if it is
         truncated, or goes on after what its header claims, as far as
         :mod:`fca.completeness` can tell; if the files of one recording have more than one channel
-        each or differ in rate or length.
+        each, or differ in rate or further in length.
     """
     if isinstance(source, str | os.PathLike):
         return _read_file(Path(source))
@@ -264,20 +267,29 @@ def check_samples(path: Path, waveform: Waveform, start: int = 0) -> None:
 
 
 def _stack_channels(paths: list[Path], files: list[tuple[Waveform, int]]) -> tuple[Waveform, int]:
-    check_alike(paths, [(*waveform.shape, rate) for waveform, rate in files])
-    return np.concatenate([waveform for waveform, _ in files]), files[0][1]
+    length, rate, _ = check_alike(paths, [(*waveform.shape, rate) for waveform, rate in files])
+    return np.concatenate([waveform[:, :length] for waveform, _ in files]), rate
 
 
-def check_alike(paths: list[Path], shapes: list[tuple[int, int, int]]) -> None:
-    """One channel per file (channels, samples, rate), and equal lengths and rates."""
-    _, n_samples, rate = shapes[0]
-    for path, (channels, its_samples, its_rate) in zip(paths, shapes, strict=True):
+def check_alike(
+    paths: list[Path], shapes: list[tuple[int, int, int]]
+) -> tuple[int, int, list[str]]:
+    """Samples and rate of a recording of files (channels, samples, rate), and what to remark.
+
+    The files have one channel each, equal rates and lengths within :data:`TOLERANCE`.
+    """
+    lengths, rate = [samples for _, samples, _ in shapes], shapes[0][2]
+    shortest = min(lengths)
+    for path, (channels, samples, its_rate) in zip(paths, shapes, strict=True):
         if channels != 1:
             raise InputError(f"{path}: {channels} channels where one per file is expected")
         if its_rate != rate:
             raise InputError(f"{path}: {its_rate} Hz, but {paths[0]} has {rate} Hz")
-        if its_samples != n_samples:
-            raise InputError(f"{path}: {its_samples} samples, but {paths[0]} has {n_samples}")
+        if samples - shortest > TOLERANCE * rate:
+            other = paths[lengths.index(shortest)]
+            raise InputError(f"{path}: {samples} samples, but {other} has {shortest}")
+    cut = max(lengths) - shortest
+    return shortest, rate, [f"cut to the shortest file, by up to {cut} samples"] if cut else []
 
 
 def _reason(error: Exception) -> str:

@@ -47,6 +47,8 @@ class Reader:
     n_channels, n_samples : int
     sample_rate : int
         In Hz.
+    remarks : list of str
+        What was done to make one recording of the files.
 
     Raises
     ------
@@ -60,10 +62,11 @@ class Reader:
         if not self._paths:
             raise InputError("a recording needs at least one file")
         shapes = [_scan(path) for path in self._paths]
+        self.n_channels, self.n_samples, self.sample_rate = shapes[0]
+        self.remarks: list[str] = []
         if not single:
-            check_alike(self._paths, shapes)
-        self.n_channels = sum(channels for channels, _, _ in shapes)
-        _, self.n_samples, self.sample_rate = shapes[0]
+            self.n_channels = len(shapes)
+            self.n_samples, self.sample_rate, self.remarks = check_alike(self._paths, shapes)
 
     def pieces(self, spans: Iterable[tuple[int, int]]) -> Iterator[Waveform]:
         """Samples ``[start, stop)`` of spans that begin in order and may overlap.
@@ -73,7 +76,8 @@ class Reader:
         with contextlib.ExitStack() as stack:
             files = [stack.enter_context(open_sound(path)) for path in self._paths]
             kept, at = np.zeros((self.n_channels, 0), np.float32), 0
-            for start, stop in spans:
+            for start, end in spans:
+                stop = min(end, self.n_samples)
                 while at + kept.shape[1] < start:
                     at += kept.shape[1]
                     kept = _decode(files, min(_CHUNK, start - at))

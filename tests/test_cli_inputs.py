@@ -160,6 +160,16 @@ class TestInputs:
         np.testing.assert_array_equal(whole, joined)
         np.testing.assert_array_equal(whole, listed)
 
+    def test_files_of_several_recorders_are_cut_to_the_shortest(
+        self, tmp_path: Path, out: Path, recording: np.ndarray
+    ) -> None:
+        for n, channel in enumerate(recording):
+            audio.write(tmp_path / f"rec.CH{n}.wav", channel[: RATE - 9 * n], RATE)
+        result = separate(tmp_path / "rec.CH*.wav", "-o", out, "--file-per-channel", "--json")
+        assert result.exit_code == 0
+        assert records(result)[0]["notes"] == ["cut to the shortest file, by up to 9 samples"]
+        assert audio.read(out / "rec" / "source1.wav")[0].shape == (1, RATE - 9)
+
 
 def write_bad_files(folder: Path, good: np.ndarray) -> dict[str, str]:
     """One file for each fault, and what is said of it."""
