@@ -8,17 +8,17 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from fca.errors import InputError
+from fca.completeness import check_complete, check_decoded
+from fca.errors import InputError, printable
 from fca.files import replacing
 
 __all__ = ["SUFFIXES", "encode_flac", "fit_length", "fits_flac", "read", "resample", "write"]
@@ -33,10 +33,8 @@ SUFFIXES = frozenset(
 
 _SUBTYPES = {".wav": "FLOAT", ".flac": "PCM_24"}
 MAX_FLAC_CHANNELS = 8
-# libsndfile's log line on a chunk that claims more (or less) than the file holds.
-_CHUNK_SIZES = re.compile(r"^\s*(?:data|SSND|riff)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
-# Programs that write to a pipe cannot know the size and claim (nearly) the largest there is.
-_UNKNOWN_SIZE = 0x7FFF0000
+TOLERANCE = 0.1
+"""Most seconds by which the files of one recording may differ, as those of several recorders do."""
 
 
 def read(source: AnyPath | Sequence[AnyPath]) -> tuple[Waveform, int]:
@@ -45,7 +43,8 @@ def read(source: AnyPath | Sequence[AnyPath]) -> tuple[Waveform, int]:
     Parameters
     ----------
     source : path, or sequence of paths
-        One file with all channels, or one single-channel file per microphone.
+        One file with all channels, or one single-channel file per microphone. Of these, the
+        longer ones are cut to the shortest if they are within :data:`TOLERANCE` of it.
 
     Returns
     -------
@@ -56,8 +55,10 @@ def read(source: AnyPath | Sequence[AnyPath]) -> tuple[Waveform, int]:
     Raises
     ------
     InputError
-        If a file is missing, empty, truncated, not audio, or holds NaN or infinite samples; if
-        the files of one recording have more than one channel each or differ in rate or length.
+        If a file is missing, empty, not audio, or holds NaN or infinite samples; if it is
+        truncated, or goes on after what its header claims, as far as
+        :mod:`fca.completeness` can tell; if the files of one recording have more than one channel
+        each, or differ in rate or further in length.
     """
     if isinstance(source, str | os.PathLike):
         return _read_file(Path(source))
@@ -121,9 +122,9 @@ def write(path: AnyPath, waveform: Waveform, sample_rate: int) -> None:
             f"{len(waveform)} and a peak of {np.abs(waveform).max():.3g}; write .wav"
         )
     suffix = path.suffix.lower()
-    kind = {"subtype": _SUBTYPES[suffix], "format": suffix[1:].upper()}
-    with writing(path), replacing(path) as temporary:
-        soundfile.write(temporary, waveform.T, sample_rate, **kind)
+    shape = (sample_rate, len(waveform), _SUBTYPES[suffix], suffix[1:].upper())
+    with replacing(path) as temporary, contextlib.closing(Output(path, temporary, *shape)) as file:
+        file.write(waveform.T)
 
 
 def encode_flac(waveform: Waveform, sample_rate: int) -> bytes:
@@ -134,15 +135,81 @@ def encode_flac(waveform: Waveform, sample_rate: int) -> bytes:
     return buffer.getvalue()
 
 
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Errors of the library as errors of the system."""
-    try:
-        yield
-    except soundfile.LibsndfileError as error:
-        raise OSError(f"{path}: cannot be written ({_reason(error)})") from error
-    except AssertionError:  # soundfile's, when fewer samples were written than given
-        raise OSError(f"{path}: cannot be written (is the disk full?)") from None
+class Output:
+    """Sound file that is being written.
+
+    Parameters
+    ----------
+    path : Path
+        Its name in messages.
+    temporary : Path
+        Where it is written.
+    sample_rate, n_channels, subtype, kind
+        As soundfile takes them.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written, which closing may find, too; the message says why.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        temporary: Path,
+        sample_rate: int,
+        n_channels: int,
+        subtype: str,
+        kind: str,
+    ) -> None:
+        self._path = path
+        self._failures: list[Exception] = []
+        shape = {"samplerate": sample_rate, "channels": n_channels}
+        with self._told(), contextlib.ExitStack() as stack:
+            self._stream = stack.enter_context(_Stream(temporary, self._failures))
+            self._file = soundfile.SoundFile(
+                self._stream, "w", **shape, subtype=subtype, format=kind
+            )
+            stack.pop_all()
+
+    def write(self, samples: NDArray[Any]) -> None:
+        """Append (samples, channels)."""
+        with self._told():
+            self._file.write(np.ascontiguousarray(samples))
+
+    def close(self) -> None:
+        with self._told(), self._stream:
+            self._file.close()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Errors of the library as errors of the system; the first one is the reason."""
+        try:
+            yield
+        except (soundfile.LibsndfileError, AssertionError, OSError) as error:
+            self._failures.append(error)
+        if self._failures:
+            first = self._failures[0]
+            reason = first.strerror if isinstance(first, OSError) else _reason(first)
+            raise OSError(printable(f"{self._path}: cannot be written ({reason})")) from first
+
+
+class _Stream(io.FileIO):
+    """File for soundfile to write to, which does not say why it failed; the stream remembers."""
+
+    def __init__(self, path: Path, failures: list[Exception]) -> None:
+        super().__init__(path, "w+")
+        self._failures = failures
+
+    def write(self, data: Any) -> int:
+        """Write all of the data; return how many bytes of it were written."""
+        count = 0
+        try:
+            while count < len(data):
+                count += super().write(data[count:])
+        except OSError as error:
+            self._failures.append(error)
+        return count
 
 
 def check_suffix(path: Path) -> None:
@@ -159,8 +226,14 @@ def _read_file(path: Path) -> tuple[Waveform, int]:
     with open_sound(path) as file:
         waveform = file.read(dtype="float32", always_2d=True).T
         sample_rate = int(file.samplerate)
+        check_decoded(path, file, waveform.shape[1])
     check_samples(path, waveform)
     return np.ascontiguousarray(waveform), sample_rate
+
+
+def native(path: Path) -> bytes | str:
+    """A path as soundfile takes it: names that are not UTF-8 only as bytes, where there are any."""
+    return os.fsencode(path) if os.name == "posix" else str(path)
 
 
 @contextlib.contextmanager
@@ -173,18 +246,11 @@ def open_sound(path: Path) -> Iterator[soundfile.SoundFile]:
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty")
     try:
-        with soundfile.SoundFile(path) as file:
-            _check_complete(path, file)
+        with soundfile.SoundFile(native(path)) as file:
+            check_complete(path, file)
             yield file
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: headerless .raw
         raise InputError(f"{path}: cannot be read as audio ({_reason(error)})") from None
-
-
-def _check_complete(path: Path, file: soundfile.SoundFile) -> None:
-    """Refuse what libsndfile reads silently: a file that ends before its header says."""
-    for claimed, present in _CHUNK_SIZES.findall(file.extra_info):
-        if int(present) < int(claimed) < _UNKNOWN_SIZE:
-            raise InputError(f"{path}: truncated, {present} of {claimed} bytes of audio are there")
 
 
 def check_samples(path: Path, waveform: Waveform, start: int = 0) -> None:
@@ -201,20 +267,29 @@ def check_samples(path: Path, waveform: Waveform, start: int = 0) -> None:
 
 
 def _stack_channels(paths: list[Path], files: list[tuple[Waveform, int]]) -> tuple[Waveform, int]:
-    check_alike(paths, [(*waveform.shape, rate) for waveform, rate in files])
-    return np.concatenate([waveform for waveform, _ in files]), files[0][1]
+    length, rate, _ = check_alike(paths, [(*waveform.shape, rate) for waveform, rate in files])
+    return np.concatenate([waveform[:, :length] for waveform, _ in files]), rate
 
 
-def check_alike(paths: list[Path], shapes: list[tuple[int, int, int]]) -> None:
-    """One channel per file (channels, samples, rate), and equal lengths and rates."""
-    _, n_samples, rate = shapes[0]
-    for path, (channels, its_samples, its_rate) in zip(paths, shapes, strict=True):
+def check_alike(
+    paths: list[Path], shapes: list[tuple[int, int, int]]
+) -> tuple[int, int, list[str]]:
+    """Samples and rate of a recording of files (channels, samples, rate), and what to remark.
+
+    The files have one channel each, equal rates and lengths within :data:`TOLERANCE`.
+    """
+    lengths, rate = [samples for _, samples, _ in shapes], shapes[0][2]
+    shortest = min(lengths)
+    for path, (channels, samples, its_rate) in zip(paths, shapes, strict=True):
         if channels != 1:
             raise InputError(f"{path}: {channels} channels where one per file is expected")
         if its_rate != rate:
             raise InputError(f"{path}: {its_rate} Hz, but {paths[0]} has {rate} Hz")
-        if its_samples != n_samples:
-            raise InputError(f"{path}: {its_samples} samples, but {paths[0]} has {n_samples}")
+        if samples - shortest > TOLERANCE * rate:
+            other = paths[lengths.index(shortest)]
+            raise InputError(f"{path}: {samples} samples, but {other} has {shortest}")
+    cut = max(lengths) - shortest
+    return shortest, rate, [f"cut to the shortest file, by up to {cut} samples"] if cut else []
 
 
 def _reason(error: Exception) -> str:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from numbers import Real
 
 
 class InputError(ValueError):
     """Input that cannot be processed; the message is one line that says what to change."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    """Text with ``%FF`` for a byte 0xFF of a file name that is not text in the system's encoding.
+
+    Python has a lone surrogate there, which can be neither printed nor written.
+    """
+    return re.sub("[\ud800-\udfff]", lambda found: f"%{ord(found[0]) & 0xFF:02X}", text)
 
 
 def check_choice(name: str, value: str, known: Iterable[str], of: str = "") -> None:

@@ -128,7 +128,7 @@ def prepare(
     signal = signal[:, list(alive)]
     copies = tuple((alive[copy], alive[first]) for copy, first in copied_channels(signal))
     if early:
-        signal = dereverberate(signal)
+        signal = torch.stack([_early(recording) for recording in signal])
     gain = _root_mean_square(signal)
     signal = pad(signal / gain, (0, stft.padded(signal.shape[-1]) - signal.shape[-1]))
     active = active_frames(signal, stft)
@@ -222,6 +222,23 @@ def copied_channels(signal: Tensor) -> list[tuple[int, int]]:
     own = 1 - (product / level[:, :, None] / level[:, None]).square()
     first = (own < _SAME).all(0).to(torch.uint8).argmax(1).tolist()
     return [(channel, other) for channel, other in enumerate(first) if other < channel]
+
+
+def _early(recording: Tensor) -> Tensor:
+    """A recording (M, samples) without its late reverberation.
+
+    Copies are left out, as with them prediction from all channels is a singular problem. Each is
+    made of what becomes of its original.
+    """
+    copies = copied_channels(recording[None])
+    distinct = sorted(set(range(len(recording))) - {copy for copy, _ in copies})
+    early = torch.empty_like(recording, requires_grad=False)
+    early[distinct] = dereverberate(recording[distinct])
+    heard = recording.detach().double()
+    for copy, first in copies:
+        factor = heard[copy] @ heard[first] / heard[first].square().sum()
+        early[copy] = factor.to(early) * early[first]
+    return early
 
 
 def active_frames(signal: Tensor, stft: STFT) -> Tensor:

@@ -14,14 +14,16 @@ import soundfile
 from fca.audio import (
     MAX_FLAC_CHANNELS,
     AnyPath,
+    Output,
     Waveform,
     check_alike,
     check_finite,
     check_samples,
     check_suffix,
+    native,
     open_sound,
-    writing,
 )
+from fca.completeness import check_decoded
 from fca.errors import InputError
 from fca.files import replacing, temporary_name
 
@@ -45,6 +47,8 @@ class Reader:
     n_channels, n_samples : int
     sample_rate : int
         In Hz.
+    remarks : list of str
+        What was done to make one recording of the files.
 
     Raises
     ------
@@ -58,10 +62,11 @@ class Reader:
         if not self._paths:
             raise InputError("a recording needs at least one file")
         shapes = [_scan(path) for path in self._paths]
+        self.n_channels, self.n_samples, self.sample_rate = shapes[0]
+        self.remarks: list[str] = []
         if not single:
-            check_alike(self._paths, shapes)
-        self.n_channels = sum(channels for channels, _, _ in shapes)
-        _, self.n_samples, self.sample_rate = shapes[0]
+            self.n_channels = len(shapes)
+            self.n_samples, self.sample_rate, self.remarks = check_alike(self._paths, shapes)
 
     def pieces(self, spans: Iterable[tuple[int, int]]) -> Iterator[Waveform]:
         """Samples ``[start, stop)`` of spans that begin in order and may overlap.
@@ -71,7 +76,8 @@ class Reader:
         with contextlib.ExitStack() as stack:
             files = [stack.enter_context(open_sound(path)) for path in self._paths]
             kept, at = np.zeros((self.n_channels, 0), np.float32), 0
-            for start, stop in spans:
+            for start, end in spans:
+                stop = min(end, self.n_samples)
                 while at + kept.shape[1] < start:
                     at += kept.shape[1]
                     kept = _decode(files, min(_CHUNK, start - at))
@@ -125,10 +131,7 @@ class Writer:
         self._format = "WAV" if size < _MAX_WAV_BYTES else "RF64"
 
     def __enter__(self) -> Writer:
-        with writing(self.path):
-            self._file = soundfile.SoundFile(
-                self._floats, "w", self._rate, self._n_channels, "FLOAT", format=self._format
-            )
+        self._file = self._create(self._floats, "FLOAT", self._format)
         return self
 
     def __exit__(
@@ -138,12 +141,11 @@ class Writer:
         traceback: TracebackType | None,
     ) -> None:
         try:
-            with writing(self.path):
+            with contextlib.closing(self._file):
                 if kind is None:
                     self._silence(self._n_samples)
-                self._file.close()
-                if kind is None:
-                    self._finish()
+            if kind is None:
+                self._finish()
         finally:
             self._floats.unlink(missing_ok=True)
 
@@ -160,12 +162,11 @@ class Writer:
         waveform = np.atleast_2d(waveform)
         check_finite(self.path, waveform)
         self._peak = max(self._peak, float(np.abs(waveform).max(initial=0.0)))
-        with writing(self.path):
-            self._silence(start)
-            self._append(waveform)
+        self._silence(start)
+        self._append(waveform)
 
     def _append(self, waveform: Waveform) -> None:
-        self._file.write(np.ascontiguousarray(waveform.T))
+        self._file.write(waveform.T)
         self._at += waveform.shape[1]
 
     def _silence(self, stop: int) -> None:
@@ -184,13 +185,15 @@ class Writer:
     def _encode(self, subtype: str, kind: str) -> None:
         """Make a file of integers out of the float file."""
         self.floats = False
-        shape = {"samplerate": self._rate, "channels": self._n_channels}
         with (
             replacing(self.path) as temporary,
-            soundfile.SoundFile(temporary, "w", **shape, subtype=subtype, format=kind) as file,
+            contextlib.closing(self._create(temporary, subtype, kind)) as file,
         ):
-            for piece in soundfile.blocks(self._floats, _CHUNK, dtype="float32"):
+            for piece in soundfile.blocks(native(self._floats), _CHUNK, dtype="float32"):
                 file.write(piece)
+
+    def _create(self, temporary: Path, subtype: str, kind: str) -> Output:
+        return Output(self.path, temporary, self._rate, self._n_channels, subtype, kind)
 
 
 def _scan(path: Path) -> tuple[int, int, int]:
@@ -200,6 +203,7 @@ def _scan(path: Path) -> tuple[int, int, int]:
         while len(chunk := file.read(_CHUNK // file.channels, dtype="float32", always_2d=True)):
             check_samples(path, chunk.T, count)
             count += len(chunk)
+        check_decoded(path, file, count)
         if count == 0:
             check_samples(path, chunk.T)
         return int(file.channels), count, int(file.samplerate)

@@ -18,6 +18,8 @@ from fca.beamforming import WHITE, mvdr_images
 from fca.cli import app
 from fca.dereverberation import dereverberate
 from fca.errors import InputError
+from fca.frontend import prepare
+from fca.stft import STFT
 
 
 def test_beamformer_maximises_the_ratio_and_keeps_the_target() -> None:
@@ -72,6 +74,12 @@ def test_gradients_pass_the_beamformer(make_mixture: MixtureMaker) -> None:
     assert bool(torch.isfinite(mixture.grad).all())
 
 
+def spectra(waves: torch.Tensor) -> torch.Tensor:
+    """Dereverberated spectrograms (B, F, M, T) in the scale of the recordings."""
+    spectrum, frontend = prepare(waves, RATE, STFT(512, 128), early=True)
+    return spectrum * frontend.gain[..., None]
+
+
 class TestDereverberation:
     def test_an_echo_of_noise_is_taken_out(self) -> None:
         pytest.importorskip("nara_wpe")
@@ -82,6 +90,19 @@ class TestDereverberation:
         error = (early - source).square().mean()
         assert early.shape == source.shape
         assert error < 0.5 * (0.6 * echo).square().mean()
+
+    @pytest.mark.parametrize("factor", [1.0, -0.5])
+    def test_copies_of_channels_do_no_harm(self, make_mixture: MixtureMaker, factor: float) -> None:
+        """Channels 1 and 3 are multiples of 0 and 2, in one recording of the batch only."""
+        pytest.importorskip("nara_wpe")
+        room = torch.from_numpy(make_mixture(2, 4, seconds=2.0, rt60=0.3).mixture).float()
+        pair = room[:2]
+        copied = torch.stack([pair[0], factor * pair[0], pair[1], factor * pair[1]])
+        (early, _), expected = (
+            spectra(waves) for waves in (torch.stack([copied, room]), pair[None])
+        )
+        torch.testing.assert_close(early[:, ::2], expected[0], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(early[:, 1::2], factor * early[:, ::2])
 
     def test_on_the_command_line(self, tmp_path: Path, make_mixture: MixtureMaker) -> None:
         pytest.importorskip("nara_wpe")

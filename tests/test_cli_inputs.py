@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,15 @@ class TestInputs:
         (tmp_path / "rec" / "notes.txt").write_text("not audio")
         found, problems = collect([str(tmp_path / "rec")], tmp_path / "out")
         assert [r.name for r in found] == ["a", "day1/a", "day1/b"]
+        assert problems == []
+
+    def test_what_macos_keeps_beside_files_is_passed_over(
+        self, tmp_path: Path, recording: np.ndarray
+    ) -> None:
+        write_all(tmp_path, ["rec/a.wav", "rec/.b.wav"], recording)
+        (tmp_path / "rec" / "._a.wav").write_bytes(b"\0\x05\x16\x07")
+        found, problems = collect([str(tmp_path / "rec")], tmp_path / "out")
+        assert [r.name for r in found] == [".b", "a"]
         assert problems == []
 
     def test_results_inside_the_searched_folder_are_not_inputs(
@@ -149,6 +160,16 @@ class TestInputs:
         np.testing.assert_array_equal(whole, joined)
         np.testing.assert_array_equal(whole, listed)
 
+    def test_files_of_several_recorders_are_cut_to_the_shortest(
+        self, tmp_path: Path, out: Path, recording: np.ndarray
+    ) -> None:
+        for n, channel in enumerate(recording):
+            audio.write(tmp_path / f"rec.CH{n}.wav", channel[: RATE - 9 * n], RATE)
+        result = separate(tmp_path / "rec.CH*.wav", "-o", out, "--file-per-channel", "--json")
+        assert result.exit_code == 0
+        assert records(result)[0]["notes"] == ["cut to the shortest file, by up to 9 samples"]
+        assert audio.read(out / "rec" / "source1.wav")[0].shape == (1, RATE - 9)
+
 
 def write_bad_files(folder: Path, good: np.ndarray) -> dict[str, str]:
     """One file for each fault, and what is said of it."""
@@ -189,6 +210,45 @@ class TestFailures:
             assert message in line
         assert [r["status"] for r in records(result)] == ["failed"] * 9 + ["done"]
         assert [path.name for path in out.iterdir()] == ["talk"]
+
+    @pytest.mark.parametrize("name", ["..wav", "...wav", "day/..wav", "day/...wav"])
+    def test_a_file_that_cannot_name_a_folder_is_one_failure(
+        self, tmp_path: Path, wav: Path, out: Path, name: str
+    ) -> None:
+        folder = tmp_path / "in"
+        (folder / "day").mkdir(parents=True)
+        for copy in (name, "day/talk.wav"):
+            shutil.copy(wav, folder / copy)
+        for inputs in ([folder], [folder / name, folder / "day" / "talk.wav"]):
+            result = separate(*inputs, "-o", out, "--overwrite")
+            assert result.exit_code == 1
+            failed, done = result.stderr.splitlines()
+            assert f"{name}: '" in failed
+            assert failed.endswith("cannot name a folder")
+            assert done.startswith("done")
+
+    def test_names_that_are_not_utf_8_are_done_like_others(
+        self, tmp_path: Path, wav: Path, out: Path
+    ) -> None:
+        """The names of their results are, as programs want to read them."""
+        folder = tmp_path / os.fsdecode(b"in\xfe")
+        try:
+            folder.mkdir()
+        except OSError:
+            pytest.skip("the file system has no such names")
+        for name in (b"a\xfe.wav", b"a\xff.wav", b"z.wav"):
+            shutil.copy(wav, folder / os.fsdecode(name))
+        (folder / os.fsdecode(b"bad\xff.wav")).write_text("no audio")
+        result = separate(folder, tmp_path / os.fsdecode(b"no\xff"), "-o", out, "--json")
+        assert result.exit_code == 1
+        statuses = [record["status"] for record in records(result)]
+        assert sorted(statuses) == ["done"] * 3 + ["failed"] * 2
+        assert sorted(path.name for path in out.iterdir()) == ["a%FE", "a%FF", "z"]
+        assert (out / "a%FF" / "activity.rttm").read_text().startswith("SPEAKER a%FF 1")
+        assert "in%FE/bad%FF.wav: cannot be read as audio" in result.stderr
+        assert "no%FF: no such file" in result.stderr
+        again = separate(folder, "-o", out, "--json")
+        assert sorted(r["status"] for r in records(again)) == ["failed"] + ["skipped"] * 3
 
     @pytest.mark.parametrize(
         ("options", "message"),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fca.errors import InputError, at_least_one, check_choice, whole
+from fca.errors import InputError, at_least_one, check_choice, printable, whole
 
 
 @pytest.mark.parametrize("number", [3, 3.0, np.float32(3), np.float64(3), np.int64(3), np.uint8(3)])
@@ -42,3 +42,10 @@ def test_known_names_are_offered() -> None:
 def test_names_with_commas_are_told_from_their_neighbours() -> None:
     with pytest.raises(InputError, match=r"choose from 'vae', 'vae, nmf', 'neural'$"):
         check_choice("source model", "x", ["vae", "vae, nmf", "neural"])
+
+
+def test_messages_can_be_printed() -> None:
+    """Bytes of a file name that are not UTF-8 are surrogates in Python."""
+    name = b"a\xff \xc3\xa9.wav".decode("utf-8", "surrogateescape")
+    assert printable(name) == "a%FF é.wav"
+    assert str(InputError(f"{name}: no such file")) == "a%FF é.wav: no such file"

@@ -11,10 +11,12 @@ from glob import glob, has_magic
 from pathlib import Path
 
 from fca.audio import SUFFIXES
-from fca.errors import InputError
+from fca.errors import InputError, printable
 
 # A name that ends in a channel number, with what may stand before it: X.CH1, X_mic2, X-ch03, X.5
 _CHANNEL = re.compile(r"(?P<name>.*?)[._\- ]*(?:channel|mic|ch|c)?[._\- ]*(?P<number>\d+)", re.I)
+# How names begin of the files in which macOS keeps what other file systems have no place for.
+_BESIDE = "._"
 
 Problem = tuple[str, str]
 """An input and what is wrong with it."""
@@ -27,7 +29,7 @@ class Recording:
     Attributes
     ----------
     name : str
-        Path of its results in the output folder; unique within a run.
+        Path of its results in the output folder; unique within a run, and printable.
     files : tuple of Path
         One file with all channels, or one file per microphone in order.
     id : str
@@ -39,6 +41,7 @@ class Recording:
     id: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "name", printable(self.name))
         if not self.id:
             object.__setattr__(self, "id", Path(self.name).name)
 
@@ -46,7 +49,7 @@ class Recording:
     def label(self) -> str:
         """Its name in messages."""
         more = f" (+ {len(self.files) - 1} files)" if len(self.files) > 1 else ""
-        return f"{self.files[0]}{more}"
+        return printable(f"{self.files[0]}{more}")
 
 
 def collect(
@@ -61,7 +64,8 @@ def collect(
     ----------
     inputs : iterable of str
         Files, folders (searched with their subfolders, but not with linked ones), patterns, and
-        comma-separated lists of one file per microphone.
+        comma-separated lists of one file per microphone. Names that begin with ``._``, which macOS
+        gives to what it keeps beside files, are passed over in folders.
     out : Path
         Output folder, which is not searched.
     file_per_channel : bool
@@ -72,8 +76,8 @@ def collect(
     Raises
     ------
     InputError
-        If the output folder is one of those to search, results would leave it or replace each
-        other, or a list has an empty entry or names a file twice.
+        If the output folder is one of those to search, results would leave it by an id of the
+        manifest or replace each other, or a list has an empty entry or names a file twice.
     """
     ids = list(listed)
     found: list[Recording] = []
@@ -83,13 +87,15 @@ def collect(
         if not recordings:
             problems.append((text, "no audio files there"))
         found += recordings
-    found = _without_repeats(ids, found)
+    unnamed = [r for r in found if not _names_a_folder(r.name)]
+    problems += [(r.label, f"{r.name!r} cannot name a folder") for r in unnamed]
+    found = _without_repeats(ids, [r for r in found if r not in unnamed])
     if file_per_channel:
         found, unnumbered = _join_channels(found)
         problems += unnumbered
     named = _unique_names(found)
     _check_names(named)
-    return _with_ids(named), problems
+    return _with_ids(named), [(printable(what), printable(why)) for what, why in problems]
 
 
 def _expand(text: str, out: Path) -> list[Recording]:
@@ -129,6 +135,7 @@ def _search(folder: Path, out: Path) -> list[Recording]:
         Recording(path.relative_to(folder).with_suffix("").as_posix(), (path,))
         for path in sorted(folder.rglob("*"))
         if path.suffix.lower() in SUFFIXES
+        and not path.name.startswith(_BESIDE)
         and path.is_file()
         and results not in path.resolve().parents
     ]
@@ -218,6 +225,11 @@ def _joint_name(recording: Recording) -> str:
     """Name made of all files, for a recording that shares its first file with another."""
     stems = "+".join(file.stem for file in recording.files)
     return (Path(recording.name).parent / stems).as_posix()
+
+
+def _names_a_folder(name: str) -> bool:
+    """Whether a name has no part that stands for another folder, as that of a file ``..wav``."""
+    return not {".", ".."}.intersection(name.split("/"))
 
 
 def _check_names(recordings: Sequence[Recording]) -> None:

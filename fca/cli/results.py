@@ -108,7 +108,8 @@ class Results:
             "stamps": stamps,
             "output": str(folder),
             "files": files,
-            "notes": _resampling(reader.sample_rate)
+            "notes": reader.remarks
+            + _resampling(reader.sample_rate)
             + notes
             + [f"{speaker} speaks after the end only: silent" for speaker in silent]
             + log.notes(reader.sample_rate),
