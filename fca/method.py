@@ -28,7 +28,6 @@ from fca.spatial.diagonal import GAIN_UPDATES
 from fca.spatial.full_rank import FULL_RANK_UPDATES
 
 SPATIAL_MODELS = ("rank-1", "jointly diagonal", "jointly diagonal, shared gains", "full rank")
-_STARTS = (*STARTS, "rank-1", "network")
 _UPDATES: dict[str, Collection[str]] = {"full rank": FULL_RANK_UPDATES, "cACGMM": ("em",)}
 FITS = ("sources", "sources + 1", "sources + noise", "channels")
 _CHOICES = (
@@ -162,7 +161,7 @@ class Method:
     def _check_names(self) -> None:
         if self.fits not in FITS:
             raise InputError(f"cannot fit {self.fits!r}; choose from {', '.join(FITS)}")
-        check_choice("start", self.start, _STARTS)
+        check_choice("start", self.start, (*STARTS, "rank-1", "network"))
         if self.spatial != "cACGMM":
             check_choice("spatial model", self.spatial, SPATIAL_MODELS)
         check_choice("source model", self.source, SOURCES)
@@ -384,7 +383,8 @@ def _offer(known: Mapping[str, Any], unknown: Collection[str]) -> str:
     """What to choose instead of options that do not exist."""
     networks = [name for name in _READERS if name in known]
     if "weights" in unknown:
-        return f"its network is the option {networks[0]}" if networks else "it has no network"
+        options = " or ".join(networks)
+        return f"its network is the option {options}" if networks else "it has no network"
     return f"it has {', '.join([*_CHOICES, *_MIXING, *known])}"
 
 

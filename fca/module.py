@@ -20,8 +20,10 @@ class SeparatorModule(nn.Module):
     """Separates waveforms inside a network.
 
     Gradients flow through all iterations of the fit, from the sources to the waveforms and to
-    whatever made them. The module works on the device and in the precision of its input. It has no
-    parameters: every mixture is fitted from scratch.
+    whatever made them. They are exact for methods without latent vectors. Where these are found by
+    steps of gradient or by refinement, they are constants, and so are the coordinates in which the
+    ``deep-fca`` methods start: their gradients are approximate. The module works on the device and
+    in the precision of its input. It has no parameters: every mixture is fitted from scratch.
 
     Parameters
     ----------

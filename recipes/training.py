@@ -276,10 +276,10 @@ def fit(
     watched: str,
     name: str,
 ) -> Path:
-    """Train, then export the model of the best checkpoint; returns the folder, called ``name``.
+    """Train, then export the best model; returns the folder, called ``name``.
 
-    The best has the lowest loss on the validation set that is ``watched``. A run that was stopped
-    goes on from its last checkpoint.
+    The best has the lowest loss on the validation set that is ``watched``, of the models at the
+    ends of epochs and after the last step. A run that was stopped goes on from its last checkpoint.
 
     Raises
     ------
@@ -295,11 +295,28 @@ def fit(
     last = output / "last.ckpt"
     trainer = _trainer(experiment, [best, latest, _Keep(output, experiment.training.keep_every)])
     trainer.fit(task, data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
-    state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
-    task.load_state_dict(state["state_dict"])
+    if not _ends_best(trainer, task, data, best):
+        state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+        task.load_state_dict(state["state_dict"])
     if int(os.environ.get("RANK", "0")) == 0:  # the first process of a `torchrun`
         task.model.save_pretrained(output / name)
     return output / name
+
+
+def _ends_best(
+    trainer: lightning.Trainer,
+    task: Task,
+    data: lightning.LightningDataModule,
+    best: ModelCheckpoint,
+) -> bool:
+    """Whether the model after the last step is better than those at the ends of epochs.
+
+    Nothing has validated it if the last epoch is not a whole one.
+    """
+    found = trainer.validate(task, datamodule=data, verbose=False)
+    losses = {name: value for metrics in found for name, value in metrics.items()}
+    least = best.best_model_score
+    return least is None or losses[str(best.monitor)] < float(least)
 
 
 def _keep_settings(path: Path, settings: dict[str, Any]) -> None:

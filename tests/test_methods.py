@@ -120,7 +120,7 @@ def test_options_of_the_row_are_kept_unless_changed() -> None:
         ),
         ("ilrma", {"n_basis": 3}, "ilrma has no option 'n_basis'; it has .*n_bases"),
         ("ilrma", {"weights": "x"}, "ilrma has no option 'weights'; it has no network"),
-        ("deep-fca", {"weights": "x"}, "deep-fca .*'weights'; its network is the option denoiser"),
+        ("deep-fca", {"weights": "x"}, ".*'weights'; its network is the option denoiser or prior"),
         ("ilrma", {"n_iter": 0}, "at least one iteration is needed, got n_iter=0"),
         (
             "ilrma",

@@ -191,6 +191,18 @@ def test_training_goes_on_from_the_latest_and_keeps_the_best(rooms: Path, tmp_pa
     assert steps["best"] < 4
 
 
+def test_steps_after_the_last_epoch_count(rooms: Path, tmp_path: Path) -> None:
+    arguments = [*TINY, f"data.rooms={rooms}", f"output={tmp_path}"]
+    steps = ["training.steps=2", "training.steps_per_epoch=5"]
+    assert train.main([str(CONFIGS[0]), *arguments, *steps]) == 0
+    last = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert last["global_step"] == 2
+    found = SpeechPrior.from_pretrained(tmp_path / "prior").state_dict()
+    for name, value in found.items():
+        trained = last["state_dict"][f"model.{name}"]
+        torch.testing.assert_close(value, trained.half().float())  # as it is stored
+
+
 def test_two_processes_train_together(rooms: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
     command += ["-m", "recipes.prior.train", str(CONFIGS[0]), *TINY, f"output={tmp_path}"]

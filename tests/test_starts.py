@@ -353,3 +353,15 @@ def test_known_turns_give_sources_in_order(order: list[int], rank1: bool) -> Non
     own, other = power.diagonal(dim1=-2, dim2=-1), power.flip(-1).diagonal(dim1=-2, dim2=-1)
     assert 10 * float((own / other).log10().mean()) > 10
     assert start.power.shape[2] == (2 if rank1 else 3)
+
+
+def test_a_start_of_ones_own_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STARTS, "mine", STARTS["identity"])
+    options = {"start": "mine", "n_bases": 2}
+    mine, known = (
+        get_method("fastmnmf2").with_options(**{**options, "start": start})
+        for start in ("mine", "identity")
+    )
+    mixture = random_mixture(4, 3, 20)
+    costs = [row.build(mixture, 2, seeded()).cost() for row in (mine, known)]
+    torch.testing.assert_close(*costs)
