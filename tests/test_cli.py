@@ -16,7 +16,7 @@ import pytest
 import soundfile
 from command import RATE, fca, records, separate, write_all
 
-from fca import audio
+from fca import audio, plot
 from fca.activity import Segment, read_rttm, write_rttm
 from fca.cli.options import chosen
 from fca.cli.results import Log
@@ -25,6 +25,7 @@ from fca.cli.values import separator_types
 from fca.methods import METHODS
 from fca.pieces import Writer
 from fca.simulate import Mixture
+from fca.tracks import Tracks
 
 
 class TestResults:
@@ -98,6 +99,44 @@ class TestResults:
     def test_plot_is_a_png(self, wav: Path, out: Path) -> None:
         assert separate(wav, "-o", out, "--plot").exit_code == 0
         assert (out / "talk" / "separation.png").read_bytes().startswith(b"\x89PNG")
+
+    def test_the_first_block_with_talkers_is_drawn(
+        self,
+        tmp_path: Path,
+        out: Path,
+        two_talker_mixture: Mixture,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Nobody is heard before: there are no tracks yet."""
+        drawn: list[np.ndarray] = []
+
+        def draw(mixture: np.ndarray, sources: np.ndarray, rate: int) -> object:
+            drawn.extend([mixture, sources])
+            return plot_separation(mixture, sources, rate)
+
+        def assign(tracks: Tracks, start: int, *signals: object) -> list[int]:
+            return [-1, -1] if start == 0 else known(tracks, start, *signals)
+
+        plot_separation, known = plot.plot_separation, Tracks.assign
+        monkeypatch.setattr(plot, "plot_separation", draw)
+        monkeypatch.setattr(Tracks, "assign", assign)
+        mixture = two_talker_mixture.mixture.astype(np.float32)
+        audio.write(tmp_path / "x.wav", mixture, RATE)
+        options = ["--sources", "auto", "--block", 2, "--plot", "--json", "-O", "n_fft=1024"]
+        (record,) = records(separate(tmp_path / "x.wav", "-o", out, *options))
+        assert record["blocks"][0]["tracks"] == [-1, -1]
+        assert "separation.png shows 1.2 to 2.8 s" in record["notes"]
+        np.testing.assert_allclose(drawn[0], mixture[0, 20000:44000], atol=1e-6)
+        assert len(drawn[1]) > 0
+
+    def test_nobody_at_all_can_be_drawn(
+        self, wav: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Tracks, "assign", lambda *_: [-1, -1])
+        result = separate(wav, "-o", out, "--sources", "auto", "--plot", "--json")
+        (record,) = records(result)
+        assert record["files"] == ["activity.rttm", "separation.png"]
+        assert record["notes"] == ["nobody is heard"]
 
     def test_long_recordings_in_blocks(
         self, tmp_path: Path, out: Path, two_talker_mixture: Mixture

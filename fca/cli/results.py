@@ -20,6 +20,8 @@ from fca.pieces import Reader, Writer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from torch import Tensor
+
     from fca.blocks import Block, Signals
     from fca.cli.inputs import Recording
     from fca.cli.run import Course
@@ -229,14 +231,17 @@ class Log:
         Iterations and costs of each block that could be separated.
     seconds : float
         Computation time.
-    mixture, sources : Tensor
-        The first block at the reference channel, (samples,) and (K, samples).
     names : list of str
         Names of the tracks.
     remarks : Counter
         What is wrong with channels, and in how many blocks.
     reference_channel : int
         Microphone at which the talkers are wanted.
+    mixture, sources : Tensor
+        The first block with talkers at the reference channel, (samples,) and (K, samples); the
+        first of all if nobody is heard in any.
+    first : int
+        Sample of the recording at which these two begin.
     """
 
     levels: Levels | None
@@ -247,12 +252,15 @@ class Log:
     names: list[str] = field(default_factory=list)
     remarks: Counter[str] = field(default_factory=Counter)
     reference_channel: int = 0
+    mixture: Tensor = field(init=False, repr=False, compare=False)
+    sources: Tensor = field(init=False, repr=False, compare=False)
+    first: int = 0
 
     def follow(self, blocks: Iterable[Block]) -> Iterator[Block]:
         """Pass the blocks on, and log each of them."""
         for block in blocks:
-            if not self.blocks:
-                self.sources = block.sources.detach().cpu()
+            if not self.blocks or (not self.sources.any() and block.sources.any()):
+                self.sources, self.first = block.sources.detach().cpu(), block.start
                 self.mixture = self.sources.sum(0) + block.residual.detach().cpu()
             span = {"start": block.start, "stop": block.stop, "tracks": block.track}
             self.blocks.append({**span, "problem": block.problem} if block.problem else span)
@@ -368,14 +376,16 @@ def _resampling(rate: int) -> list[str]:
 
 
 def _draw(path: Path, log: Log, reader: Reader) -> list[str]:
-    """Draw the first block, and return a note if there are more."""
+    """Draw the first block with talkers, and return a note if there are more."""
     from fca import plot
 
     rate = reader.sample_rate
     plot.save(plot.plot_separation(log.mixture.numpy(), log.sources.numpy(), rate), path)
     if len(log.blocks) == 1:
         return []
-    return [f"{path.name} shows the first {log.mixture.shape[0] / rate:.1f} s"]
+    start, stop = log.first / rate, (log.first + len(log.mixture)) / rate
+    which = f"{start:.1f} to {stop:.1f} s" if log.first else f"the first {stop:.1f} s"
+    return [f"{path.name} shows {which}"]
 
 
 def _draw_directions(path: Path, directions: Directions, names: list[str]) -> None:
