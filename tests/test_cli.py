@@ -403,6 +403,18 @@ def test_help_does_not_import_anything_heavy() -> None:
     assert done.stderr.strip() == "[]"
 
 
+def test_where_a_recording_failed_is_shown_on_request(wav: Path, out: Path) -> None:
+    code = "from fca.cli import main, results\nresults.Log.follow = lambda *_: [][1]\nmain()"
+    command = [sys.executable, "-c", code, "separate", wav, "-o", out, "-m", "auxiva"]
+    for debug in ("", "1"):
+        done = subprocess.run(
+            command, env={**os.environ, "FCA_DEBUG": debug}, capture_output=True, text=True
+        )
+        assert done.returncode == 1
+        assert f"failed  {wav}: IndexError: list index out of range" in done.stderr
+        assert ("Traceback" in done.stderr) == bool(debug)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="schedulers that stop jobs by a signal")
 def test_a_request_to_stop_leaves_nothing_half_written(wav: Path, out: Path) -> None:
     code = "from fca.cli import main; main()"

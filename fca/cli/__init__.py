@@ -6,6 +6,7 @@ answers at once.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -60,8 +61,12 @@ def _fca(
 def main() -> None:
     """Run the command line; an error of the file system, such as a full disk, is told in one line.
 
-    A scheduler's request to stop (SIGTERM) ends it as Ctrl-C does: nothing half written stays.
+    A scheduler's request to stop (SIGTERM) ends it as Ctrl-C does: nothing half written stays. If
+    the environment variable FCA_DEBUG is set, it is logged where in the code a recording failed.
     """
+    if os.environ.get("FCA_DEBUG"):
+        logging.basicConfig()
+        logging.getLogger("fca").setLevel(logging.DEBUG)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         app()
