@@ -273,6 +273,21 @@ class TestResults:
         assert "nothing is said of a recording called hall" in both.stderr
         assert separate(tmp_path / "hall.wav", "-o", out / "x", *guide).exit_code == 0
 
+    def test_a_bad_turn_of_one_recording_leaves_the_others(
+        self, tmp_path: Path, wav: Path, out: Path, recording: np.ndarray
+    ) -> None:
+        write_all(tmp_path, ["hall.wav"], recording)
+        turns = ["talk 1 -0.2 0.8 <NA> <NA> ann", "talk 1 0.4 0.6 <NA> <NA> bob"]
+        turns += ["talk 1 0.5 0 <NA> <NA> cat", "hall 1 0.5 much <NA> <NA> ann"]
+        turns += ["hall 1 0.1 0.6 <NA> <NA> ann"]
+        (tmp_path / "x.rttm").write_text("".join(f"SPEAKER {turn}\n" for turn in turns))
+        guide = ["--rttm", tmp_path / "x.rttm", "-O", "n_fft=512", "--json"]
+        result = separate(tmp_path / "hall.wav", wav, "-o", out, *guide)
+        hall, talk = records(result)
+        assert hall["status"] == "failed"
+        assert hall["error"].endswith("x.rttm, line 4: not 'SPEAKER FILE 1 START SECONDS ...'")
+        assert talk["files"] == ["ann.wav", "bob.wav"]
+
     def test_names_with_spaces_in_activities(
         self, tmp_path: Path, out: Path, two_talker_mixture: Mixture
     ) -> None:
