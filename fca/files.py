@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -14,10 +14,10 @@ from fca.errors import InputError
 
 __all__ = [
     "make_folder",
+    "make_temporary",
     "read_bytes",
     "read_text",
     "replacing",
-    "temporary_name",
     "write_json",
     "write_text",
 ]
@@ -45,7 +45,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Left by an exception, it leaves nothing behind, and what was there before stays.
     """
-    temporary = temporary_name(path)
+    temporary = make_temporary(path)
     try:
         yield temporary
         temporary.replace(path)
@@ -53,9 +53,23 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def temporary_name(path: Path) -> Path:
-    """Hidden, in the same folder, and of this process alone; it does not keep the suffix."""
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def make_temporary(path: Path) -> Path:
+    """An empty file beside ``path``, hidden and of this caller alone; it does not keep the suffix.
+
+    Raises
+    ------
+    OSError
+        If there can be none.
+    """
+    while True:
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        try:
+            temporary.touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise OSError(f"{path}: cannot be written ({error.strerror})") from None
+        return temporary
 
 
 def read_text(path: Path) -> str:

@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 from fca import audio
 from fca.cli import app
+from fca.pieces import Writer
 from fca.simulate import Mixture
 
 OPTIONS = ["--method", "auxiva", "--iterations", "2", "-O", "n_fft=512", "--json"]
@@ -92,6 +93,44 @@ def test_a_full_disk(tmp_path: Path, recordings: list[Path], suffix: str) -> Non
     ]
     again = separate(recordings, out, "--format", suffix)
     assert statuses(again) == ["skipped", "done", "skipped"]
+    assert contents(out / "first") == before
+
+
+@pytest.mark.parametrize("suffix", ["wav", "wav16", "flac"])
+def test_files_that_somebody_removes_leave_what_was_finished(
+    tmp_path: Path, recordings: list[Path], suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scratch folder is tidied up, say, while earlier results are to be replaced."""
+    out, write = tmp_path / "out", Writer.write
+    assert separate(recordings[:1], out).exit_code == 0
+    before = contents(out / "first")
+
+    def write_and_lose(writer: Writer, start: int, waveform: np.ndarray) -> None:
+        write(writer, start, waveform)
+        for temporary in (out / "first").glob(".source2*.tmp"):
+            temporary.unlink()
+
+    monkeypatch.setattr(Writer, "write", write_and_lose)
+    result = separate(recordings[:1], out, "--overwrite", "--format", suffix)
+    assert statuses(result) == ["failed"]
+    assert "source2" in result.stderr
+    assert "cannot be written" in result.stderr
+    assert contents(out / "first") == before
+
+
+@pytest.mark.parametrize("suffix", ["wav16", "flac"])
+def test_a_disk_that_is_full_at_the_end_leaves_what_was_finished(
+    tmp_path: Path, recordings: list[Path], suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    assert separate(recordings[:1], out).exit_code == 0
+    before = contents(out / "first")
+
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Writer, "_encode", full)
+    assert separate(recordings[:1], out, "--overwrite", "--format", suffix).exit_code == 1
     assert contents(out / "first") == before
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fca.errors import InputError
-from fca.files import read_bytes, read_text, replacing, write_text
+from fca.files import make_temporary, read_bytes, read_text, replacing, write_text
 
 
 class TestReplacing:
@@ -46,6 +47,30 @@ class TestReplacing:
             subprocess.run([sys.executable, "-c", code], check=True)
             assert path.read_text() == "theirs"
         assert path.read_text() == "ours"
+
+    def test_processes_with_the_same_number_do_not_either(self, tmp_path: Path) -> None:
+        """In two containers, say, or on two machines; here it is one process."""
+        path = tmp_path / "x.txt"
+        with replacing(path) as ours:
+            ours.write_text("ours")
+            with replacing(path) as theirs:
+                theirs.write_text("theirs")
+            assert path.read_text() == "theirs"
+        assert path.read_text() == "ours"
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_a_name_that_is_taken_is_not_used(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        tokens = iter(["aa", "aa", "bb"])
+        monkeypatch.setattr(secrets, "token_hex", lambda size: next(tokens))
+        made = [make_temporary(tmp_path / "x.wav").name for _ in range(2)]
+        assert made == [".x.wav.aa.tmp", ".x.wav.bb.tmp"]
+
+    def test_a_missing_folder_is_told_by_the_name_of_the_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "none" / "x.txt"
+        with pytest.raises(OSError, match=r"x\.txt: cannot be written \(No such"), replacing(path):
+            pass
 
 
 class TestText:

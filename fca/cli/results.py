@@ -189,7 +189,7 @@ class Results:
     ) -> tuple[list[str], list[str]]:
         """Write the waveforms as they come.
 
-        The files appear, and replace earlier ones, only at the end.
+        The files appear, and earlier ones are removed, only when all of them are complete.
         """
         from fca.blocks import stitch
 
@@ -204,6 +204,8 @@ class Results:
                         writer = Writer(path, reader.sample_rate, *shape, self._pcm16)
                         writers[name] = stack.enter_context(writer)
                     writers[name].write(start, waveform)
+            for writer in writers.values():
+                writer.complete()
             for earlier in (self._record, self._unfinished):
                 _remove(folder, earlier)
             audible = [f"{name}{suffix}" for name in writers for suffix in (".wav", ".flac")]
