@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ __all__ = [
     "make_temporary",
     "read_bytes",
     "read_text",
+    "rename",
     "replacing",
     "write_json",
     "write_text",
@@ -43,12 +46,13 @@ def make_folder(folder: Path) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Where to write a file that appears under its name only when the context is left.
 
-    Left by an exception, it leaves nothing behind, and what was there before stays.
+    Left by an exception, it leaves nothing behind, and what was there before stays. A machine that
+    fails leaves one or the other, too.
     """
     temporary = make_temporary(path)
     try:
         yield temporary
-        temporary.replace(path)
+        rename(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -70,6 +74,26 @@ def make_temporary(path: Path) -> Path:
         except OSError as error:
             raise OSError(f"{path}: cannot be written ({error.strerror})") from None
         return temporary
+
+
+def rename(temporary: Path, path: Path) -> None:
+    """Give a file that is complete its name, for good: it is on the disk before its name is."""
+    _keep(temporary, os.O_RDWR)
+    temporary.replace(path)
+    with contextlib.suppress(PermissionError):  # some folders can be written to, but not opened
+        _keep(path.parent, os.O_RDONLY)
+
+
+def _keep(path: Path, mode: int) -> None:
+    """Have the system write a file or folder to the disk now, where it can be told to."""
+    descriptor = os.open(path, mode)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def read_text(path: Path) -> str:

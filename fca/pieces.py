@@ -23,7 +23,7 @@ from fca.audio import (
     writing,
 )
 from fca.errors import InputError
-from fca.files import make_temporary
+from fca.files import make_temporary, rename
 
 __all__ = ["Reader", "Writer"]
 
@@ -143,7 +143,7 @@ class Writer:
         try:
             if kind is None:
                 self.complete()
-                self._temporaries[-1].replace(self.path)
+                rename(self._temporaries[-1], self.path)
             else:
                 with writing(self.path):
                     self._file.close()

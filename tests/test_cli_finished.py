@@ -31,6 +31,29 @@ def test_unfinished_recordings_are_done_again(wav: Path, out: Path, lost: str) -
     assert (out / "talk" / lost).exists()
 
 
+@pytest.mark.parametrize("cut", ["source2.wav", "separation.json", "separation.png"])
+@pytest.mark.parametrize("left", [0, 100])
+def test_files_that_were_cut_are_written_again(wav: Path, out: Path, cut: str, left: int) -> None:
+    separate(wav, "-o", out, "--plot")
+    before = {path: path.stat().st_size for path in (out / "talk").iterdir()}
+    with (out / "talk" / cut).open("rb+") as file:
+        file.truncate(left)
+    assert records(separate(wav, "-o", out, "--plot", "--json"))[0]["status"] == "done"
+    after = {path: path.stat().st_size for path in (out / "talk").iterdir()}
+    del before[out / "talk" / "separation.json"], after[out / "talk" / "separation.json"]
+    assert after == before
+
+
+def test_results_of_versions_that_kept_no_sizes_are_finished(wav: Path, out: Path) -> None:
+    separate(wav, "-o", out)
+    path = out / "talk" / "separation.json"
+    record = json.loads(path.read_text())
+    folder = out / "talk"
+    assert record.pop("sizes") == [(folder / name).stat().st_size for name in record["files"]]
+    path.write_text(json.dumps(record))
+    assert "finished earlier" in separate(wav, "-o", out).stderr
+
+
 def test_overwrite_leaves_nothing_of_the_earlier_results(wav: Path, out: Path) -> None:
     separate(wav, "-o", out, "--residual")
     result = separate(wav, "-o", out, "--overwrite", "--format", "flac")

@@ -110,6 +110,7 @@ class Results:
             "stamps": stamps,
             "output": str(folder),
             "files": files,
+            "sizes": [(folder / name).stat().st_size for name in files],
             "notes": _resampling(reader.sample_rate)
             + notes
             + [f"{speaker} speaks after the end only: silent" for speaker in silent]
@@ -179,7 +180,7 @@ class Results:
                 f"{folder} holds results of the input before it was changed; choose --overwrite or "
                 "another --out"
             )
-        return all((folder / name).is_file() for name in earlier["files"])
+        return _complete(earlier, folder)
 
     def _write(
         self,
@@ -413,6 +414,20 @@ def _stamps(recording: Recording) -> Stamps | None:
 def _changed(before: Stamps | None, now: Stamps | None) -> bool:
     """Whether files have changed, if it is known: earlier versions kept no stamps."""
     return before is not None and now is not None and before != now
+
+
+def _complete(earlier: Record, folder: Path) -> bool:
+    """Whether all files are there, and none is shorter than it was written.
+
+    A machine that failed may have left such files; earlier versions kept no sizes.
+    """
+    names = earlier["files"]
+    files = [folder / name for name in names]
+    sizes = earlier.get("sizes", [0] * len(names))
+    return len(sizes) == len(files) and all(
+        file.is_file() and file.stat().st_size >= size
+        for file, size in zip(files, sizes, strict=True)
+    )
 
 
 def _differences(before: Any, now: Record) -> str:
