@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fca import __version__
 from fca.activity import Levels, activities, segments, write_rttm
+from fca.cli.fingerprints import fingerprints
 from fca.direction import IN_LINE, Directions
 from fca.errors import InputError
 from fca.files import write_json
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 Stamps = list[list[float]]
 """Size and time of modification of every file of a recording."""
+CHANGED = "the input before it was changed"
+HASHED = {"rttm": "turns", "weights": "network", "prior": "network"}
+"""Settings that name a file, and those that hold the hash of what is in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +90,7 @@ class Results:
         earlier = _load(folder / self._record)
         if earlier and not self.overwrite and self._answers(earlier, recording, folder):
             return {**earlier, "status": "skipped"}
-        stamps = _stamps(recording)
+        content = fingerprints(recording.files)
         reader = Reader(recording.files if recording.files[1:] else recording.files[0])
         log = self._log(reader, separator.reference_channel)
         course = self.course.build(separator, recording.id)
@@ -107,7 +111,7 @@ class Results:
         record = {
             "status": "done",
             "input": _paths(recording),
-            "stamps": stamps,
+            "contents": content,
             "output": str(folder),
             "files": files,
             "sizes": [(folder / name).stat().st_size for name in files],
@@ -164,22 +168,16 @@ class Results:
 
     def _answers(self, earlier: Record, recording: Recording, folder: Path) -> bool:
         """Whether earlier results are complete; refuse to replace those of another request."""
-        if earlier.get("input") != _paths(recording):
+        origin = _other_input(earlier, recording)
+        if origin and origin != CHANGED:
             raise InputError(
-                f"{folder} holds results of another recording; choose another --out, or "
-                f"--overwrite to replace them"
+                f"{folder} holds results of {origin}; choose another --out, or --overwrite to "
+                "replace them"
             )
         other = _differences(earlier.get("settings"), self._request())
-        if other:
-            raise InputError(
-                f"{folder} holds results of other settings ({other}); choose --overwrite or "
-                f"another --out"
-            )
-        if _changed(earlier.get("stamps"), _stamps(recording)):
-            raise InputError(
-                f"{folder} holds results of the input before it was changed; choose --overwrite or "
-                "another --out"
-            )
+        if other or origin:
+            of = f"other settings ({other})" if other else origin
+            raise InputError(f"{folder} holds results of {of}; choose --overwrite or another --out")
         return _complete(earlier, folder)
 
     def _write(
@@ -411,9 +409,22 @@ def _stamps(recording: Recording) -> Stamps | None:
     return [[one.st_size, one.st_mtime] for one in found]
 
 
-def _changed(before: Stamps | None, now: Stamps | None) -> bool:
-    """Whether files have changed, if it is known: earlier versions kept no stamps."""
-    return before is not None and now is not None and before != now
+def _other_input(earlier: Record, recording: Recording) -> str:
+    """What earlier results are of if not of this recording; empty if they are.
+
+    What counts is the content of the files. Earlier versions kept where they lie and their stamps,
+    or not even these.
+    """
+    before, same_place = earlier.get("contents"), earlier.get("input") == _paths(recording)
+    if before:
+        now = fingerprints(recording.files)
+        same = now == before or (now is None and same_place)
+    else:
+        stamps, now_stamps = earlier.get("stamps"), _stamps(recording)
+        same = same_place and (stamps is None or now_stamps is None or stamps == now_stamps)
+    if same:
+        return ""
+    return CHANGED if same_place else "another recording"
 
 
 def _complete(earlier: Record, folder: Path) -> bool:
@@ -431,10 +442,20 @@ def _complete(earlier: Record, folder: Path) -> bool:
 
 
 def _differences(before: Any, now: Record) -> str:
-    """Settings that have changed, as "seed 0 -> 1"; empty if there are none."""
+    """Settings that have changed, as "seed 0 -> 1"; empty if there are none.
+
+    It does not count where a file lies if what is in it is the same.
+    """
     known = before if isinstance(before, dict) else {}
+    moved = {
+        name
+        for name, content in HASHED.items()
+        if content in known and known[content] == now.get(content)
+    }
     names = [name for name in known | now if known.get(name) != now.get(name)]
-    return ", ".join(f"{name} {known.get(name)} -> {now.get(name)}" for name in names)
+    return ", ".join(
+        f"{name} {known.get(name)} -> {now.get(name)}" for name in names if name not in moved
+    )
 
 
 def _load(path: Path) -> Record | None:
