@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 
 from fca.errors import InputError
 
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]+\.tmp")
+
 __all__ = [
     "make_folder",
     "make_temporary",
@@ -21,6 +24,7 @@ __all__ = [
     "read_text",
     "rename",
     "replacing",
+    "temporaries",
     "write_json",
     "write_text",
 ]
@@ -74,6 +78,14 @@ def make_temporary(path: Path) -> Path:
         except OSError as error:
             raise OSError(f"{path}: cannot be written ({error.strerror})") from None
         return temporary
+
+
+def temporaries(folder: Path) -> list[Path]:
+    """Temporary files in a folder, of whatever run; none if there is no such folder."""
+    try:
+        return [path for path in folder.iterdir() if _TEMPORARY.fullmatch(path.name)]
+    except OSError:
+        return []
 
 
 def rename(temporary: Path, path: Path) -> None:

@@ -431,15 +431,27 @@ def test_where_a_recording_failed_is_shown_on_request(wav: Path, out: Path) -> N
 
 
 @pytest.mark.skipif(os.name != "posix", reason="schedulers that stop jobs by a signal")
-def test_a_request_to_stop_leaves_nothing_half_written(wav: Path, out: Path) -> None:
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_request_to_stop_leaves_nothing_half_written(wav: Path, out: Path, name: str) -> None:
     code = "from fca.cli import main; main()"
     options = ["separate", wav, "-o", out, "-m", "ilrma", "-i", "1000000"]
     with subprocess.Popen([sys.executable, "-c", code, *options], stderr=subprocess.PIPE) as run:
         while run.poll() is None and not out.exists():
             time.sleep(0.05)
-        run.terminate()
+        run.send_signal(signal.Signals[name])
         try:
-            assert run.wait(timeout=60) == 128 + signal.SIGTERM
+            assert run.wait(timeout=60) == 128 + signal.Signals[name]
         finally:
             run.kill()
     assert not [path for path in out.rglob("*") if path.is_file()]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="terminals that close")
+def test_a_run_that_is_to_outlast_its_terminal_does() -> None:
+    """As nohup starts it."""
+    code = (
+        "import os, signal, sys\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\nimport fca.cli\n"
+        "fca.cli.app = lambda: os.kill(os.getpid(), signal.SIGHUP)\nfca.cli.main()\nprint('done')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "done\n", done.stderr

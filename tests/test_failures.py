@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import platform
 import signal
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from typer.testing import CliRunner, Result
 
 from fca import audio
 from fca.cli import app
-from fca.pieces import Writer
+from fca.cli.claim import claimed
+from fca.pieces import Reader, Writer
 from fca.simulate import Mixture
 
 OPTIONS = ["--method", "auxiva", "--iterations", "2", "-O", "n_fft=512", "--json"]
@@ -145,11 +147,53 @@ def test_a_killed_run_is_resumed(tmp_path: Path, recordings: list[Path]) -> None
     assert [json.loads(line)["status"] for line in done.stdout.splitlines()] == ["done"]
     partial = [path.name for path in (out / "second").iterdir()]
     assert all(name.startswith(".") for name in partial)  # nothing under a final name
+    assert any(name.endswith(".tmp") for name in partial)
     again = separate(recordings, out)
     assert statuses(again) == ["skipped", "done", "done"]
     assert contents(out / "first") == before
     source, _ = audio.read(out / "second" / "source1.wav")
     assert source.shape == (1, 2 * RATE)
+    assert not list(out.rglob(".*"))
+
+
+def test_what_another_run_works_on_is_left_to_it(tmp_path: Path, recordings: list[Path]) -> None:
+    out = tmp_path / "out"
+    with claimed(out / "second"):
+        result = separate(recordings, out)
+    assert result.exit_code == 1
+    assert statuses(result) == ["done", "failed", "done"]
+    told = f"failed  {recordings[1]}: {out / 'second'} is being worked on by another run"
+    assert told in result.stderr.splitlines()
+
+
+def test_what_another_run_finished_meanwhile_is_not_done_again(
+    tmp_path: Path, recordings: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, read = tmp_path / "out", Reader.__init__
+    before: dict[str, bytes] = {}
+
+    def read_late(reader: Reader, source: object) -> None:
+        monkeypatch.setattr(Reader, "__init__", read)
+        read(reader, source)
+        separate(recordings[:1], out)
+        before.update(contents(out / "first"))
+
+    monkeypatch.setattr(Reader, "__init__", read_late)
+    assert statuses(separate(recordings[:1], out)) == ["skipped"]
+    assert contents(out / "first") == before
+
+
+def test_leftovers_beside_finished_results_are_swept_up(
+    tmp_path: Path, recordings: list[Path]
+) -> None:
+    """Of a run that was killed when it was to replace them."""
+    out = tmp_path / "out"
+    separate(recordings[:1], out)
+    before = contents(out / "first")
+    (out / "first" / ".source1.wav.1a2b.tmp").write_text("half")
+    (out / "first" / ".fca.lock").write_text(platform.node())
+    assert statuses(separate(recordings[:1], out)) == ["skipped"]
+    assert contents(out / "first") == before
 
 
 @pytest.mark.parametrize("fault", ["truncated", "NaN"])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fca import __version__
 from fca.activity import Levels, activities, segments, write_rttm
+from fca.cli.claim import claimed, tidy
 from fca.cli.fingerprints import fingerprints
 from fca.direction import IN_LINE, Directions
 from fca.errors import InputError
@@ -82,48 +83,40 @@ class Results:
         ------
         InputError
             If it cannot be separated, or its folder holds results of another recording or of other
-            settings.
+            settings, or another run works on it.
         OSError
             If a file cannot be written.
         """
         folder = self.folder / recording.name
-        earlier = _load(folder / self._record)
-        if earlier and not self.overwrite and self._answers(earlier, recording, folder):
-            return {**earlier, "status": "skipped"}
+        if finished := self._finished(recording, folder):
+            tidy(folder)
+            return finished
         content = fingerprints(recording.files)
         reader = Reader(recording.files if recording.files[1:] else recording.files[0])
         log = self._log(reader, separator.reference_channel)
         course = self.course.build(separator, recording.id)
         silent = self.course.silent(course, reader.n_samples / reader.sample_rate)
         blocks = log.follow(course(reader, [callback]))
-        files, notes = self._write(folder, blocks, reader)
-        if log.levels is not None:
-            files.append("activity.rttm")
-            seconds = log.levels.frame_seconds
-            found = segments(activities(log.levels.power, seconds), log.names, seconds)
-            write_rttm(folder / files[-1], found, recording.id)
-        if self.plot:
-            files.append(f"{self.kind}.png")
-            notes += _draw(folder / files[-1], log, reader)
-        if self.plot and log.directions is not None:
-            files.append("directions.png")
-            _draw_directions(folder / files[-1], log.directions, log.names)
-        record = {
-            "status": "done",
-            "input": _paths(recording),
-            "contents": content,
-            "output": str(folder),
-            "files": files,
-            "sizes": [(folder / name).stat().st_size for name in files],
-            "notes": _resampling(reader.sample_rate)
-            + notes
-            + [f"{speaker} speaks after the end only: silent" for speaker in silent]
-            + log.notes(reader.sample_rate),
-            "settings": self._request(),
-            **_description(separator, log, reader),
-        }
-        write_json(folder / self._record, record)
-        (folder / self._unfinished).unlink(missing_ok=True)
+        with claimed(folder):
+            if finished := self._finished(recording, folder):  # by another run, meanwhile
+                return finished
+            files, notes = self._write(folder, blocks, reader)
+            more, more_notes = self._write_more(folder, log, reader, recording.id)
+            late = [f"{speaker} speaks after the end only: silent" for speaker in silent]
+            rate = reader.sample_rate
+            record = {
+                "status": "done",
+                "input": _paths(recording),
+                "contents": content,
+                "output": str(folder),
+                "files": files + more,
+                "sizes": [(folder / name).stat().st_size for name in files + more],
+                "notes": _resampling(rate) + notes + more_notes + late + log.notes(rate),
+                "settings": self._request(),
+                **_description(separator, log, reader),
+            }
+            write_json(folder / self._record, record)
+            (folder / self._unfinished).unlink(missing_ok=True)
         return record
 
     def _log(self, reader: Reader, reference: int) -> Log:
@@ -166,6 +159,13 @@ class Results:
     def _pcm16(self) -> bool:
         return self.audio_format == "wav16"
 
+    def _finished(self, recording: Recording, folder: Path) -> Record | None:
+        """Record of earlier results that are not to be replaced; None if there is work to do."""
+        earlier = _load(folder / self._record)
+        if earlier and not self.overwrite and self._answers(earlier, recording, folder):
+            return {**earlier, "status": "skipped"}
+        return None
+
     def _answers(self, earlier: Record, recording: Recording, folder: Path) -> bool:
         """Whether earlier results are complete; refuse to replace those of another request."""
         origin = _other_input(earlier, recording)
@@ -194,7 +194,7 @@ class Results:
 
         writers: dict[str, Writer] = {}
         length = reader.n_samples
-        with _made(folder), contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as stack:
             for start, pieces in stitch(blocks, self.signals):
                 for name, signal in pieces.items():
                     waveform = signal.detach().cpu().float().reshape(-1, signal.shape[-1]).numpy()
@@ -214,6 +214,24 @@ class Results:
         kind = {"wav": "", "wav16": "16-bit", "flac": ".flac"}[self.audio_format]
         other = [writer.path.name for writer in writers.values() if writer.floats and kind]
         return files, [f"{x}: not {kind}, which would clip or has no room" for x in other]
+
+    def _write_more(
+        self, folder: Path, log: Log, reader: Reader, name: str
+    ) -> tuple[list[str], list[str]]:
+        """Write who speaks when, and draw pictures, as wanted: names of files, and notes."""
+        files, notes = [], []
+        if log.levels is not None:
+            files.append("activity.rttm")
+            seconds = log.levels.frame_seconds
+            found = segments(activities(log.levels.power, seconds), log.names, seconds)
+            write_rttm(folder / files[-1], found, name)
+        if self.plot:
+            files.append(f"{self.kind}.png")
+            notes += _draw(folder / files[-1], log, reader)
+        if self.plot and log.directions is not None:
+            files.append("directions.png")
+            _draw_directions(folder / files[-1], log.directions, log.names)
+        return files, notes
 
 
 @dataclass
@@ -330,23 +348,6 @@ class Log:
         """A remark, with the number of blocks in which it holds if that is not all."""
         count, all_blocks = self.remarks[remark], len(self.blocks)
         return remark if count == all_blocks else f"{remark} ({count} of {all_blocks} blocks)"
-
-
-@contextlib.contextmanager
-def _made(folder: Path) -> Iterator[None]:
-    """Make a folder for results, and remove it again if there are none."""
-    new = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise InputError(f"{folder}: a file is where this folder would be") from None
-    try:
-        yield
-    except BaseException:
-        if new:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-        raise
 
 
 def _description(separator: Separator, log: Log, reader: Reader) -> Record:
