@@ -195,6 +195,9 @@ def write_rttm(path: Path, segments: Iterable[Segment], name: str) -> None:
 def read_rttm(path: str | Path, name: str | None = None, *, exact: bool = False) -> list[Segment]:
     """Segments of an RTTM file, in its order.
 
+    Turns that last no time are passed over, and what lies before the start of the recording is cut
+    off. Lines that cannot be understood are refused, unless they are about other recordings.
+
     Parameters
     ----------
     path : path
@@ -208,36 +211,94 @@ def read_rttm(path: str | Path, name: str | None = None, *, exact: bool = False)
     InputError
         If it cannot be read, has an invalid line, or has no segments of the recording.
     """
-    lines = read_text(Path(path)).splitlines()
-    fields = [(number, line.split()) for number, line in enumerate(lines, start=1)]
-    spoken = [_segment(path, n, w) for n, w in fields if w[:1] == ["SPEAKER"]]
-    if not spoken:
-        raise InputError(f"{path}: no line of RTTM begins with SPEAKER")
-    exact = exact or len({recording for recording, _ in spoken}) > 1
-    wanted = [s for recording, s in spoken if name is None or not exact or recording == _word(name)]
-    if not wanted:
+    lines = _read_lines(path)
+    if name is not None and (exact or len({line.recording for line in lines} - {None}) > 1):
+        lines = [line for line in lines if line.recording in (None, _word(name))]
+    _refuse_invalid(lines)
+    if not lines:
         raise InputError(f"{path}: nothing is said of a recording called {name}")
-    return wanted
+    return _segments(path, lines)
+
+
+def check_rttm(path: str | Path) -> None:
+    """Refuse an RTTM file that is of no use, whatever the recording.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, if nobody speaks in it, or if a line is invalid and it cannot be known
+        which recording it is about.
+    """
+    lines = _read_lines(path)
+    useful = any(line.segment for line in lines)
+    _refuse_invalid(line for line in lines if line.recording is None or not useful)
+    _segments(path, lines)
+
+
+@dataclass(frozen=True)
+class _Line:
+    """What a line of RTTM says.
+
+    Attributes
+    ----------
+    recording : str or None
+        Which recording it is about; None if that cannot be known.
+    segment : Segment or None
+        None if it lasts no time, or the line is invalid.
+    problem : str
+        Why it is invalid; otherwise empty.
+    """
+
+    recording: str | None
+    segment: Segment | None = None
+    problem: str = ""
+
+
+def _read_lines(path: str | Path) -> list[_Line]:
+    """Lines of a file that begin with SPEAKER, of which there has to be one."""
+    numbered = enumerate(read_text(Path(path)).splitlines(), start=1)
+    fields = [(number, line.split()) for number, line in numbered]
+    found = [_line(f"{path}, line {n}: ", words) for n, words in fields if words[:1] == ["SPEAKER"]]
+    if not found:
+        raise InputError(f"{path}: no line of RTTM begins with SPEAKER")
+    return found
+
+
+def _refuse_invalid(lines: Iterable[_Line]) -> None:
+    for line in lines:
+        if line.problem:
+            raise InputError(line.problem)
+
+
+def _segments(path: str | Path, lines: Iterable[_Line]) -> list[Segment]:
+    found = [line.segment for line in lines if line.segment is not None]
+    if not found:
+        raise InputError(f"{path}: nobody speaks for any time")
+    return found
 
 
 def _word(name: str) -> str:
     return "_".join(name.split())
 
 
-def _segment(path: str | Path, number: int, words: list[str]) -> tuple[str, Segment]:
-    """Recording and segment of a line of ten fields; some files have only the first eight.
+def _line(where: str, words: list[str]) -> _Line:
+    """A line of ten fields; some files have only the first eight.
 
-    More fields come from a name with spaces, and which field is which cannot be known.
+    More fields come from a name with spaces, and which field is which cannot be known. Fewer come
+    from a line that was cut, maybe within the name of the recording.
     """
+    recording = words[1] if 3 <= len(words) <= 10 else None
     try:
-        _, recording, _, start, duration, _, _, speaker, *rest = words
-        segment = Segment(speaker, float(start), float(duration))
+        _, _, _, start, duration, _, _, speaker, *rest = words
+        begin, seconds = float(start), float(duration)
         if len(rest) > 2:
             raise ValueError(rest)
     except ValueError:
-        raise InputError(f"{path}, line {number}: not 'SPEAKER FILE 1 START SECONDS ...'") from None
-    if segment.speaker == "<NA>":
-        raise InputError(f"{path}, line {number}: no speaker")
-    if not (0 <= segment.start < float("inf") and 0 < segment.duration < float("inf")):
-        raise InputError(f"{path}, line {number}: not a stretch of time")
-    return recording, segment
+        return _Line(recording, None, f"{where}not 'SPEAKER FILE 1 START SECONDS ...'")
+    if speaker == "<NA>":
+        return _Line(recording, None, f"{where}no speaker")
+    if not (abs(begin) < float("inf") and 0 <= seconds < float("inf")):
+        return _Line(recording, None, f"{where}not a stretch of time")
+    if begin < 0:
+        begin, seconds = 0.0, begin + seconds
+    return _Line(recording, Segment(speaker, begin, seconds) if seconds > 0 else None)

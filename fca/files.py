@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import re
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -12,12 +15,16 @@ from typing import Any
 
 from fca.errors import InputError
 
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]+\.tmp")
+
 __all__ = [
     "make_folder",
+    "make_temporary",
     "read_bytes",
     "read_text",
+    "rename",
     "replacing",
-    "temporary_name",
+    "temporaries",
     "write_json",
     "write_text",
 ]
@@ -43,19 +50,62 @@ def make_folder(folder: Path) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Where to write a file that appears under its name only when the context is left.
 
-    Left by an exception, it leaves nothing behind, and what was there before stays.
+    Left by an exception, it leaves nothing behind, and what was there before stays. A machine that
+    fails leaves one or the other, too.
     """
-    temporary = temporary_name(path)
+    temporary = make_temporary(path)
     try:
         yield temporary
-        temporary.replace(path)
+        rename(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def temporary_name(path: Path) -> Path:
-    """Hidden, in the same folder, and of this process alone; it does not keep the suffix."""
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def make_temporary(path: Path) -> Path:
+    """An empty file beside ``path``, hidden and of this caller alone; it does not keep the suffix.
+
+    Raises
+    ------
+    OSError
+        If there can be none.
+    """
+    while True:
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        try:
+            temporary.touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise OSError(f"{path}: cannot be written ({error.strerror})") from None
+        return temporary
+
+
+def temporaries(folder: Path) -> list[Path]:
+    """Temporary files in a folder, of whatever run; none if there is no such folder."""
+    try:
+        return [path for path in folder.iterdir() if _TEMPORARY.fullmatch(path.name)]
+    except OSError:
+        return []
+
+
+def rename(temporary: Path, path: Path) -> None:
+    """Give a file that is complete its name, for good: it is on the disk before its name is."""
+    _keep(temporary, os.O_RDWR)
+    temporary.replace(path)
+    with contextlib.suppress(PermissionError):  # some folders can be written to, but not opened
+        _keep(path.parent, os.O_RDONLY)
+
+
+def _keep(path: Path, mode: int) -> None:
+    """Have the system write a file or folder to the disk now, where it can be told to."""
+    descriptor = os.open(path, mode)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def read_text(path: Path) -> str:

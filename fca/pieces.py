@@ -25,7 +25,7 @@ from fca.audio import (
 )
 from fca.completeness import check_decoded
 from fca.errors import InputError
-from fca.files import replacing, temporary_name
+from fca.files import make_temporary, rename
 
 __all__ = ["Reader", "Writer"]
 
@@ -91,7 +91,8 @@ class Writer:
     """Writes a file in pieces; it appears under its name only when all is there.
 
     A context manager: left by an exception, it leaves nothing behind. What is not written between
-    two pieces, or after the last, is silence.
+    two pieces, or after the last, is silence. :meth:`complete` does all that can fail but for the
+    name, so that earlier files may be removed only then.
 
     Parameters
     ----------
@@ -107,7 +108,7 @@ class Writer:
     Attributes
     ----------
     path : Path
-        The file that was written, known when the context has been left.
+        The file that was written, known when it is complete.
     floats : bool
         Whether it is of 32-bit floats, known then, too.
     """
@@ -126,12 +127,17 @@ class Writer:
         check_suffix(self.path)
         self._rate, self._n_channels, self._n_samples = sample_rate, n_channels, n_samples
         self._at, self._peak = 0, 0.0
-        self._floats = temporary_name(self.path.with_name(f"{self.path.name}.floats"))
+        self._temporaries: list[Path] = []
+        self._complete = False
         size = 4 * n_channels * n_samples
         self._format = "WAV" if size < _MAX_WAV_BYTES else "RF64"
 
     def __enter__(self) -> Writer:
-        self._file = self._create(self._floats, "FLOAT", self._format)
+        try:
+            self._file = self._open("FLOAT", self._format)
+        except BaseException:
+            self._remove()
+            raise
         return self
 
     def __exit__(
@@ -141,13 +147,30 @@ class Writer:
         traceback: TracebackType | None,
     ) -> None:
         try:
-            with contextlib.closing(self._file):
-                if kind is None:
-                    self._silence(self._n_samples)
             if kind is None:
-                self._finish()
+                self.complete()
+                rename(self._temporaries[-1], self.path)
+            else:
+                self._file.close()
         finally:
-            self._floats.unlink(missing_ok=True)
+            self._remove()
+
+    def complete(self) -> None:
+        """Write all that is missing, if only silence; nothing can be written after that.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written, or somebody has removed what was written so far.
+        """
+        if self._complete:
+            return
+        with contextlib.closing(self._file):
+            self._silence(self._n_samples)
+        self._convert()
+        if not self._temporaries[-1].exists():
+            raise OSError(f"{self.path}: cannot be written (its temporary file is gone)")
+        self._complete = True
 
     def write(self, start: int, waveform: Waveform) -> None:
         """Put ``(channels, samples)`` or ``(samples,)`` at sample ``start``, not before the last.
@@ -173,27 +196,31 @@ class Writer:
         while self._at < stop:
             self._append(np.zeros((self._n_channels, min(_CHUNK, stop - self._at)), np.float32))
 
-    def _finish(self) -> None:
+    def _open(self, subtype: str, kind: str) -> Output:
+        """A new temporary file to write to."""
+        temporary = make_temporary(self.path)
+        self._temporaries.append(temporary)
+        return Output(self.path, temporary, self._rate, self._n_channels, subtype, kind)
+
+    def _remove(self) -> None:
+        for temporary in self._temporaries:
+            temporary.unlink(missing_ok=True)
+
+    def _convert(self) -> None:
+        """Go on with a file of integers where one is wanted that does not clip."""
         if self.path.suffix.lower() == ".flac":
             if self._peak <= 1 and self._n_channels <= MAX_FLAC_CHANNELS:
                 return self._encode("PCM_24", "FLAC")
             self.path = self.path.with_suffix(".wav")
         elif self._pcm16 and self._peak <= 1:
-            return self._encode("PCM_16", self._format)
-        self._floats.replace(self.path)
+            self._encode("PCM_16", self._format)
 
     def _encode(self, subtype: str, kind: str) -> None:
         """Make a file of integers out of the float file."""
         self.floats = False
-        with (
-            replacing(self.path) as temporary,
-            contextlib.closing(self._create(temporary, subtype, kind)) as file,
-        ):
-            for piece in soundfile.blocks(native(self._floats), _CHUNK, dtype="float32"):
+        with contextlib.closing(self._open(subtype, kind)) as file:
+            for piece in soundfile.blocks(native(self._temporaries[0]), _CHUNK, dtype="float32"):
                 file.write(piece)
-
-    def _create(self, temporary: Path, subtype: str, kind: str) -> Output:
-        return Output(self.path, temporary, self._rate, self._n_channels, subtype, kind)
 
 
 def _scan(path: Path) -> tuple[int, int, int]:

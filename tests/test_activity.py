@@ -7,7 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fca.activity import Levels, Segment, activities, read_rttm, segments, write_rttm
+from fca.activity import (
+    Levels,
+    Segment,
+    activities,
+    check_rttm,
+    read_rttm,
+    segments,
+    write_rttm,
+)
 from fca.errors import InputError
 
 SEGMENTS = [Segment("ann", 0.0, 1.5), Segment("bob", 1.25, 2.0), Segment("ann", 4.0, 0.125)]
@@ -131,14 +139,58 @@ class TestRTTM:
             ("SPEAKER x 1 zero 1.0 <NA> <NA> ann", "line 1: not 'SPEAKER"),
             ("SPEAKER my talk 1 0.5 1.0 <NA> <NA> ann <NA> <NA>", "line 1: not 'SPEAKER"),
             ("SPEAKER x 1 0.5 1.0 <NA> <NA> <NA> <NA> <NA>", "line 1: no speaker"),
-            ("SPEAKER x 1 -1 1.0 <NA> <NA> ann", "line 1: not a stretch"),
+            ("SPEAKER x 1 0 -1.0 <NA> <NA> ann", "line 1: not a stretch"),
+            ("SPEAKER x 1 -inf 1.0 <NA> <NA> ann", "line 1: not a stretch"),
             ("SPEAKER x 1 0 nan <NA> <NA> ann", "line 1: not a stretch"),
         ],
     )
     def test_bad_lines_are_named(self, tmp_path: Path, line: str, message: str) -> None:
         (tmp_path / "x.rttm").write_text(line)
-        with pytest.raises(InputError, match=message):
-            read_rttm(tmp_path / "x.rttm")
+        for use in (read_rttm, check_rttm):
+            with pytest.raises(InputError, match=message):
+                use(tmp_path / "x.rttm")
+
+    def test_turns_that_last_no_time_or_begin_too_early(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.rttm"
+        turns = [("ann", 1, 0), ("ann", -0.5, 2), ("bob", -2, 2), ("bob", -3, 1), ("bob", 1, 1)]
+        lines = [f"SPEAKER x 1 {start} {length} <NA> <NA> {who}\n" for who, start, length in turns]
+        path.write_text("".join(lines))
+        assert read_rttm(path) == [Segment("ann", 0, 1.5), Segment("bob", 1, 1)]
+        path.write_text("".join([lines[0], lines[2]]))
+        for use in (read_rttm, check_rttm):
+            with pytest.raises(InputError, match="nobody speaks for any time"):
+                use(path)
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "SPEAKER other 1 zero 1.0 <NA> <NA> ann <NA> <NA>",
+            "SPEAKER other 1 0 -1.0 <NA> <NA> ann <NA> <NA>",
+            "SPEAKER other 1 0 1.0 <NA> <NA> <NA> <NA> <NA>",
+            "SPEAKER other 1 0.5",
+        ],
+    )
+    def test_bad_lines_matter_to_their_own_recording_only(self, tmp_path: Path, line: str) -> None:
+        path = tmp_path / "x.rttm"
+        path.write_text(f"SPEAKER talk 1 0.5 1.0 <NA> <NA> ann <NA> <NA>\n{line}\n")
+        check_rttm(path)
+        assert read_rttm(path, "talk") == [Segment("ann", 0.5, 1.0)]
+        for name in ("other", None):
+            with pytest.raises(InputError, match="line 2: n"):
+                read_rttm(path, name)
+
+    @pytest.mark.parametrize(
+        "line", ["SPEAKER", "SPEAKER ta", "SPEAKER my talk 1 0.5 1.0 <NA> <NA> ann <NA> <NA>"]
+    )
+    def test_bad_lines_matter_to_all_if_their_recording_is_not_known(
+        self, tmp_path: Path, line: str
+    ) -> None:
+        path = tmp_path / "x.rttm"
+        path.write_text(f"SPEAKER talk 1 0.5 1.0 <NA> <NA> ann <NA> <NA>\n{line}\n")
+        with pytest.raises(InputError, match="line 2: not 'SPEAKER"):
+            check_rttm(path)
+        with pytest.raises(InputError, match="line 2: not 'SPEAKER"):
+            read_rttm(path, "talk", exact=True)
 
     def test_files_that_cannot_be_read(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="No such file"):

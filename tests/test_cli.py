@@ -16,7 +16,7 @@ import pytest
 import soundfile
 from command import RATE, fca, records, separate, write_all
 
-from fca import audio
+from fca import audio, plot
 from fca.activity import Segment, read_rttm, write_rttm
 from fca.cli.options import chosen
 from fca.cli.results import Log
@@ -25,6 +25,7 @@ from fca.cli.values import separator_types
 from fca.methods import METHODS
 from fca.pieces import Writer
 from fca.simulate import Mixture
+from fca.tracks import Tracks
 
 
 class TestResults:
@@ -98,6 +99,44 @@ class TestResults:
     def test_plot_is_a_png(self, wav: Path, out: Path) -> None:
         assert separate(wav, "-o", out, "--plot").exit_code == 0
         assert (out / "talk" / "separation.png").read_bytes().startswith(b"\x89PNG")
+
+    def test_the_first_block_with_talkers_is_drawn(
+        self,
+        tmp_path: Path,
+        out: Path,
+        two_talker_mixture: Mixture,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Nobody is heard before: there are no tracks yet."""
+        drawn: list[np.ndarray] = []
+
+        def draw(mixture: np.ndarray, sources: np.ndarray, rate: int) -> object:
+            drawn.extend([mixture, sources])
+            return plot_separation(mixture, sources, rate)
+
+        def assign(tracks: Tracks, start: int, *signals: object) -> list[int]:
+            return [-1, -1] if start == 0 else known(tracks, start, *signals)
+
+        plot_separation, known = plot.plot_separation, Tracks.assign
+        monkeypatch.setattr(plot, "plot_separation", draw)
+        monkeypatch.setattr(Tracks, "assign", assign)
+        mixture = two_talker_mixture.mixture.astype(np.float32)
+        audio.write(tmp_path / "x.wav", mixture, RATE)
+        options = ["--sources", "auto", "--block", 2, "--plot", "--json", "-O", "n_fft=1024"]
+        (record,) = records(separate(tmp_path / "x.wav", "-o", out, *options))
+        assert record["blocks"][0]["tracks"] == [-1, -1]
+        assert "separation.png shows 1.2 to 2.8 s" in record["notes"]
+        np.testing.assert_allclose(drawn[0], mixture[0, 20000:44000], atol=1e-6)
+        assert len(drawn[1]) > 0
+
+    def test_nobody_at_all_can_be_drawn(
+        self, wav: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Tracks, "assign", lambda *_: [-1, -1])
+        result = separate(wav, "-o", out, "--sources", "auto", "--plot", "--json")
+        (record,) = records(result)
+        assert record["files"] == ["activity.rttm", "separation.png"]
+        assert record["notes"] == ["nobody is heard"]
 
     def test_long_recordings_in_blocks(
         self, tmp_path: Path, out: Path, two_talker_mixture: Mixture
@@ -234,6 +273,21 @@ class TestResults:
         assert "nothing is said of a recording called hall" in both.stderr
         assert separate(tmp_path / "hall.wav", "-o", out / "x", *guide).exit_code == 0
 
+    def test_a_bad_turn_of_one_recording_leaves_the_others(
+        self, tmp_path: Path, wav: Path, out: Path, recording: np.ndarray
+    ) -> None:
+        write_all(tmp_path, ["hall.wav"], recording)
+        turns = ["talk 1 -0.2 0.8 <NA> <NA> ann", "talk 1 0.4 0.6 <NA> <NA> bob"]
+        turns += ["talk 1 0.5 0 <NA> <NA> cat", "hall 1 0.5 much <NA> <NA> ann"]
+        turns += ["hall 1 0.1 0.6 <NA> <NA> ann"]
+        (tmp_path / "x.rttm").write_text("".join(f"SPEAKER {turn}\n" for turn in turns))
+        guide = ["--rttm", tmp_path / "x.rttm", "-O", "n_fft=512", "--json"]
+        result = separate(tmp_path / "hall.wav", wav, "-o", out, *guide)
+        hall, talk = records(result)
+        assert hall["status"] == "failed"
+        assert hall["error"].endswith("x.rttm, line 4: not 'SPEAKER FILE 1 START SECONDS ...'")
+        assert talk["files"] == ["ann.wav", "bob.wav"]
+
     def test_names_with_spaces_in_activities(
         self, tmp_path: Path, out: Path, two_talker_mixture: Mixture
     ) -> None:
@@ -364,16 +418,40 @@ def test_help_does_not_import_anything_heavy() -> None:
     assert done.stderr.strip() == "[]"
 
 
+def test_where_a_recording_failed_is_shown_on_request(wav: Path, out: Path) -> None:
+    code = "from fca.cli import main, results\nresults.Log.follow = lambda *_: [][1]\nmain()"
+    command = [sys.executable, "-c", code, "separate", wav, "-o", out, "-m", "auxiva"]
+    for debug in ("", "1"):
+        done = subprocess.run(
+            command, env={**os.environ, "FCA_DEBUG": debug}, capture_output=True, text=True
+        )
+        assert done.returncode == 1
+        assert f"failed  {wav}: IndexError: list index out of range" in done.stderr
+        assert ("Traceback" in done.stderr) == bool(debug)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="schedulers that stop jobs by a signal")
-def test_a_request_to_stop_leaves_nothing_half_written(wav: Path, out: Path) -> None:
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_request_to_stop_leaves_nothing_half_written(wav: Path, out: Path, name: str) -> None:
     code = "from fca.cli import main; main()"
     options = ["separate", wav, "-o", out, "-m", "ilrma", "-i", "1000000"]
     with subprocess.Popen([sys.executable, "-c", code, *options], stderr=subprocess.PIPE) as run:
         while run.poll() is None and not out.exists():
             time.sleep(0.05)
-        run.terminate()
+        run.send_signal(signal.Signals[name])
         try:
-            assert run.wait(timeout=60) == 128 + signal.SIGTERM
+            assert run.wait(timeout=60) == 128 + signal.Signals[name]
         finally:
             run.kill()
     assert not [path for path in out.rglob("*") if path.is_file()]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="terminals that close")
+def test_a_run_that_is_to_outlast_its_terminal_does() -> None:
+    """As nohup starts it."""
+    code = (
+        "import os, signal, sys\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\nimport fca.cli\n"
+        "fca.cli.app = lambda: os.kill(os.getpid(), signal.SIGHUP)\nfca.cli.main()\nprint('done')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "done\n", done.stderr

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from command import RATE, records, separate, write_all
 
 from fca import audio
 from fca.activity import Segment, write_rttm
+from fca.cli.fingerprints import PIECE, fingerprints
 
 
 def test_finished_recordings_are_skipped(wav: Path, out: Path) -> None:
@@ -29,6 +32,29 @@ def test_unfinished_recordings_are_done_again(wav: Path, out: Path, lost: str) -
     (out / "talk" / lost).unlink()
     assert records(separate(wav, "-o", out, "--json"))[0]["status"] == "done"
     assert (out / "talk" / lost).exists()
+
+
+@pytest.mark.parametrize("cut", ["source2.wav", "separation.json", "separation.png"])
+@pytest.mark.parametrize("left", [0, 100])
+def test_files_that_were_cut_are_written_again(wav: Path, out: Path, cut: str, left: int) -> None:
+    separate(wav, "-o", out, "--plot")
+    before = {path: path.stat().st_size for path in (out / "talk").iterdir()}
+    with (out / "talk" / cut).open("rb+") as file:
+        file.truncate(left)
+    assert records(separate(wav, "-o", out, "--plot", "--json"))[0]["status"] == "done"
+    after = {path: path.stat().st_size for path in (out / "talk").iterdir()}
+    del before[out / "talk" / "separation.json"], after[out / "talk" / "separation.json"]
+    assert after == before
+
+
+def test_results_of_versions_that_kept_no_sizes_are_finished(wav: Path, out: Path) -> None:
+    separate(wav, "-o", out)
+    path = out / "talk" / "separation.json"
+    record = json.loads(path.read_text())
+    folder = out / "talk"
+    assert record.pop("sizes") == [(folder / name).stat().st_size for name in record["files"]]
+    path.write_text(json.dumps(record))
+    assert "finished earlier" in separate(wav, "-o", out).stderr
 
 
 def test_overwrite_leaves_nothing_of_the_earlier_results(wav: Path, out: Path) -> None:
@@ -78,7 +104,7 @@ def test_results_of_other_settings_or_recordings_are_not_touched(
     other = separate(wav, "-o", out, "--seed", 1)
     assert other.exit_code == 1
     assert "results of other settings (seed 0 -> 1)" in other.stderr
-    write_all(tmp_path, ["elsewhere/talk.wav"], recording)
+    write_all(tmp_path, ["elsewhere/talk.wav"], recording[::-1])
     other = separate(tmp_path / "elsewhere" / "talk.wav", "-o", out)
     assert other.exit_code == 1
     assert "results of another recording" in other.stderr
@@ -107,10 +133,66 @@ def test_a_recording_that_was_replaced_is_no_finished_one(
     assert "finished earlier" in separate(wav, "-o", out).stderr
 
 
-def test_results_of_versions_that_kept_no_stamps_are_finished(wav: Path, out: Path) -> None:
+def test_a_recording_elsewhere_or_of_another_date_is_the_same(
+    tmp_path: Path, wav: Path, out: Path
+) -> None:
+    """A job that stages its input to a scratch folder, say."""
     separate(wav, "-o", out)
-    path = out / "talk" / "separation.json"
-    record = json.loads(path.read_text())
-    del record["stamps"]
-    path.write_text(json.dumps(record))
+    os.utime(wav, (1e9, 1e9))
+    assert "finished earlier" in separate(wav, "-o", out).stderr
+    (tmp_path / "scratch").mkdir()
+    staged = shutil.copy(wav, tmp_path / "scratch")
+    wav.unlink()
+    assert "finished earlier" in separate(staged, "-o", out).stderr
+
+
+def test_files_that_lie_elsewhere_are_the_same_settings(
+    tmp_path: Path, wav: Path, out: Path
+) -> None:
+    guide = tmp_path / "turns.rttm"
+    write_rttm(guide, [Segment("ann", 0.0, 0.6), Segment("bob", 0.4, 0.6)], "talk")
+    assert separate(wav, "-o", out, "--rttm", guide).exit_code == 0
+    staged = shutil.copy(guide, tmp_path / "staged.rttm")
+    assert "finished earlier" in separate(wav, "-o", out, "--rttm", staged).stderr
+
+
+def test_large_files_are_known_by_three_pieces_of_them(tmp_path: Path) -> None:
+    path, size = tmp_path / "x.wav", 5 * PIECE + 3
+    content = bytearray(np.random.default_rng(0).bytes(size))
+    path.write_bytes(content)
+    (before,) = fingerprints([path])
+    assert before[0] == size
+    for at in (0, size // 2, size - 1):
+        content[at] ^= 1
+        path.write_bytes(content)
+        assert fingerprints([path]) != [before]
+        content[at] ^= 1
+    path.write_bytes(content)
+    assert fingerprints([path]) == [before]
+    assert fingerprints([path, tmp_path / "none.wav"]) is None
+
+
+def as_before(folder: Path, **changed: object) -> None:
+    """Make a record one of a version that knew inputs by their places and dates."""
+    record = json.loads((folder / "separation.json").read_text())
+    del record["contents"]
+    (folder / "separation.json").write_text(json.dumps({**record, **changed}))
+
+
+def test_records_of_versions_that_kept_stamps(
+    tmp_path: Path, wav: Path, out: Path, recording: np.ndarray
+) -> None:
+    separate(wav, "-o", out)
+    as_before(out / "talk", stamps=[[wav.stat().st_size, wav.stat().st_mtime]])
+    assert "finished earlier" in separate(wav, "-o", out).stderr
+    write_all(tmp_path, ["elsewhere/talk.wav"], recording)
+    other = separate(tmp_path / "elsewhere" / "talk.wav", "-o", out)
+    assert "results of another recording" in other.stderr
+    os.utime(wav, (1e9, 1e9))
+    assert "input before it was changed" in separate(wav, "-o", out).stderr
+
+
+def test_records_of_versions_that_kept_no_stamps(wav: Path, out: Path) -> None:
+    separate(wav, "-o", out)
+    as_before(out / "talk")
     assert "finished earlier" in separate(wav, "-o", out).stderr

@@ -199,9 +199,52 @@ def test_references_at_all_microphones(
         pair.read()
     (place / "talker1.wav").unlink()
     write(folders[0] / "deep/b/source3.wav", signals["estimates"][0])
-    with pytest.raises(InputError, match=r"references of 16000; talker0\.wav has 2 channels"):
+    with pytest.raises(InputError, match=r"\(talker0\.wav has 2 channels, each taken"):
         pair = find_pairs(*folders)[0][1]
         pair.read()
+
+
+def test_talkers_and_not_channels_are_counted(
+    folders: tuple[Path, Path], signals: dict[str, np.ndarray]
+) -> None:
+    """Each of the two references has both microphones; there is an estimate too many or too few."""
+    for k in range(2):
+        write(folders[1] / "a" / f"talker{k}.wav", signals["images"][k])
+    write(folders[0] / "a" / "source3.wav", signals["estimates"][0])
+    hint = r"2 references \(talker0\.wav has 2 channels, of which --channel takes one\): "
+    advice = "one for each is needed; separate with --sources 2, or "
+    with pytest.raises(InputError, match=rf"^3 estimates for {hint}{advice}move superfluous"):
+        find_pairs(*folders)[0][0].read()
+    for k in (2, 3):
+        (folders[0] / "a" / f"source{k}.wav").unlink()
+    with pytest.raises(InputError, match=rf"^1 estimate for {hint}{advice}add silent files for"):
+        find_pairs(*folders)[0][0].read()
+
+
+def test_other_lengths_are_told(folders: tuple[Path, Path], signals: dict[str, np.ndarray]) -> None:
+    for k in range(2):
+        write(folders[0] / "a" / f"source{k + 1}.wav", signals["estimates"][k, :8000])
+    with pytest.raises(InputError, match=r"^estimates of 8000 samples, references of 16000$"):
+        find_pairs(*folders)[0][0].read()
+
+
+def test_sar_has_no_improvement(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    options = ["--channel", 1, "-m", "sar", "-m", "sdr", "--json"]
+    result = evaluate(*folders, "-o", tmp_path, *options)
+    assert result.exit_code == 0, result.stderr
+    assert "a: improvement: sdr " in result.stderr
+    assert "b: scores: sar " in result.stderr
+    found = report(tmp_path)
+    for row in (found["recordings"][0], json.loads(result.stdout.splitlines()[0])):
+        assert list(row["scores"]) == ["sar", "sdr"]
+        assert list(row["improvement"]) == ["sdr"]
+    assert sorted(found["summary"]["all"]) == ["sar", "sdr", "sdr improvement"]
+    for line in (tmp_path / "evaluation.md").read_text().splitlines():
+        if line.startswith("| SAR"):
+            assert line.endswith("|  |")
+        if line.startswith("| a |"):
+            assert line.count("(") == 1
+    assert evaluate(*folders, "-o", tmp_path, "--channel", 1, "-m", "sar").exit_code == 0
 
 
 def test_silence_has_its_answers_in_every_file(folders: tuple[Path, Path], tmp_path: Path) -> None:
@@ -224,7 +267,7 @@ def test_what_does_not_fit_is_said_in_a_line_and_the_rest_is_done(
     result = evaluate(*folders, "-o", tmp_path / "out", "-m", "si_sdr", "--players", 0)
     assert result.exit_code == 1
     assert "failed  c: no estimates of it" in result.stderr
-    assert "failed  a: 3 estimates of 16000 samples for 2 references of 16000" in result.stderr
+    assert "failed  a: 3 estimates for 2 references: one for each is needed" in result.stderr
     assert [row["id"] for row in report(tmp_path / "out")["recordings"]] == ["deep/b"]
     assert len(report(tmp_path / "out")["failures"]) == 2
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import platform
 import signal
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from typer.testing import CliRunner, Result
 
 from fca import audio
 from fca.cli import app
+from fca.cli.claim import claimed
+from fca.pieces import Reader, Writer
 from fca.simulate import Mixture
 
 OPTIONS = ["--method", "auxiva", "--iterations", "2", "-O", "n_fft=512", "--json"]
@@ -95,6 +98,44 @@ def test_a_full_disk(tmp_path: Path, recordings: list[Path], suffix: str) -> Non
     assert contents(out / "first") == before
 
 
+@pytest.mark.parametrize("suffix", ["wav", "wav16", "flac"])
+def test_files_that_somebody_removes_leave_what_was_finished(
+    tmp_path: Path, recordings: list[Path], suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scratch folder is tidied up, say, while earlier results are to be replaced."""
+    out, write = tmp_path / "out", Writer.write
+    assert separate(recordings[:1], out).exit_code == 0
+    before = contents(out / "first")
+
+    def write_and_lose(writer: Writer, start: int, waveform: np.ndarray) -> None:
+        write(writer, start, waveform)
+        for temporary in (out / "first").glob(".source2*.tmp"):
+            temporary.unlink()
+
+    monkeypatch.setattr(Writer, "write", write_and_lose)
+    result = separate(recordings[:1], out, "--overwrite", "--format", suffix)
+    assert statuses(result) == ["failed"]
+    assert "source2" in result.stderr
+    assert "cannot be written" in result.stderr
+    assert contents(out / "first") == before
+
+
+@pytest.mark.parametrize("suffix", ["wav16", "flac"])
+def test_a_disk_that_is_full_at_the_end_leaves_what_was_finished(
+    tmp_path: Path, recordings: list[Path], suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    assert separate(recordings[:1], out).exit_code == 0
+    before = contents(out / "first")
+
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Writer, "_encode", full)
+    assert separate(recordings[:1], out, "--overwrite", "--format", suffix).exit_code == 1
+    assert contents(out / "first") == before
+
+
 def test_a_killed_run_is_resumed(tmp_path: Path, recordings: list[Path]) -> None:
     out = tmp_path / "out"
     files = [str(path) for path in recordings]
@@ -106,11 +147,53 @@ def test_a_killed_run_is_resumed(tmp_path: Path, recordings: list[Path]) -> None
     assert [json.loads(line)["status"] for line in done.stdout.splitlines()] == ["done"]
     partial = [path.name for path in (out / "second").iterdir()]
     assert all(name.startswith(".") for name in partial)  # nothing under a final name
+    assert any(name.endswith(".tmp") for name in partial)
     again = separate(recordings, out)
     assert statuses(again) == ["skipped", "done", "done"]
     assert contents(out / "first") == before
     source, _ = audio.read(out / "second" / "source1.wav")
     assert source.shape == (1, 2 * RATE)
+    assert not list(out.rglob(".*"))
+
+
+def test_what_another_run_works_on_is_left_to_it(tmp_path: Path, recordings: list[Path]) -> None:
+    out = tmp_path / "out"
+    with claimed(out / "second"):
+        result = separate(recordings, out)
+    assert result.exit_code == 1
+    assert statuses(result) == ["done", "failed", "done"]
+    told = f"failed  {recordings[1]}: {out / 'second'} is being worked on by another run"
+    assert told in result.stderr.splitlines()
+
+
+def test_what_another_run_finished_meanwhile_is_not_done_again(
+    tmp_path: Path, recordings: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, read = tmp_path / "out", Reader.__init__
+    before: dict[str, bytes] = {}
+
+    def read_late(reader: Reader, source: object) -> None:
+        monkeypatch.setattr(Reader, "__init__", read)
+        read(reader, source)
+        separate(recordings[:1], out)
+        before.update(contents(out / "first"))
+
+    monkeypatch.setattr(Reader, "__init__", read_late)
+    assert statuses(separate(recordings[:1], out)) == ["skipped"]
+    assert contents(out / "first") == before
+
+
+def test_leftovers_beside_finished_results_are_swept_up(
+    tmp_path: Path, recordings: list[Path]
+) -> None:
+    """Of a run that was killed when it was to replace them."""
+    out = tmp_path / "out"
+    separate(recordings[:1], out)
+    before = contents(out / "first")
+    (out / "first" / ".source1.wav.1a2b.tmp").write_text("half")
+    (out / "first" / ".fca.lock").write_text(platform.node())
+    assert statuses(separate(recordings[:1], out)) == ["skipped"]
+    assert contents(out / "first") == before
 
 
 @pytest.mark.parametrize("fault", ["truncated", "NaN"])

@@ -59,6 +59,12 @@ def test_silence_can_be_drawn() -> None:
     assert len(figure.axes) == 5
 
 
+def test_a_mixture_in_which_nobody_is_heard_can_be_drawn(tmp_path: Path) -> None:
+    figure = plot.plot_separation(tone_then_silence(2), np.zeros((0, 2 * RATE)), RATE)
+    assert [axes.get_title(loc="left") for axes in figure.axes][:2] == ["mixture", ""]
+    plot.save(figure, tmp_path / "x.png")
+
+
 @pytest.mark.parametrize(
     ("mixture", "sources"),
     [((10,), (10,)), ((1, 10), (2, 10)), ((10,), (2, 11)), ((0,), (2, 0))],

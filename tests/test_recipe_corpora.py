@@ -18,6 +18,7 @@ from recipes import config
 from recipes.corpora.__main__ import main
 from recipes.corpora.layout import thin
 from recipes.corpora.recipe import STAGES
+from recipes.corpora.scores import separation_tables
 
 pytest.importorskip("lightning")
 pytest.importorskip("pyroomacoustics")
@@ -135,6 +136,13 @@ def state(out: Path) -> dict[str, int]:
     kinds = (".wav", ".safetensors", ".npz", ".ckpt", ".jsonl")
     found = (p for p in out.rglob("*") if p.suffix in kinds and p.name != MANIFEST)
     return {str(path): path.stat().st_mtime_ns for path in found}
+
+
+def test_what_mixtures_have_no_score_of_is_left_out() -> None:
+    row = {"key": {"method": "ours", "item": "x"}, "condition": "all"}
+    row |= {"scores": {"sdr": [3.0], "sar": [9.0]}, "improvement": {"sdr": [2.0]}}
+    lines = separation_tables([row], None).splitlines()
+    assert lines[-2:] == ["| mixture | 1.00 |  |", "| ours | 3.00 | 9.00 |"]
 
 
 def test_every_configuration_is_gone_through() -> None:

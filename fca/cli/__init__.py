@@ -6,6 +6,7 @@ answers at once.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -60,9 +61,17 @@ def _fca(
 def main() -> None:
     """Run the command line; an error of the file system, such as a full disk, is told in one line.
 
-    A scheduler's request to stop (SIGTERM) ends it as Ctrl-C does: nothing half written stays.
+    A scheduler's request to stop (SIGTERM), or a terminal that closes (SIGHUP), ends it as Ctrl-C
+    does: nothing half written stays. If the environment variable FCA_DEBUG is set, it is logged
+    where in the code a recording failed.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    if os.environ.get("FCA_DEBUG"):
+        logging.basicConfig()
+        logging.getLogger("fca").setLevel(logging.DEBUG)
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:  # by nohup, say
+            signal.signal(number, lambda caught, _: sys.exit(128 + caught))
     try:
         app()
     except OSError as error:

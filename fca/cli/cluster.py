@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import logging
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from fca.cli.report import reason
 from fca.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 LOCAL = "local"
+_log = logging.getLogger(__name__)
 
 
 def work_through(
@@ -66,15 +69,18 @@ def _task(
     def run(row: Record) -> Record:
         try:
             record = work(recordings[int(row["index"])])
-        except (InputError, OSError, RuntimeError) as error:
-            return {"index": row["index"], "outcome": "{}", "problem": str(error)}
-        return {"index": row["index"], "outcome": json.dumps(record), "problem": ""}
+            outcome = json.dumps(record)
+        except Exception as error:
+            problem = {"problem": reason(error), "traceback": traceback.format_exc()}
+            return {"index": row["index"], "outcome": "{}", **problem}
+        return {"index": row["index"], "outcome": outcome, "problem": "", "traceback": ""}
 
     return run
 
 
 def _outcome(row: Record) -> Record:
     if row["problem"]:
+        _log.debug("in a worker:\n%s", row["traceback"])
         raise InputError(row["problem"])
     record: Record = json.loads(row["outcome"])
     return record

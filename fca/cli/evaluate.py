@@ -67,7 +67,8 @@ Metric = Annotated[
     typer.Option(
         "--metric",
         "-m",
-        help="sdr, sir, sar, si_sdr, pesq, stoi or estoi; repeatable.",
+        help="sdr, sir, sar, si_sdr, pesq, stoi or estoi; repeatable. All but sar are given with "
+        "their improvement, too.",
         show_default="all but pesq",
     ),
 ]

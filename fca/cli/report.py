@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 SAY_SECONDS = 60.0
+_log = logging.getLogger(__name__)
 
 
 class Named(Protocol):
@@ -91,25 +93,28 @@ class Report:
     ) -> None:
         """Process one item and report its result in a line.
 
-        A failure is reported in the same way, and does not stop the run.
+        A failure, of whatever kind, is reported in the same way and does not stop the run; where it
+        came from is logged (level DEBUG).
         """
         self._progress.reset(self._one, description=item.name, total=None)
         self._item, self._said = item.label, time.monotonic()
         try:
             record = work()
-        except (InputError, OSError, RuntimeError) as error:  # torch runs out of memory, say
-            self.fail(item.label, str(error))
+            line = describe(item, record)
+        except Exception as error:  # whatever it is, the others are still to be processed
+            _log.debug("%s failed", item.label, exc_info=True)
+            self.fail(item.label, reason(error))
         else:
-            self._line(describe(item, record))
+            self._line(line)
             self._json(record)
         self._progress.advance(self._all)
 
     def fail(self, what: str, why: str) -> None:
         """Count a failure and report it in one line."""
-        reason = " ".join(why.split()).removeprefix(f"{what}: ")
-        self.failures.append((what, reason))
-        self._line(f"failed  {what}: {reason}")
-        self._json({"status": "failed", "input": what, "error": reason})
+        told = " ".join(why.split()).removeprefix(f"{what}: ")
+        self.failures.append((what, told))
+        self._line(f"failed  {what}: {told}")
+        self._json({"status": "failed", "input": what, "error": told})
 
     def _line(self, text: str) -> None:
         self._console.print(text, soft_wrap=True, markup=False, highlight=False)
@@ -117,6 +122,13 @@ class Report:
     def _json(self, record: Record) -> None:
         if self._as_json:
             typer.echo(json.dumps(record))
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, for a line; with the kind of error where the message is not for users."""
+    if isinstance(error, InputError | OSError | RuntimeError):  # torch runs out of memory, say
+        return str(error) or type(error).__name__
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def separation_line(recording: Recording, record: Record) -> str:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from fca import __version__
 from fca.activity import Levels, activities, segments, write_rttm
+from fca.cli.claim import claimed, tidy
+from fca.cli.fingerprints import fingerprints
 from fca.direction import IN_LINE, Directions
 from fca.errors import InputError
 from fca.files import write_json
@@ -19,6 +21,8 @@ from fca.pieces import Reader, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from torch import Tensor
 
     from fca.blocks import Block, Signals
     from fca.cli.inputs import Recording
@@ -29,6 +33,9 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 Stamps = list[list[float]]
 """Size and time of modification of every file of a recording."""
+CHANGED = "the input before it was changed"
+HASHED = {"rttm": "turns", "weights": "network", "prior": "network"}
+"""Settings that name a file, and those that hold the hash of what is in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,48 +83,45 @@ class Results:
         ------
         InputError
             If it cannot be separated, or its folder holds results of another recording or of other
-            settings.
+            settings, or another run works on it.
         OSError
             If a file cannot be written.
         """
         folder = self.folder / recording.name
-        earlier = _load(folder / self._record)
-        if earlier and not self.overwrite and self._answers(earlier, recording, folder):
-            return {**earlier, "status": "skipped"}
-        stamps = _stamps(recording)
+        if finished := self._finished(recording, folder):
+            tidy(folder)
+            return finished
+        content = fingerprints(recording.files)
         reader = Reader(recording.files if recording.files[1:] else recording.files[0])
         log = self._log(reader, separator.reference_channel)
         course = self.course.build(separator, recording.id)
         silent = self.course.silent(course, reader.n_samples / reader.sample_rate)
         blocks = log.follow(course(reader, [callback]))
-        files, notes = self._write(folder, blocks, reader)
-        if log.levels is not None:
-            files.append("activity.rttm")
-            seconds = log.levels.frame_seconds
-            found = segments(activities(log.levels.power, seconds), log.names, seconds)
-            write_rttm(folder / files[-1], found, recording.id)
-        if self.plot:
-            files.append(f"{self.kind}.png")
-            notes += _draw(folder / files[-1], log, reader)
-        if self.plot and log.directions is not None:
-            files.append("directions.png")
-            _draw_directions(folder / files[-1], log.directions, log.names)
-        record = {
-            "status": "done",
-            "input": _paths(recording),
-            "stamps": stamps,
-            "output": str(folder),
-            "files": files,
-            "notes": reader.remarks
-            + _resampling(reader.sample_rate)
-            + notes
-            + [f"{speaker} speaks after the end only: silent" for speaker in silent]
-            + log.notes(reader.sample_rate),
-            "settings": self._request(),
-            **_description(separator, log, reader),
-        }
-        write_json(folder / self._record, record)
-        (folder / self._unfinished).unlink(missing_ok=True)
+        with claimed(folder):
+            if finished := self._finished(recording, folder):  # by another run, meanwhile
+                return finished
+            files, notes = self._write(folder, blocks, reader)
+            more, more_notes = self._write_more(folder, log, reader, recording.id)
+            late = [f"{speaker} speaks after the end only: silent" for speaker in silent]
+            rate = reader.sample_rate
+            record = {
+                "status": "done",
+                "input": _paths(recording),
+                "contents": content,
+                "output": str(folder),
+                "files": files + more,
+                "sizes": [(folder / name).stat().st_size for name in files + more],
+                "notes": reader.remarks
+                + _resampling(rate)
+                + notes
+                + more_notes
+                + late
+                + log.notes(rate),
+                "settings": self._request(),
+                **_description(separator, log, reader),
+            }
+            write_json(folder / self._record, record)
+            (folder / self._unfinished).unlink(missing_ok=True)
         return record
 
     def _log(self, reader: Reader, reference: int) -> Log:
@@ -160,25 +164,26 @@ class Results:
     def _pcm16(self) -> bool:
         return self.audio_format == "wav16"
 
+    def _finished(self, recording: Recording, folder: Path) -> Record | None:
+        """Record of earlier results that are not to be replaced; None if there is work to do."""
+        earlier = _load(folder / self._record)
+        if earlier and not self.overwrite and self._answers(earlier, recording, folder):
+            return {**earlier, "status": "skipped"}
+        return None
+
     def _answers(self, earlier: Record, recording: Recording, folder: Path) -> bool:
         """Whether earlier results are complete; refuse to replace those of another request."""
-        if earlier.get("input") != _paths(recording):
+        origin = _other_input(earlier, recording)
+        if origin and origin != CHANGED:
             raise InputError(
-                f"{folder} holds results of another recording; choose another --out, or "
-                f"--overwrite to replace them"
+                f"{folder} holds results of {origin}; choose another --out, or --overwrite to "
+                "replace them"
             )
         other = _differences(earlier.get("settings"), self._request())
-        if other:
-            raise InputError(
-                f"{folder} holds results of other settings ({other}); choose --overwrite or "
-                f"another --out"
-            )
-        if _changed(earlier.get("stamps"), _stamps(recording)):
-            raise InputError(
-                f"{folder} holds results of the input before it was changed; choose --overwrite or "
-                "another --out"
-            )
-        return all((folder / name).is_file() for name in earlier["files"])
+        if other or origin:
+            of = f"other settings ({other})" if other else origin
+            raise InputError(f"{folder} holds results of {of}; choose --overwrite or another --out")
+        return _complete(earlier, folder)
 
     def _write(
         self,
@@ -188,13 +193,13 @@ class Results:
     ) -> tuple[list[str], list[str]]:
         """Write the waveforms as they come.
 
-        The files appear, and replace earlier ones, only at the end.
+        The files appear, and earlier ones are removed, only when all of them are complete.
         """
         from fca.blocks import stitch
 
         writers: dict[str, Writer] = {}
         length = reader.n_samples
-        with _made(folder), contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as stack:
             for start, pieces in stitch(blocks, self.signals):
                 for name, signal in pieces.items():
                     waveform = signal.detach().cpu().float().reshape(-1, signal.shape[-1]).numpy()
@@ -203,6 +208,8 @@ class Results:
                         writer = Writer(path, reader.sample_rate, *shape, self._pcm16)
                         writers[name] = stack.enter_context(writer)
                     writers[name].write(start, waveform)
+            for writer in writers.values():
+                writer.complete()
             for earlier in (self._record, self._unfinished):
                 _remove(folder, earlier)
             audible = [f"{name}{suffix}" for name in writers for suffix in (".wav", ".flac")]
@@ -212,6 +219,24 @@ class Results:
         kind = {"wav": "", "wav16": "16-bit", "flac": ".flac"}[self.audio_format]
         other = [writer.path.name for writer in writers.values() if writer.floats and kind]
         return files, [f"{x}: not {kind}, which would clip or has no room" for x in other]
+
+    def _write_more(
+        self, folder: Path, log: Log, reader: Reader, name: str
+    ) -> tuple[list[str], list[str]]:
+        """Write who speaks when, and draw pictures, as wanted: names of files, and notes."""
+        files, notes = [], []
+        if log.levels is not None:
+            files.append("activity.rttm")
+            seconds = log.levels.frame_seconds
+            found = segments(activities(log.levels.power, seconds), log.names, seconds)
+            write_rttm(folder / files[-1], found, name)
+        if self.plot:
+            files.append(f"{self.kind}.png")
+            notes += _draw(folder / files[-1], log, reader)
+        if self.plot and log.directions is not None:
+            files.append("directions.png")
+            _draw_directions(folder / files[-1], log.directions, log.names)
+        return files, notes
 
 
 @dataclass
@@ -230,14 +255,17 @@ class Log:
         Iterations and costs of each block that could be separated.
     seconds : float
         Computation time.
-    mixture, sources : Tensor
-        The first block at the reference channel, (samples,) and (K, samples).
     names : list of str
         Names of the tracks.
     remarks : Counter
         What is wrong with channels, and in how many blocks.
     reference_channel : int
         Microphone at which the talkers are wanted.
+    mixture, sources : Tensor
+        The first block with talkers at the reference channel, (samples,) and (K, samples); the
+        first of all if nobody is heard in any.
+    first : int
+        Sample of the recording at which these two begin.
     """
 
     levels: Levels | None
@@ -248,12 +276,15 @@ class Log:
     names: list[str] = field(default_factory=list)
     remarks: Counter[str] = field(default_factory=Counter)
     reference_channel: int = 0
+    mixture: Tensor = field(init=False, repr=False, compare=False)
+    sources: Tensor = field(init=False, repr=False, compare=False)
+    first: int = 0
 
     def follow(self, blocks: Iterable[Block]) -> Iterator[Block]:
         """Pass the blocks on, and log each of them."""
         for block in blocks:
-            if not self.blocks:
-                self.sources = block.sources.detach().cpu()
+            if not self.blocks or (not self.sources.any() and block.sources.any()):
+                self.sources, self.first = block.sources.detach().cpu(), block.start
                 self.mixture = self.sources.sum(0) + block.residual.detach().cpu()
             span = {"start": block.start, "stop": block.stop, "tracks": block.track}
             self.blocks.append({**span, "problem": block.problem} if block.problem else span)
@@ -326,23 +357,6 @@ class Log:
         return remark if count == all_blocks else f"{remark} ({count} of {all_blocks} blocks)"
 
 
-@contextlib.contextmanager
-def _made(folder: Path) -> Iterator[None]:
-    """Make a folder for results, and remove it again if there are none."""
-    new = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise InputError(f"{folder}: a file is where this folder would be") from None
-    try:
-        yield
-    except BaseException:
-        if new:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-        raise
-
-
 def _description(separator: Separator, log: Log, reader: Reader) -> Record:
     return {
         "version": __version__,
@@ -371,14 +385,16 @@ def _resampling(rate: int) -> list[str]:
 
 
 def _draw(path: Path, log: Log, reader: Reader) -> list[str]:
-    """Draw the first block, and return a note if there are more."""
+    """Draw the first block with talkers, and return a note if there are more."""
     from fca import plot
 
     rate = reader.sample_rate
     plot.save(plot.plot_separation(log.mixture.numpy(), log.sources.numpy(), rate), path)
     if len(log.blocks) == 1:
         return []
-    return [f"{path.name} shows the first {log.mixture.shape[0] / rate:.1f} s"]
+    start, stop = log.first / rate, (log.first + len(log.mixture)) / rate
+    which = f"{start:.1f} to {stop:.1f} s" if log.first else f"the first {stop:.1f} s"
+    return [f"{path.name} shows {which}"]
 
 
 def _draw_directions(path: Path, directions: Directions, names: list[str]) -> None:
@@ -401,16 +417,53 @@ def _stamps(recording: Recording) -> Stamps | None:
     return [[one.st_size, one.st_mtime] for one in found]
 
 
-def _changed(before: Stamps | None, now: Stamps | None) -> bool:
-    """Whether files have changed, if it is known: earlier versions kept no stamps."""
-    return before is not None and now is not None and before != now
+def _other_input(earlier: Record, recording: Recording) -> str:
+    """What earlier results are of if not of this recording; empty if they are.
+
+    What counts is the content of the files. Earlier versions kept where they lie and their stamps,
+    or not even these.
+    """
+    before, same_place = earlier.get("contents"), earlier.get("input") == _paths(recording)
+    if before:
+        now = fingerprints(recording.files)
+        same = now == before or (now is None and same_place)
+    else:
+        stamps, now_stamps = earlier.get("stamps"), _stamps(recording)
+        same = same_place and (stamps is None or now_stamps is None or stamps == now_stamps)
+    if same:
+        return ""
+    return CHANGED if same_place else "another recording"
+
+
+def _complete(earlier: Record, folder: Path) -> bool:
+    """Whether all files are there, and none is shorter than it was written.
+
+    A machine that failed may have left such files; earlier versions kept no sizes.
+    """
+    names = earlier["files"]
+    files = [folder / name for name in names]
+    sizes = earlier.get("sizes", [0] * len(names))
+    return len(sizes) == len(files) and all(
+        file.is_file() and file.stat().st_size >= size
+        for file, size in zip(files, sizes, strict=True)
+    )
 
 
 def _differences(before: Any, now: Record) -> str:
-    """Settings that have changed, as "seed 0 -> 1"; empty if there are none."""
+    """Settings that have changed, as "seed 0 -> 1"; empty if there are none.
+
+    It does not count where a file lies if what is in it is the same.
+    """
     known = before if isinstance(before, dict) else {}
+    moved = {
+        name
+        for name, content in HASHED.items()
+        if content in known and known[content] == now.get(content)
+    }
     names = [name for name in known | now if known.get(name) != now.get(name)]
-    return ", ".join(f"{name} {known.get(name)} -> {now.get(name)}" for name in names)
+    return ", ".join(
+        f"{name} {known.get(name)} -> {now.get(name)}" for name in names if name not in moved
+    )
 
 
 def _load(path: Path) -> Record | None:

@@ -236,11 +236,11 @@ def separate(
 
 
 def _check_turns(path: Path) -> None:
-    """Refuse an RTTM file that cannot be read, whatever recording it is for."""
-    from fca.activity import read_rttm
+    """Refuse an RTTM file that is of no use, whatever the recording."""
+    from fca.activity import check_rttm
 
     with usage("--rttm"):
-        read_rttm(path)
+        check_rttm(path)
 
 
 def _positions(path: Path) -> NDArray[np.float64]:

@@ -32,6 +32,8 @@ Array = NDArray[np.float64]
 
 BSS_EVAL = ("sdr", "sir", "sar")
 PROTOCOLS = ("fast_bss_eval", "mir_eval")
+NO_IMPROVEMENT = ("sar",)
+"""Metrics that no separation can improve: a mixture has hardly any artefacts."""
 FILTER_LENGTH = 512
 
 
@@ -52,9 +54,16 @@ class Scores:
 
     @property
     def improvement(self) -> dict[str, Array]:
-        """Scores minus those of the mixture; undefined where both are infinite."""
+        """Scores minus those of the mixture; undefined where both are infinite.
+
+        Metrics of :data:`NO_IMPROVEMENT` are left out.
+        """
         with np.errstate(invalid="ignore"):
-            return {name: self.values[name] - before for name, before in self.mixture.items()}
+            return {
+                name: self.values[name] - before
+                for name, before in self.mixture.items()
+                if name not in NO_IMPROVEMENT
+            }
 
 
 @dataclass(frozen=True)

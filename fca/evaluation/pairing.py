@@ -86,12 +86,11 @@ class Pair:
             references = references[list(self.picked)]
         if its_rate != rate:
             raise InputError(f"estimates at {its_rate} Hz, references at {rate} Hz")
+        if len(estimates) != len(references):
+            raise InputError(self._miscounted(files, len(estimates), len(references)))
         if estimates.shape != references.shape:
-            raise InputError(
-                f"{len(estimates)} estimates of {estimates.shape[1]} samples for "
-                f"{len(references)} references of {references.shape[1]}"
-                f"{self._hint(files, len(estimates))}"
-            )
+            its_length, length = estimates.shape[1], references.shape[1]
+            raise InputError(f"estimates of {its_length} samples, references of {length}")
         return Signals(references, estimates, self._read_mixture(references, rate), rate)
 
     def _talkers(self, files: Sequence[Waveform], wanted: int) -> Waveform:
@@ -104,12 +103,23 @@ class Pair:
                 raise InputError(f"{path.name} has channels 0 to {last}, not {self.channel}")
         return np.stack([file[self.channel if len(file) > 1 else 0] for file in files])
 
-    def _hint(self, files: Sequence[Waveform], wanted: int) -> str:
-        """Why there may be more references than talkers, for a message."""
+    def _miscounted(self, files: Sequence[Waveform], found: int, wanted: int) -> str:
+        """What to do about more or fewer estimates than references, for a message."""
         wide = [n for n, channels in enumerate(files) if len(channels) > 1]
-        if not wide or self.picked is not None or sum(map(len, files)) == wanted:
-            return ""
-        return f"; {self.references[wide[0]].name} has {len(files[wide[0]])} channels"
+        hint = ""
+        if wide and self.picked is None:
+            name, channels = self.references[wide[0]].name, len(files[wide[0]])
+            hint = f" ({name} has {channels} channels"
+            if len(files) == 1:
+                hint += ", each taken for a talker)"
+            else:
+                wanted, hint = len(files), f"{hint}, of which --channel takes one)"
+        extra = found > wanted
+        other = "move superfluous ones away" if extra else "add silent files for missing ones"
+        return (
+            f"{_count(found, 'estimate')} for {_count(wanted, 'reference')}{hint}: one for each is "
+            f"needed; separate with --sources {wanted}, or {other}"
+        )
 
     def _read_mixture(self, references: Waveform, rate: int) -> Waveform | None:
         if self.mixture is None:
@@ -172,6 +182,10 @@ def find_pairs(
         else:
             problems.append((pair.name, f"no estimates of it in {estimates}"))
     return pairs, problems
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _refuse(mixtures: Path | None, manifest: Path) -> None:

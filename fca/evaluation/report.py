@@ -56,8 +56,8 @@ class Evaluation:
         default=(
             "Means over recordings (the mean over a recording's talkers counts once) ± half the "
             "95 % confidence interval of Student's t.",
-            "Improvement: the score minus that of the mixture taken for every estimate. A mixture "
-            "holds hardly any artefacts, so that the SAR of estimates lies below its own.",
+            "Improvement: the score minus that of the mixture taken for every estimate. SAR has "
+            "none, as a mixture holds hardly any artefacts.",
             "A silent reference has no score; a silent estimate of a talker who speaks scores −∞. "
             "Both are left out of the means and counted.",
             "SDR, SIR, SAR: BSS eval (Vincent et al. 2006) with distortion filters of 512 taps; "

@@ -117,8 +117,12 @@ def _key(method: str, folder: Path) -> Row:
 
 
 def _cells(rows: Sequence[Row], names: Sequence[str], kind: str) -> list[str]:
-    """Means and intervals of the scores, or of those of the mixtures."""
-    return [summary_cell(summarise([_values(row, name, kind) for row in rows])) for name in names]
+    """Means and intervals of the scores, or of those of the mixtures, where these are known."""
+    known = [kind == "scores" or all(name in row["improvement"] for row in rows) for name in names]
+    return [
+        summary_cell(summarise([_values(row, name, kind) for row in rows])) if there else ""
+        for name, there in zip(names, known, strict=True)
+    ]
 
 
 def _values(row: Row, name: str, kind: str) -> Any:
