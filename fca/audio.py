@@ -178,6 +178,9 @@ class Output:
             self._file.write(np.ascontiguousarray(samples))
 
     def close(self) -> None:
+        """Write what is held back; a file that is closed already stays so."""
+        if self._stream.closed:
+            return
         with self._told(), self._stream:
             self._file.close()
 

@@ -167,10 +167,14 @@ class Writer:
             return
         with contextlib.closing(self._file):
             self._silence(self._n_samples)
+        self._check_there()
         self._convert()
+        self._check_there()
+        self._complete = True
+
+    def _check_there(self) -> None:
         if not self._temporaries[-1].exists():
             raise OSError(f"{self.path}: cannot be written (its temporary file is gone)")
-        self._complete = True
 
     def write(self, start: int, waveform: Waveform) -> None:
         """Put ``(channels, samples)`` or ``(samples,)`` at sample ``start``, not before the last.
