@@ -79,7 +79,7 @@ def test_one_place_is_a_talker_who_stands() -> None:
     said, h = walkers(rng), responses(rng, 1)
     still = mix(said, h[:, 0], np.random.default_rng(3), snr_db=20)
     moving = mix_moving(said, h, np.random.default_rng(3), snr_db=20)
-    for part in ("images", "early", "noise", "mixture"):
+    for part in ("images", "early", "dry", "noise", "mixture"):
         np.testing.assert_allclose(getattr(moving, part), getattr(still, part), atol=1e-12)
 
 
@@ -90,6 +90,7 @@ def test_equal_responses_everywhere_are_a_talker_who_stands() -> None:
     moving = mix_moving(said, np.repeat(h, 5, axis=1), np.random.default_rng(3))
     np.testing.assert_allclose(moving.images, still.images, atol=1e-12)
     np.testing.assert_allclose(moving.early, still.early, atol=1e-12)
+    np.testing.assert_allclose(moving.dry, still.dry, atol=1e-12)
 
 
 def test_responses_are_interpolated_sample_by_sample() -> None:

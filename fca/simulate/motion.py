@@ -16,6 +16,7 @@ from fca.simulate.images import (
     Array,
     Range,
     convolve,
+    delayed,
     early_part,
     level_gains,
     scaled_noise,
@@ -156,7 +157,7 @@ def mix_moving(
     return Mixture(
         images=images,
         early=gain * _walk(said, early),
-        dry=gain[:, 0] * said,
+        dry=gain[:, 0] * _walk_direct(said, responses[:, :, 0]),
         noise=scaled_noise(images, snr_db, noise, rng),
     )
 
@@ -164,9 +165,26 @@ def mix_moving(
 def _walk(said: Array, responses: Array) -> Array:
     """Images (talkers, channels, samples) of utterances (talkers, samples) said along the paths."""
     n_places, samples = responses.shape[1], said.shape[-1]
-    here = np.linspace(0, n_places - 1, samples)
     images = np.zeros((len(said), responses.shape[2], samples))
     for place in range(n_places):
-        weight = np.maximum(0, 1 - np.abs(here - place))
-        images += convolve((weight * said)[:, None], responses[:, place], samples)
+        part = _weight(place, n_places, samples) * said
+        images += convolve(part[:, None], responses[:, place], samples)
     return images
+
+
+def _walk_direct(said: Array, responses: Array) -> Array:
+    """The same of the direct sound alone at one microphone, from responses (talkers, P, taps)."""
+    n_places, samples = responses.shape[1], said.shape[-1]
+    parts = (
+        delayed(_weight(place, n_places, samples) * said, responses[:, place])
+        for place in range(n_places)
+    )
+    direct: Array = np.sum(list(parts), axis=0)
+    return direct
+
+
+def _weight(place: int, n_places: int, samples: int) -> Array:
+    """Weights (samples,) of one of the places that are passed evenly."""
+    here = np.linspace(0, n_places - 1, samples)
+    weight: Array = np.maximum(0, 1 - np.abs(here - place))
+    return weight

@@ -146,7 +146,10 @@ def main(
     meeting: Annotated[Path, typer.Argument(help="folder made by recipes.meeting.simulate")],
     output: Annotated[Path, typer.Option("--output", "-o", help="tables to write (.md)")],
     method: Annotated[str | None, typer.Option(help="the default unless given")] = None,
-    sources: Annotated[str, typer.Option(help="number of talkers, or auto")] = "4",
+    sources: Annotated[
+        str | None,
+        typer.Option(help="number of talkers, or auto; the true number unless given"),
+    ] = None,
     iterations: Annotated[int | None, typer.Option(help="the method's unless given")] = None,
     guided: Annotated[bool, typer.Option("--guided", help="by who speaks when")] = False,
     seed: int = 0,
@@ -154,7 +157,8 @@ def main(
     """Separate and score a meeting."""
     torch.set_num_threads(1)
     truth = meeting / "meeting.rttm"
-    count = ["--rttm", str(truth)] if guided else ["-n", sources]
+    talkers = {turn.speaker for turn in read_rttm(truth)}
+    count = ["--rttm", str(truth)] if guided else ["-n", sources or str(len(talkers))]
     chosen = {"-m": method, "-i": iterations, "--seed": seed}
     options = [str(x) for pair in chosen.items() if pair[1] is not None for x in pair]
     facts: dict[str, Any] = surroundings()
