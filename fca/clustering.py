@@ -107,7 +107,7 @@ class CACGMM(State):
         self._posterior = self._log_joint().softmax(dim=2).clamp_min(_TINY)
 
     def cost(self) -> Tensor:
-        """Negative log-likelihood per bin without constants, (B,)."""
+        """Negative log-likelihood per bin without constants, (B,); zero before the first step."""
         if self._steps == 0:
             return torch.zeros_like(self._energy[:, 0, 0, 0])
         scale = self.mixture.shape[2] * self._power[:, :, 0].log()
