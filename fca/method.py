@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fca.arguments import NETWORKS, READERS, parameters, read_networks
 from fca.building import SOURCES, Building
+from fca.effects import check_effect, needs_of
 from fca.errors import InputError, check_choice, whole
 from fca.inference.rank1 import number_of_outputs
 from fca.inference.start import STARTS
 from fca.likelihood import Gaussian, Likelihood, StudentT
 from fca.mixing import Mixing
 from fca.model import Fittable
-from fca.neural.denoiser import Denoiser
-from fca.pretrained import Pretrained, names
-from fca.prior import SpeechPrior
-from fca.source.neural import load_weights
 from fca.spatial.demixing import DEMIXING_UPDATES
 from fca.spatial.diagonal import GAIN_UPDATES
 from fca.spatial.full_rank import FULL_RANK_UPDATES
@@ -49,8 +45,6 @@ _CHOICES = (
 )
 _FIRST = ("n_iter", "n_fft", "n_starts", "n_refine")
 """Numbers of a row that a :class:`~fca.separator.Separator` takes as arguments of its own."""
-_OF_MODELS = ("source", "start", "dof", "spatial_steps")
-"""Choices that mask clustering does not have."""
 _MIXING = tuple(choice.name for choice in dataclasses.fields(Mixing))
 
 
@@ -206,7 +200,7 @@ class Method:
     def inference(self) -> str:
         """How the parameters are found, as the table of methods says it."""
         spatial = {"ip": "IP", "ip2": "IP2", "iss": "ISS", "em": "EM", "mu": "MU"}[self.update]
-        known = _parameters(self.source)
+        known = parameters(self.source)
         if "prior" in known:
             source = self.options.get("inference", known["inference"].default)
         else:
@@ -220,12 +214,12 @@ class Method:
     @property
     def needs_weights(self) -> bool:
         """Whether the user has to give the weights of a network."""
-        return "weights" in _parameters(self.source) and "weights" not in self.options
+        return "weights" in parameters(self.source) and "weights" not in self.options
 
     @property
     def whole_band(self) -> bool:
         """Whether a network takes part, which needs speech at all of its frequencies."""
-        return not _NETWORKS.isdisjoint(_parameters(self.source))
+        return not NETWORKS.isdisjoint(parameters(self.source))
 
     @property
     def refinable(self) -> bool:
@@ -243,11 +237,11 @@ class Method:
 
         Options that have no effect in this method are left out.
         """
-        known = _parameters(self.source)
+        known = parameters(self.source)
         fields = [*_FIRST, *(name for name in _CHOICES if name not in known)]
         ours = {name: getattr(self, name) for name in fields}
         its = {name: self.options.get(name, known[name].default) for name in known}
-        needs = _needs(self, judges=True)
+        needs = needs_of(self, judges=True)
         return {
             name: value
             for name, value in {**ours, **dataclasses.asdict(self.mixing), **its}.items()
@@ -271,7 +265,7 @@ class Method:
         """
         source = options.get("source", self.source)
         check_choice("source model", source, SOURCES)
-        known = _parameters(source)
+        known = parameters(source)
         ours = [key for key in _CHOICES if key not in known]  # Student's t sources have a dof, too
         choices = {key: options.pop(key) for key in ours if key in options}
         mixing = {key: options.pop(key) for key in _MIXING if key in options}
@@ -286,10 +280,10 @@ class Method:
         given = [*choices, *mixing, *options]
         inherited = {key: value for key, value in self.options.items() if key in known}
         options = {**inherited, **options}
-        n_fft = _read_networks(source, options)
+        n_fft = read_networks(source, options)
         row = dataclasses.replace(self, n_fft=n_fft or self.n_fft, **choices, options=options)
         judges = SOURCES[source](**options).judges  # raises early for a bad option
-        _check_effect(row, given, judges)
+        check_effect(row, given, judges)
         return row
 
     def n_fitted(self, n_sources: int, n_channels: int, guided: bool = False) -> int:
@@ -349,85 +343,10 @@ class Method:
         return building.model()
 
 
-def _check_effect(row: Method, given: Collection[str], judges: bool) -> None:
-    """Raise :class:`InputError` for choices that were given but have no effect in this method."""
-    idle = row.mixing.idle(given)
-    if idle:
-        raise InputError(f"{row.name}: {idle[0]} does nothing without {idle[1]}")
-    needs = _needs(row, judges)
-    for name in given:
-        met, need = needs.get(name, (True, ""))
-        if not met:
-            raise InputError(f"{row.name}: {name} does nothing without {need}")
-
-
-def _needs(row: Method, judges: bool) -> dict[str, tuple[bool, str]]:
-    """For choices that need something to have an effect: whether it is there, and what."""
-    models, known = row.spatial != "cACGMM", _parameters(row.source)
-    diagonal = "jointly diagonal" in row.spatial
-    by_sources = models and row.start == "rank-1"
-    steps = not str(_argument(row, "inference")).startswith("encode")
-    finds = by_sources and (judges or not row.interferers)
-    return {
-        **dict.fromkeys([*_OF_MODELS, *known], (models, "a model of each source")),
-        "gain_update": (diagonal, "jointly diagonal covariances"),
-        "spare": (diagonal and row.mixing.plain, "jointly diagonal covariances of a dry mixture"),
-        "fast_start": (by_sources, "start=rank-1"),
-        "interferers": (finds, "start=rank-1 of a source model that knows talkers"),
-        "n_steps": (steps, "inference=gradient or sample"),
-        "strength": (_argument(row, "refinement") != "gradient", "refinement=em"),
-    }
-
-
 def _offer(known: Mapping[str, Any], unknown: Collection[str]) -> str:
     """What to choose instead of options that do not exist."""
-    networks = [name for name in _READERS if name in known]
+    networks = [name for name in READERS if name in known]
     if "weights" in unknown:
         options = " or ".join(networks)
         return f"its network is the option {options}" if networks else "it has no network"
     return f"it has {', '.join([*_CHOICES, *_MIXING, *known])}"
-
-
-def _parameters(source: str) -> Mapping[str, inspect.Parameter]:
-    """Arguments that a source model takes."""
-    return inspect.signature(SOURCES[source]).parameters
-
-
-def _argument(row: Method, name: str) -> Any:
-    """Value of an argument of a method's source model; None if it has no such argument."""
-    known = _parameters(row.source)
-    return row.options.get(name, known[name].default) if name in known else None
-
-
-def _read_networks(source: str, options: dict[str, Any]) -> int | None:
-    """Replace the names of networks by the networks, so that they are read once for all recordings.
-
-    Returns the STFT window that they are made for, None if there are no networks.
-    """
-    parameters = _parameters(source)
-    if "weights" in parameters:
-        options["weights"] = load_weights(options.get("weights"))
-        return int(options["weights"].config.n_fft)
-    for kind, read in _READERS.items():
-        if kind in parameters and options.get("denoiser") is None:
-            options.setdefault(kind, parameters[kind].default)
-        name = options.get(kind)
-        if isinstance(name, str):
-            options[kind] = _shipped(kind, name) if name in names() else read(name)
-    denoiser = options.get("denoiser")
-    prior = options.get("prior") if denoiser is None else denoiser.prior
-    return None if prior is None else int(prior.config.n_fft)
-
-
-_READERS: dict[str, Callable[[str], Pretrained]] = {
-    "denoiser": Denoiser.from_pretrained,
-    "prior": SpeechPrior.from_pretrained,
-}
-_NETWORKS = frozenset(("weights", *_READERS))
-"""Arguments of source models that are networks."""
-
-
-@functools.cache
-def _shipped(kind: str, name: str) -> Pretrained:
-    """A network that ships with the toolkit. Nothing changes it, so that one serves all methods."""
-    return _READERS[kind](name)
