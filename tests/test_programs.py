@@ -78,7 +78,7 @@ def test_wrong_arguments_are_refused(
         ("recipes.adapters.espnet", ["none.scp", "out"], "none.scp: No such file or directory"),
         ("recipes.benchmark.quality", ["nowhere", "-o", "out"], "no such file"),
         ("recipes.demo.__main__", ["--method", "nonsense"], "nonsense"),
-        ("recipes.meeting.evaluate", ["nowhere", "-o", "out.md"], "no such file"),
+        ("recipes.meeting.evaluate", ["nowhere", "-o", "out.md"], "No such file"),
         ("recipes.neural.data", ["out", "--rooms", "1", "--talkers", "0"], "a scene needs talkers"),
         ("recipes.prior.picture", ["nowhere", "x.flac", "-o", "out.png"], "no model"),
     ],

@@ -14,7 +14,6 @@ from toy import (
     costs,
     make_model,
     random_psd,
-    random_scm,
     seeded,
     source_model,
     spatial_model,
@@ -22,10 +21,8 @@ from toy import (
 from toy import random_mixture as mixture_of
 
 from fca.errors import InputError
-from fca.model import Model
 from fca.source import NMF, Fixed, Free, Gauss, Laplace, SourceModel, Stack, Stationary, Student
 from fca.source.departure import departure_penalty
-from fca.spatial import FullRank
 from fca.spatial.base import FLOOR, ObservedStatistics, Statistics
 
 SHAPE = (2, 5, 3, 20)
@@ -294,14 +291,3 @@ def test_bounded_gauss_has_a_quietest_frame() -> None:
 def test_updates_of_the_source_alone_never_raise_the_cost(name: str, kind: str) -> None:
     model = make_model(name, kind, mixture_of(batch=2))
     assert_never_rises(costs(model, lambda: model.source.update(model.spatial.statistics), 10))
-
-
-def test_free_psds_do_not_sink_to_the_floor_while_covariances_grow() -> None:
-    mixture = mixture_of(4, 3, 20)
-    scm = random_scm((1, 4, 2), 3, seeded(1))
-    source = Free()
-    source.initialise(1e-7 * random_psd((1, 4, 2, 20), seeded(2)), seeded())
-    model = Model(FullRank(mixture, 1e7 * scm, "em"), source)
-    model.step()
-    assert float(model.source.psd().median()) > 1e-2
-    assert float(model.spatial.scale().max()) < 1e2

@@ -19,8 +19,6 @@ class Free(SourceModel):
         EM as in the papers, or the faster multiplicative update.
     """
 
-    at_microphone = True  # shared at will, the scale would sink to the floor of λ at quiet bins
-
     def __init__(self, inference: str = "em") -> None:
         check_choice("update", inference, ("em", "mu"), " of a free PSD")
         self._em = inference == "em"
