@@ -150,7 +150,7 @@ def items(tmp_path_factory: pytest.TempPathFactory) -> list[Item]:
         "beside": Condition(count=1, interferer_db=(0, 0), **common),  # type: ignore[arg-type]
         "alone": Condition(count=1, **common),  # type: ignore[arg-type]
     }
-    return build(kinds, Corpora(SPEECH, folder), folder / "set", seed=0)
+    return build(kinds, Corpora(SPEECH, folder), folder / "set", seed=2)
 
 
 def test_the_simulated_interferer_is_noise_at_its_level(items: list[Item]) -> None:
