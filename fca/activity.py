@@ -177,6 +177,12 @@ class Levels:
         """(K + 1, T), the residual last."""
         return np.stack([*self._sources, self._residual])
 
+    def segments(self, names: Iterable[str]) -> list[Segment]:
+        """Stretches in which the talkers of these names speak, in order of time."""
+        if not len(self._residual):
+            return []
+        return segments(activities(self.power, self.frame_seconds), names, self.frame_seconds)
+
 
 def write_rttm(path: Path, segments: Iterable[Segment], name: str) -> None:
     """Write segments of the recording ``name`` as RTTM (NIST 2009), in order of time.

@@ -27,12 +27,16 @@ def mvdr(target: Tensor, noise: Tensor, reference_channel: int) -> Tensor:
     Tensor
         Filters h (..., M); the output is ``hᴴ x``.
     """
-    noise = regularise(noise)
+    tiny = torch.finfo(target.dtype).tiny ** 0.5
+    # All microphones at unit level: rounding would count more at those of low gain otherwise.
+    amplitude = _power(target + noise).clamp_min(tiny).sqrt()
+    level = amplitude[..., :, None] * amplitude[..., None, :]
+    target, noise = target / level, regularise(noise / level)
     ratio = torch.linalg.solve(noise, target)
     # Rounding may make the trace negative, which is at least the ratio of the traces.
-    trace = torch.maximum(_trace(ratio), _trace(target) / _trace(noise))
-    tiny = torch.finfo(target.dtype).tiny ** 0.5
-    result: Tensor = ratio[..., reference_channel] / trace.clamp_min(tiny)[..., None]
+    trace = torch.maximum(_power(ratio).sum(-1), _power(target).sum(-1) / _power(noise).sum(-1))
+    filters = ratio[..., reference_channel] / trace.clamp_min(tiny)[..., None]
+    result: Tensor = filters * amplitude[..., reference_channel, None] / amplitude
     return result
 
 
@@ -63,22 +67,22 @@ def mvdr_images(
     total = covariances.sum(2, keepdim=True)
     if background is not None:
         total = total + background[:, :, None]
-    tiny = torch.finfo(mixture.real.dtype).tiny ** 0.5
-    amplitude = total.diagonal(dim1=-2, dim2=-1).real.clamp_min(tiny).sqrt()
-    # Microphones at unit level: white noise would drown those of low gain otherwise.
-    level = amplitude[..., :, None] * amplitude[..., None, :]
-    eye = torch.eye(total.shape[-1], dtype=total.dtype, device=total.device)
-    target = covariances / level
-    noise = (total - covariances) / level + WHITE * eye
-    heard = mixture / amplitude[:, :, 0, :, None]
+    noise = total - covariances + WHITE * torch.diag_embed(_power(total))
+    return beamformed(covariances, noise, mixture, channels)
+
+
+def beamformed(target: Tensor, noise: Tensor, mixture: Tensor, channels: slice) -> Tensor:
+    """Images of sources at a slice of the microphones, complex (B, F, N, C, T), by :func:`mvdr`.
+
+    From covariances (B, F, N, M, M) of each source and of its noise, and X (B, F, M, T).
+    """
     references = range(*channels.indices(mixture.shape[2]))
-    images = [apply(mvdr(target, noise, m), heard) * amplitude[..., m, None] for m in references]
-    return torch.stack(images, dim=3)
+    return torch.stack([apply(mvdr(target, noise, m), mixture) for m in references], dim=3)
 
 
-def _trace(matrix: Tensor) -> Tensor:
-    """Real trace of (..., M, M), (...)."""
-    return matrix.diagonal(dim1=-2, dim2=-1).real.sum(-1)
+def _power(covariance: Tensor) -> Tensor:
+    """Real diagonal (..., M) of (..., M, M)."""
+    return covariance.diagonal(dim1=-2, dim2=-1).real
 
 
 def apply(filters: Tensor, mixture: Tensor) -> Tensor:

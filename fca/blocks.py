@@ -309,8 +309,7 @@ class _Guided:
         frames = np.arange(stft.padded(n_samples) // stft.hop + 1)
         times = stretch.start / rate + frames * stft.hop / SAMPLE_RATE
         speakers = [self._speakers[k] for k in track]
-        turns = [turn for turn in self._spoken(stretch) if turn.speaker in speakers]
-        return torch.from_numpy(on_frames(turns, speakers, times))
+        return torch.from_numpy(on_frames(self._spoken(stretch), speakers, times))
 
     def _matched(self, stretch: _Stretch, found: Separation, track: list[int]) -> list[int]:
         """Of these tracks the one of each source, by where it is heard from."""

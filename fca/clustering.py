@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fca.beamforming import apply, mvdr
+from fca.beamforming import beamformed
 from fca.errors import InputError
 from fca.linalg import (
     abs2,
@@ -118,9 +118,7 @@ class CACGMM(State):
         masks = self.masks
         target = weighted_covariance(self._outer, masks)
         noise = weighted_covariance(self._outer, 1 - masks)
-        references = range(*channels.indices(self.mixture.shape[2]))
-        beams = [apply(mvdr(target, noise, m), self.mixture) for m in references]
-        return torch.stack(beams, dim=3)
+        return beamformed(target, noise, self.mixture, channels)
 
     def _log_joint(self) -> Tensor:
         """``log π_k − log|B_k| − M log xᴴB_k⁻¹x``, (B, F, K, T): eq. 19 less ``M log ‖x‖²``."""

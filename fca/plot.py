@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fca.activity import Levels, activities, segments
+from fca.activity import Levels
 from fca.errors import InputError
 from fca.evaluation.metrics import summarise
 from fca.files import replacing
@@ -161,9 +161,7 @@ def _active(signals: Array, sample_rate: int) -> list[list[tuple[float, float]]]
     levels = Levels(len(mixture), sample_rate)
     levels.add(0, sources, mixture - sources.sum(0))
     names = [str(n) for n in range(len(sources))]
-    if not levels.power.shape[1]:
-        return [[] for _ in names]
-    found = segments(activities(levels.power, levels.frame_seconds), names, levels.frame_seconds)
+    found = levels.segments(names)
     return [[(s.start, s.duration) for s in found if s.speaker == name] for name in names]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -69,10 +68,9 @@ def _mixed(better: Tensor, new: Any, old: Any) -> Any:
     if isinstance(new, Mapping) and isinstance(old, Mapping):
         return {key: choose(better, value, old[key]) for key, value in new.items()}
     if isinstance(new, State) or (dataclasses.is_dataclass(new) and not isinstance(new, type)):
-        chosen = copy.copy(new)
-        for name, value in vars(new).items():
-            its = choose(better, value, getattr(old, name, value))
-            object.__setattr__(chosen, name, its)  # some are frozen
+        held = vars(new).items()
+        chosen = object.__new__(type(new))
+        vars(chosen).update({k: choose(better, its, getattr(old, k, its)) for k, its in held})
         return chosen
     _check_stateless(new)
     return new

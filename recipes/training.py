@@ -295,7 +295,9 @@ def fit(
     last = output / "last.ckpt"
     trainer = _trainer(experiment, [best, latest, _Keep(output, experiment.training.keep_every)])
     trainer.fit(task, data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
-    if not _ends_best(trainer, task, data, best):
+    steps = experiment.training
+    ends_within = steps.steps % steps.steps_per_epoch > 0
+    if not (ends_within and _ends_best(trainer, task, data, best)):
         state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
         task.load_state_dict(state["state_dict"])
     if int(os.environ.get("RANK", "0")) == 0:  # the first process of a `torchrun`
@@ -309,10 +311,7 @@ def _ends_best(
     data: lightning.LightningDataModule,
     best: ModelCheckpoint,
 ) -> bool:
-    """Whether the model after the last step is better than those at the ends of epochs.
-
-    Nothing has validated it if the last epoch is not a whole one.
-    """
+    """Whether the model after the last step, which ends no epoch, is better than those that do."""
     found = trainer.validate(task, datamodule=data, verbose=False)
     losses = {name: value for metrics in found for name, value in metrics.items()}
     least = best.best_model_score

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fca import __version__
-from fca.activity import Levels, activities, segments, write_rttm
+from fca.activity import Levels, write_rttm
 from fca.cli.claim import claimed, tidy
 from fca.cli.fingerprints import fingerprints
 from fca.direction import IN_LINE, Directions
@@ -227,9 +227,7 @@ class Results:
         files, notes = [], []
         if log.levels is not None:
             files.append("activity.rttm")
-            seconds = log.levels.frame_seconds
-            found = segments(activities(log.levels.power, seconds), log.names, seconds)
-            write_rttm(folder / files[-1], found, name)
+            write_rttm(folder / files[-1], log.levels.segments(log.names), name)
         if self.plot:
             files.append(f"{self.kind}.png")
             notes += _draw(folder / files[-1], log, reader)

@@ -81,8 +81,7 @@ def track(
         return whole
     flat = torch.full_like(windows, 1 / len(windows)).expand(len(mixture), -1, -1)
     stays = same_everywhere(whole, flat, moving=False)
-    chosen = choose(moving, _joined(mixture, n_sources, parts, windows), stays)
-    return chosen
+    return choose(moving, _joined(mixture, n_sources, parts, windows), stays)
 
 
 def moves(mixture: Tensor, whole: Tensor, parts: list[Tensor], windows: Tensor) -> Tensor:

@@ -142,6 +142,10 @@ def tables(folder: Path, rows: list[dict[str, Any]], errors: dict[float, dict[st
     return f"{tracks}\n{der}"
 
 
+def _n_talkers(truth: Path) -> str:
+    return str(len({turn.speaker for turn in read_rttm(truth)}))
+
+
 def main(
     meeting: Annotated[Path, typer.Argument(help="folder made by recipes.meeting.simulate")],
     output: Annotated[Path, typer.Option("--output", "-o", help="tables to write (.md)")],
@@ -157,8 +161,7 @@ def main(
     """Separate and score a meeting."""
     torch.set_num_threads(1)
     truth = meeting / "meeting.rttm"
-    talkers = {turn.speaker for turn in read_rttm(truth)}
-    count = ["--rttm", str(truth)] if guided else ["-n", sources or str(len(talkers))]
+    count = ["--rttm", str(truth)] if guided else ["-n", sources or _n_talkers(truth)]
     chosen = {"-m": method, "-i": iterations, "--seed": seed}
     options = [str(x) for pair in chosen.items() if pair[1] is not None for x in pair]
     facts: dict[str, Any] = surroundings()
