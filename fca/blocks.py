@@ -11,26 +11,22 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
-from fca.activity import Segment, on_frames
+from fca.activity import Segment
 from fca.allocator import release_freed_memory
 from fca.errors import InputError
-from fca.frontend import SAMPLE_RATE, working_channels
+from fca.frontend import SAMPLE_RATE
 from fca.inference.iterate import Callback, Progress
-from fca.permutation import best_assignment
 from fca.pieces import Reader
 from fca.separation import Separation
 from fca.separator import Separator
-from fca.source.gated import NotToldApart
-from fca.tracks import Tracks, gather
+from fca.sorting import Guided, Matched, Sorted, Sorter, Stretch
+from fca.tracks import gather
 
 BLOCK_SECONDS = 30.0
 CHANNEL_SECONDS = 160.0
@@ -40,9 +36,6 @@ OVERLAP = 1 / 6
 """Fraction of a block that overlaps with the next one."""
 MOST_TALKERS = 6
 """Sources that are fitted to a block when the talkers are counted."""
-
-ALIKE = "speakers whose turns are the same are told apart by where they are heard from"
-"""Remark on a block in which they are."""
 
 Signals = dict[str, Tensor]
 """Named waveforms (..., samples)."""
@@ -159,31 +152,31 @@ class BlockSeparator:
             release_freed_memory()
             told = [_overall(callback, index, len(spans)) for callback in callbacks]
             mixture = torch.from_numpy(waveform)
-            stretch = _Stretch(*spans[index], mixture, reader.sample_rate, told, len(spans) > 1)
+            stretch = Stretch(*spans[index], mixture, reader.sample_rate, told, len(spans) > 1)
             try:
-                sorted_ = sort(stretch)
+                found = sort(stretch)
             except InputError as error:
                 n_failed += 1
                 if n_failed == len(spans):
                     raise
-                sorted_ = _Sorted(sharing=sort.sharing(stretch), problem=str(error))
-            yield self._block(stretch, sort.names(), sorted_)
-            del sorted_  # or its model would stay until the next one is fitted
+                found = Sorted(sharing=sort.sharing(stretch), problem=str(error))
+            yield self._block(stretch, sort.names(), found)
+            del found  # or its model would stay until the next one is fitted
 
-    def _sorter(self, n_channels: int, alone: bool) -> _Sorter:
+    def _sorter(self, n_channels: int, alone: bool) -> Sorter:
         if self.guide is not None:
-            return _Guided(self.separator, self.guide, self.speakers)
+            return Guided(self.separator, self.guide, self.speakers)
         separator = self.separator
         if self.count:
             separator = copy.copy(separator)
             separator.n_sources = min(separator.n_sources, n_channels)
-        return _Matched(separator, None if self.count else separator.n_sources, alone)
+        return Matched(separator, None if self.count else separator.n_sources, alone)
 
     def _block(
         self,
-        stretch: _Stretch,
+        stretch: Stretch,
         names: list[str],
-        found: _Sorted,
+        found: Sorted,
     ) -> Block:
         mixture, separation = stretch.mixture, found.separation
         if separation is None:
@@ -209,152 +202,6 @@ class BlockSeparator:
             names=names,
             reference_channel=channel,
         )
-
-
-@dataclass(frozen=True)
-class _Stretch:
-    """A stretch of a recording to be separated."""
-
-    start: int
-    stop: int
-    mixture: Tensor
-    sample_rate: int
-    callbacks: Sequence[Callback]
-    of_several: bool
-
-    def channel(self, own: int) -> int:
-        """Microphone of the tracks: ``own``, or another if that fails in this stretch."""
-        if not self.of_several or own >= len(self.mixture):
-            return own
-        working = working_channels(self.mixture, self.sample_rate)
-        return own if own in working or not working else working[0]
-
-    def heard_by(self, separator: Separator) -> Separator:
-        """The separator, at another microphone if its own fails in this stretch."""
-        channel = self.channel(separator.reference_channel)
-        if channel == separator.reference_channel:
-            return separator
-        other = copy.copy(separator)
-        other.reference_channel = channel
-        return other
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Sorted:
-    """A separation with the track of each source, or what there is to say instead."""
-
-    separation: Separation | None = None
-    track: list[int] = field(default_factory=list)
-    sharing: list[int] = field(default_factory=list)
-    problem: str = ""
-    remark: str = ""
-
-
-class _Sorter(Protocol):
-    """Separates the stretches of a recording, in order, and assigns their sources to tracks."""
-
-    def names(self) -> list[str]:
-        """Names of the tracks so far."""
-
-    def sharing(self, stretch: _Stretch) -> list[int]:
-        """Tracks of all who may speak in a stretch."""
-
-    def __call__(self, stretch: _Stretch) -> _Sorted:
-        """The separation of a stretch, its sources assigned to tracks."""
-
-
-class _Guided:
-    """Assigns the sources to tracks by who is known to speak.
-
-    Speakers whose turns are the same in a stretch are assigned by where they were heard before.
-    """
-
-    def __init__(self, separator: Separator, guide: Sequence[Segment], speakers: list[str]) -> None:
-        self._separator = separator
-        self._guide = guide
-        self._speakers = speakers
-        self._tracks = Tracks()
-
-    def names(self) -> list[str]:
-        return self._speakers
-
-    def sharing(self, stretch: _Stretch) -> list[int]:
-        spoken = {segment.speaker for segment in self._spoken(stretch)}
-        return [track for track, name in enumerate(self._speakers) if name in spoken]
-
-    def _spoken(self, stretch: _Stretch) -> list[Segment]:
-        begin, end = stretch.start / stretch.sample_rate, stretch.stop / stretch.sample_rate
-        return [turn for turn in self._guide if turn.start < end and turn.end > begin]
-
-    def __call__(self, stretch: _Stretch) -> _Sorted:
-        track = self.sharing(stretch)
-        if not track:
-            return _Sorted()
-        separator, rate = stretch.heard_by(self._separator), stretch.sample_rate
-        activity, remark = self._activity(stretch, track), ""
-        try:
-            found = separator.guided(stretch.mixture, activity, rate, stretch.callbacks)
-        except NotToldApart:
-            separator = copy.copy(separator)
-            separator.n_sources = len(track)
-            found = separator(stretch.mixture, rate, stretch.callbacks)
-            track, remark = self._matched(stretch, found, track), ALIKE
-        self._tracks.tell(stretch.start, *_heard(stretch, found), track, rate)
-        return _Sorted(separation=found, track=track, remark=remark)
-
-    def _activity(self, stretch: _Stretch, track: list[int]) -> Tensor:
-        """Activities of speakers on the frames of the separator, (N, T)."""
-        rate, stft = stretch.sample_rate, self._separator.stft
-        n_samples = -(-stretch.mixture.shape[1] * SAMPLE_RATE // rate)
-        frames = np.arange(stft.padded(n_samples) // stft.hop + 1)
-        times = stretch.start / rate + frames * stft.hop / SAMPLE_RATE
-        speakers = [self._speakers[k] for k in track]
-        return torch.from_numpy(on_frames(self._spoken(stretch), speakers, times))
-
-    def _matched(self, stretch: _Stretch, found: Separation, track: list[int]) -> list[int]:
-        """Of these tracks the one of each source, by where it is heard from."""
-        mixture, sources = _heard(stretch, found)
-        alike = self._tracks.resemblance(stretch.start, mixture, sources, stretch.sample_rate)
-        known = pad(alike, (0, len(self._speakers) - alike.shape[1]))
-        sources_of = best_assignment(known[:, track])
-        return [track[k] for k in sources_of.argsort().tolist()]
-
-
-class _Matched:
-    """Assigns the sources to tracks by matching them with what was heard in earlier blocks.
-
-    If the recording is a single block and the number of talkers is given, the separator's sources
-    are the tracks.
-    """
-
-    def __init__(self, separator: Separator, limit: int | None, alone: bool) -> None:
-        self._separator = separator
-        self._limit = limit
-        self._believed = alone and limit is not None
-        self._tracks = Tracks(limit)
-
-    def names(self) -> list[str]:
-        count = len(self._tracks) if self._limit is None else self._limit
-        return [f"source{n}" for n in range(1, count + 1)]
-
-    def sharing(self, stretch: _Stretch) -> list[int]:
-        return list(range(len(self.names())))
-
-    def __call__(self, stretch: _Stretch) -> _Sorted:
-        rate = stretch.sample_rate
-        separator = stretch.heard_by(self._separator)
-        found = separator(stretch.mixture, rate, stretch.callbacks)
-        if self._believed:
-            return _Sorted(separation=found, track=list(range(len(found.sources))))
-        residual = found.residual.detach().cpu()
-        track = self._tracks.assign(stretch.start, *_heard(stretch, found), residual, rate)
-        return _Sorted(separation=found, track=track)
-
-
-def _heard(stretch: _Stretch, found: Separation) -> tuple[Tensor, Tensor]:
-    """What tracks are told by: the mixture (M, samples) and the sources (N, samples)."""
-    sources = found.sources.detach().cpu()
-    return stretch.mixture.to(sources), sources
 
 
 def equal_parts(mixture: Tensor, track: Sequence[int], n_tracks: int) -> Tensor:

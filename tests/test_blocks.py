@@ -15,12 +15,13 @@ from conftest import MixtureMaker, decaying_responses
 
 from fca import audio
 from fca.activity import Segment
-from fca.blocks import ALIKE, OVERLAP, Block, BlockSeparator, block_spans, stitch
+from fca.blocks import OVERLAP, Block, BlockSeparator, block_spans, stitch
 from fca.errors import InputError
 from fca.inference import Progress
 from fca.separation import Separation
 from fca.separator import Separator
 from fca.simulate import mix
+from fca.sorting import ALIKE
 from fca.tracks import Tracks
 
 RATE = 16000

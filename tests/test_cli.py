@@ -18,8 +18,8 @@ from command import RATE, fca, records, separate, write_all
 
 from fca import audio, plot
 from fca.activity import Segment, read_rttm, write_rttm
+from fca.cli.log import Log
 from fca.cli.options import chosen
-from fca.cli.results import Log
 from fca.cli.separate import separate as separate_command
 from fca.cli.values import separator_types
 from fca.methods import METHODS
