@@ -11,7 +11,18 @@ from torch import Tensor
 from fca.likelihood import Likelihood
 from fca.methods import METHODS
 from fca.model import Model
-from fca.source import NMF, Fixed, Free, Gauss, Laplace, SourceModel, Stack, Stationary, Student
+from fca.source import (
+    NMF,
+    Fixed,
+    Fluctuating,
+    Free,
+    Gauss,
+    Laplace,
+    SourceModel,
+    Stack,
+    Stationary,
+    Student,
+)
 from fca.spatial import FullRank, JointlyDiagonal, Rank1, SpatialModel
 from fca.spatial.observation import Observation
 
@@ -35,6 +46,7 @@ SOURCES = (
     "free em",
     "free mu",
     "stationary",
+    "fluctuating",
     "fixed",
     "stack",
 )
@@ -139,6 +151,7 @@ def source_model(kind: str, power: Tensor, seed: int = 2) -> SourceModel:
         "free em": lambda: Free("em"),
         "free mu": lambda: Free("mu"),
         "stationary": Stationary,
+        "fluctuating": Fluctuating,
         "fixed": lambda: Fixed(power),
         "stack": lambda: Stack([(NMF(2, warmup=0), n_sources - 1), (Stationary(), 1)]),
     }

@@ -1,6 +1,7 @@
 """Source models: the power spectral density of each source."""
 
 from fca.source.base import SourceModel
+from fca.source.fluctuating import Fluctuating
 from fca.source.free import Fixed, Free, Stationary
 from fca.source.gated import Gated
 from fca.source.invariant import Gauss, Laplace, Student
@@ -15,6 +16,7 @@ __all__ = [
     "VAE",
     "DenoisedSpeech",
     "Fixed",
+    "Fluctuating",
     "Free",
     "Gated",
     "Gauss",
