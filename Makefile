@@ -14,7 +14,7 @@ demo: $(VENV)/.installed-demo
 	$(PY) -m recipes.demo
 
 test: $(VENV)/.installed-dev
-	$(PY) -m pytest
+	OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	$(PY) -m ruff check .

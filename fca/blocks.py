@@ -8,18 +8,21 @@ after minutes of silence.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 import torch
 from torch import Tensor
 
 from fca.activity import Segment
 from fca.allocator import release_freed_memory
-from fca.errors import InputError
+from fca.errors import InputError, at_least_one
 from fca.frontend import SAMPLE_RATE
 from fca.inference.iterate import Callback, Progress
 from fca.pieces import Reader
@@ -27,6 +30,7 @@ from fca.separation import Separation
 from fca.separator import Separator
 from fca.sorting import Guided, Matched, Sorted, Sorter, Stretch
 from fca.tracks import gather
+from fca.workers import in_order
 
 BLOCK_SECONDS = 30.0
 CHANNEL_SECONDS = 160.0
@@ -108,6 +112,8 @@ class BlockSeparator:
         one talker. Without it there are as many tracks as the separator has sources.
     guide : sequence of Segment, optional
         Who speaks when; the speakers are the tracks.
+    jobs : int
+        Blocks that are separated at the same time, each in one thread; memory grows with them.
 
     Raises
     ------
@@ -121,6 +127,7 @@ class BlockSeparator:
         block_seconds: float | None = None,
         count: bool = False,
         guide: Sequence[Segment] | None = None,
+        jobs: int = 1,
     ) -> None:
         least = 4 * separator.stft.n_fft / SAMPLE_RATE
         if block_seconds is not None and not least <= block_seconds < math.inf:
@@ -129,6 +136,7 @@ class BlockSeparator:
         self.block_seconds = block_seconds
         self.count = count
         self.guide = guide
+        self.jobs = at_least_one("jobs", jobs)
         self.speakers = list(dict.fromkeys(segment.speaker for segment in guide or ()))
 
     def __call__(
@@ -137,6 +145,8 @@ class BlockSeparator:
         callbacks: Sequence[Callback] = (),
     ) -> Iterator[Block]:
         """Blocks of a recording, in order; :func:`stitch` joins them.
+
+        Callbacks are told the progress through the whole recording.
 
         Raises
         ------
@@ -147,21 +157,24 @@ class BlockSeparator:
         seconds = self.block_seconds or min(BLOCK_SECONDS, CHANNEL_SECONDS / reader.n_channels)
         spans = block_spans(reader.n_samples, round(seconds * reader.sample_rate))
         sort = self._sorter(reader.n_channels, alone=len(spans) == 1)
-        n_failed = 0
-        for index, waveform in enumerate(reader.pieces(spans)):
-            release_freed_memory()
-            told = [_overall(callback, index, len(spans)) for callback in callbacks]
-            mixture = torch.from_numpy(waveform)
-            stretch = Stretch(*spans[index], mixture, reader.sample_rate, told, len(spans) > 1)
-            try:
-                found = sort(stretch)
-            except InputError as error:
-                n_failed += 1
-                if n_failed == len(spans):
-                    raise
-                found = Sorted(sharing=sort.sharing(stretch), problem=str(error))
-            yield self._block(stretch, sort.names(), found)
-            del found  # or its model would stay until the next one is fitted
+        overall, n_failed = _Overall(callbacks, len(spans)), 0
+        stretches = _stretches(reader, spans, overall)
+        with contextlib.ExitStack() as stack:
+            begun = in_order(sort.separate, stretches, min(self.jobs, len(spans)))
+            stack.enter_context(contextlib.closing(begun))
+            stack.callback(overall.stop)
+            for stretch, separated in begun:
+                try:
+                    found = sort.assign(stretch, separated())
+                except InputError as error:
+                    n_failed += 1
+                    if n_failed == len(spans):
+                        raise
+                    found = Sorted(sharing=sort.sharing(stretch), problem=str(error))
+                overall.finish(stretch.start)
+                del separated  # or its model would stay until the next one is fitted
+                yield self._block(stretch, sort.names(), found)
+                del found
 
     def _sorter(self, n_channels: int, alone: bool) -> Sorter:
         if self.guide is not None:
@@ -263,11 +276,45 @@ def _fade(held: Signals, name: str, new: Tensor, shift: int) -> Tensor:
     return torch.cat([old * (1 - rise) + new[..., :size] * rise, new[..., size:]], dim=-1)
 
 
-def _overall(callback: Callback, index: int, n_blocks: int) -> Callback:
-    """A callback that is told the progress through the whole recording."""
+class _Overall:
+    """Progress through a whole recording, of which several blocks may be on their way."""
 
-    def tell(progress: Progress) -> bool | None:
-        done = index * progress.n_iter + progress.iteration
-        return callback(Progress(done, n_blocks * progress.n_iter, progress.cost))
+    def __init__(self, callbacks: Sequence[Callback], n_blocks: int) -> None:
+        self._callbacks, self._n_blocks = callbacks, n_blocks
+        self._lock = Lock()
+        self._iterations: dict[int, int] = {}
+        self._n_finished, self._stopped = 0, False
 
-    return tell
+    def of(self, start: int) -> Callback:
+        """The callback of the block that begins at this sample."""
+
+        def tell(progress: Progress) -> bool:
+            with self._lock:
+                if self._stopped:
+                    raise CancelledError
+                self._iterations[start] = progress.iteration
+                done = self._n_finished * progress.n_iter + sum(self._iterations.values())
+                whole = Progress(done, self._n_blocks * progress.n_iter, progress.cost)
+                ends = [callback(whole) for callback in self._callbacks]
+                return any(ends)
+
+        return tell
+
+    def finish(self, start: int) -> None:
+        """Count that block as done."""
+        with self._lock:
+            self._iterations.pop(start, None)
+            self._n_finished += 1
+
+    def stop(self) -> None:
+        """End all blocks that are on their way, at their next iteration."""
+        self._stopped = True
+
+
+def _stretches(
+    reader: Reader, spans: Sequence[tuple[int, int]], overall: _Overall
+) -> Iterator[Stretch]:
+    for (start, stop), waveform in zip(spans, reader.pieces(spans), strict=True):
+        release_freed_memory()
+        mixture, told = torch.from_numpy(waveform), [overall.of(start)]
+        yield Stretch(start, stop, mixture, reader.sample_rate, told, len(spans) > 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -65,7 +65,10 @@ class Sorted:
 
 
 class Sorter(Protocol):
-    """Separates the stretches of a recording, in order, and assigns their sources to tracks."""
+    """Separates the stretches of a recording, in any order, and sorts them into tracks, in theirs.
+
+    Stretches may be separated in several threads at a time.
+    """
 
     def names(self) -> list[str]:
         """Names of the tracks so far."""
@@ -73,8 +76,11 @@ class Sorter(Protocol):
     def sharing(self, stretch: Stretch) -> list[int]:
         """Tracks of all who may speak in a stretch."""
 
-    def __call__(self, stretch: Stretch) -> Sorted:
-        """The separation of a stretch, its sources assigned to tracks."""
+    def separate(self, stretch: Stretch) -> Sorted:
+        """The separation of a stretch, its sources not yet assigned to tracks."""
+
+    def assign(self, stretch: Stretch, found: Sorted) -> Sorted:
+        """The same with the track of each source."""
 
 
 class Guided:
@@ -100,21 +106,29 @@ class Guided:
         begin, end = stretch.start / stretch.sample_rate, stretch.stop / stretch.sample_rate
         return [turn for turn in self._guide if turn.start < end and turn.end > begin]
 
-    def __call__(self, stretch: Stretch) -> Sorted:
+    def separate(self, stretch: Stretch) -> Sorted:
         track = self.sharing(stretch)
         if not track:
             return Sorted()
         separator, rate = stretch.heard_by(self._separator), stretch.sample_rate
-        activity, remark = self._activity(stretch, track), ""
+        activity = self._activity(stretch, track)
         try:
             found = separator.guided(stretch.mixture, activity, rate, stretch.callbacks)
+            return Sorted(separation=found)
         except NotToldApart:
             separator = copy.copy(separator)
             separator.n_sources = len(track)
             found = separator(stretch.mixture, rate, stretch.callbacks)
-            track, remark = self._matched(stretch, found, track), ALIKE
-        self._tracks.tell(stretch.start, *_heard(stretch, found), track, rate)
-        return Sorted(separation=found, track=track, remark=remark)
+            return Sorted(separation=found, remark=ALIKE)
+
+    def assign(self, stretch: Stretch, found: Sorted) -> Sorted:
+        if found.separation is None:
+            return found
+        track, heard = self.sharing(stretch), _heard(stretch, found.separation)
+        if found.remark == ALIKE:
+            track = self._matched(stretch, heard, track)
+        self._tracks.tell(stretch.start, *heard, track, stretch.sample_rate)
+        return replace(found, track=track)
 
     def _activity(self, stretch: Stretch, track: list[int]) -> Tensor:
         """Activities of speakers on the frames of the separator, (N, T)."""
@@ -125,10 +139,11 @@ class Guided:
         speakers = [self._speakers[k] for k in track]
         return torch.from_numpy(on_frames(self._spoken(stretch), speakers, times))
 
-    def _matched(self, stretch: Stretch, found: Separation, track: list[int]) -> list[int]:
+    def _matched(
+        self, stretch: Stretch, heard: tuple[Tensor, Tensor], track: list[int]
+    ) -> list[int]:
         """Of these tracks the one of each source, by where it is heard from."""
-        mixture, sources = _heard(stretch, found)
-        alike = self._tracks.resemblance(stretch.start, mixture, sources, stretch.sample_rate)
+        alike = self._tracks.resemblance(stretch.start, *heard, stretch.sample_rate)
         known = pad(alike, (0, len(self._speakers) - alike.shape[1]))
         sources_of = best_assignment(known[:, track])
         return [track[k] for k in sources_of.argsort().tolist()]
@@ -154,15 +169,20 @@ class Matched:
     def sharing(self, stretch: Stretch) -> list[int]:
         return list(range(len(self.names())))
 
-    def __call__(self, stretch: Stretch) -> Sorted:
-        rate = stretch.sample_rate
+    def separate(self, stretch: Stretch) -> Sorted:
         separator = stretch.heard_by(self._separator)
-        found = separator(stretch.mixture, rate, stretch.callbacks)
+        found = separator(stretch.mixture, stretch.sample_rate, stretch.callbacks)
+        return Sorted(separation=found)
+
+    def assign(self, stretch: Stretch, found: Sorted) -> Sorted:
+        separation = found.separation
+        if separation is None:
+            return found
         if self._believed:
-            return Sorted(separation=found, track=list(range(len(found.sources))))
-        residual = found.residual.detach().cpu()
-        track = self._tracks.assign(stretch.start, *_heard(stretch, found), residual, rate)
-        return Sorted(separation=found, track=track)
+            return replace(found, track=list(range(len(separation.sources))))
+        heard, residual = _heard(stretch, separation), separation.residual.detach().cpu()
+        track = self._tracks.assign(stretch.start, *heard, residual, stretch.sample_rate)
+        return replace(found, track=track)
 
 
 def _heard(stretch: Stretch, found: Separation) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import itertools
+import signal
+import threading
 import weakref
 from pathlib import Path
 from typing import Any
@@ -367,3 +369,43 @@ def test_noise_does_not_keep_a_talker_from_a_track() -> None:
     assert tracks.assign(0, noise, 1e-3 * noise, noise[0], RATE) == [0, 1]
     found = tracks.assign(2 * RATE, speech, speech, torch.zeros(2 * RATE), RATE)
     assert sorted(found) == [0, 1]
+
+
+def test_blocks_at_the_same_time_are_the_same(wav: Path) -> None:
+    one, two = (
+        list(BlockSeparator(Separator("auxiva", 3, n_iter=5), BLOCK, jobs=jobs)(wav))
+        for jobs in (1, 2)
+    )
+    assert [block.track for block in one] == [block.track for block in two]
+    for alone, beside in zip(one, two, strict=True):
+        assert (alone.start, alone.stop) == (beside.start, beside.stop)
+        torch.testing.assert_close(alone.sources, beside.sources, rtol=1e-3, atol=1e-4)
+
+
+def test_progress_of_several_blocks_never_falls(wav: Path) -> None:
+    told: list[Progress] = []
+    separator = BlockSeparator(Separator("auxiva", 3, n_iter=5), BLOCK, jobs=3)
+    n_blocks = sum(1 for _ in separator(wav, [told.append]))  # type: ignore[list-item]
+    done = [progress.iteration for progress in told]
+    assert done == sorted(done) and done[-1] == told[-1].n_iter == 5 * n_blocks
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="POSIX signals")
+def test_blocks_on_their_way_end_when_nobody_listens(wav: Path) -> None:
+    """Otherwise an interrupted command would go on for as long as its longest block."""
+    told: list[Progress] = []
+    separator = BlockSeparator(Separator("auxiva", 3, n_iter=10**6), BLOCK, jobs=2)
+
+    def interrupt(progress: Progress) -> None:
+        told.append(progress)
+        if len(told) == 10:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)  # type: ignore[arg-type]
+
+    with pytest.raises(KeyboardInterrupt):
+        list(separator(wav, [interrupt]))
+    assert len(told) < 100
+
+
+def test_jobs_are_counted() -> None:
+    with pytest.raises(InputError, match="jobs must be at least 1"):
+        BlockSeparator(Separator("auxiva"), jobs=0)

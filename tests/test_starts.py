@@ -13,7 +13,7 @@ from toy import complex_normal, random_mixture, random_psd, seeded
 import fca.inference.rank1 as rank1_module
 from fca.inference.known import guided, guided_rank1
 from fca.inference.rank1 import LONG, fit_and_mend, rank1, thinned_iva
-from fca.inference.start import DIFFUSE, LEAKAGE, STARTS, Start, StartMethod
+from fca.inference.start import LEAKAGE, STARTS, WHITE, Start, StartMethod
 from fca.linalg import pack_outer
 from fca.methods import get_method
 from fca.source import NMF, Gauss
@@ -227,7 +227,7 @@ def test_full_rank_and_jointly_diagonal_starts_are_the_same_model() -> None:
     full = FullRank(mixture, start.scm())
     difference = (joint.scm() - full.scm()).diagonal(dim1=-2, dim2=-1).real
     torch.testing.assert_close(
-        -difference, (DIFFUSE * joint.scale())[..., None].expand_as(difference)
+        -difference, (WHITE * joint.scale())[..., None].expand_as(difference)
     )
 
 

@@ -14,6 +14,7 @@ from fca.cli.options import (
     Format,
     Inputs,
     Iterations,
+    Jobs,
     Json,
     Manifest,
     Out,
@@ -80,6 +81,7 @@ def enhance(
     as_json: Json = False,
     overwrite: Overwrite = False,
     block: BlockSeconds = None,
+    jobs: Jobs = 1,
 ) -> None:
     """Take one talker out of noise, in recordings of 1 to 16 microphones.
 
@@ -116,7 +118,7 @@ def enhance(
         plot=plot,
         as_json=as_json,
         overwrite=overwrite,
-        course=Course(block=block),
+        course=Course(block=block, jobs=jobs),
     )
     written = {"noise": noise, **contents(network=prior)}
     job.run(_enhancer, chosen(flags, option, enhancer_types, enhance), signals, written, device)

@@ -97,6 +97,16 @@ BlockSeconds = Annotated[
         show_default="30, and less beyond five microphones",
     ),
 ]
+Jobs = Annotated[
+    int,
+    typer.Option(
+        "--jobs",
+        "-j",
+        min=1,
+        help="Blocks of a recording that are worked on at the same time, each in one thread; the "
+        "memory grows with them.",
+    ),
+]
 
 
 def chosen(

@@ -34,6 +34,8 @@ class Course:
     ----------
     block : float or None
         Longest block in seconds; None for the default.
+    jobs : int
+        Blocks that are worked on at the same time.
     count : bool
         Whether to count the talkers.
     diarize : bool
@@ -51,6 +53,7 @@ class Course:
     """
 
     block: float | None
+    jobs: int = 1
     count: bool = False
     diarize: bool = False
     rttm: Path | None = None
@@ -72,9 +75,9 @@ class Course:
         from fca.blocks import BlockSeparator
 
         if self.rttm is None or recording is None:
-            return BlockSeparator(separator, self.block, self.count)
+            return BlockSeparator(separator, self.block, self.count, jobs=self.jobs)
         guide = read_rttm(self.rttm, recording, exact=self.several)
-        guided = BlockSeparator(separator, self.block, guide=guide)
+        guided = BlockSeparator(separator, self.block, guide=guide, jobs=self.jobs)
         if self.target is not None and self.target not in guided.speakers:
             known = ", ".join(guided.speakers)
             raise InputError(f"nobody is called {self.target} in {self.rttm}, but {known}")

@@ -15,6 +15,7 @@ from fca.cli.options import (
     Format,
     Inputs,
     Iterations,
+    Jobs,
     Json,
     Manifest,
     Out,
@@ -160,6 +161,7 @@ def separate(
     as_json: Json = False,
     overwrite: Overwrite = False,
     block: BlockSeconds = None,
+    jobs: Jobs = 1,
 ) -> None:
     """Separate recordings of 2 to 16 microphones into one file per talker.
 
@@ -204,6 +206,7 @@ def separate(
     positions = None if array is None else _positions(array)
     course = Course(
         block=block,
+        jobs=jobs,
         count=sources == AUTO,
         diarize=rttm is None,
         rttm=rttm,

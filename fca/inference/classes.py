@@ -14,7 +14,7 @@ from torch import Tensor
 from fca.clustering import CACGMM, random_masks
 from fca.inference.delays import delay_masks
 from fca.inference.iterate import iterate
-from fca.inference.start import DIFFUSE, Start, between_classes
+from fca.inference.start import WHITE, Start, between_classes
 from fca.linalg import abs2, weighted_covariance
 from fca.source import SourceModel
 from fca.spatial.base import FLOOR
@@ -196,4 +196,4 @@ def _of_classes(observation: Observation, masks: Tensor, doubt: Tensor) -> Start
     at_microphones = gains @ column_power(torch.linalg.inv(demixing))[..., None]
     gains = gains / at_microphones.clamp_min(torch.finfo(gains.dtype).tiny)  # silent frequencies
     power = masks * abs2(observation.mixture).mean(2, keepdim=True)
-    return Start(demixing, power.clamp_min(FLOOR), gains.clamp_min(DIFFUSE), doubt)
+    return Start(demixing, power.clamp_min(FLOOR), gains.clamp_min(WHITE), doubt)

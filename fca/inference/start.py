@@ -37,7 +37,7 @@ LEAKAGE = 0.05
 """Initial gain of a source on the components of the others."""
 
 
-DIFFUSE = 1e-3
+WHITE = 1e-3
 """Spatially white part of an initial full-rank covariance, relative to its mean power; also the
 least gain of a start from classes."""
 
@@ -105,13 +105,13 @@ class Start(State):
     def scm(self) -> Tensor:
         """Full-rank covariances (B, F, N, M, M) of the same model, with a spatially white part.
 
-        It is small (:data:`DIFFUSE`) and keeps them regular.
+        It is small (:data:`WHITE`) and keeps them regular.
         """
         mixing = torch.linalg.inv(self.demixing)[:, :, None]
         scm = hermitise((mixing * self.gains()[..., None, :]) @ mixing.mH)
         power = scm.diagonal(dim1=-2, dim2=-1).real.mean(-1)
         eye = torch.eye(scm.shape[-1], dtype=scm.dtype, device=scm.device)
-        return scm + DIFFUSE * power[..., None, None] * eye
+        return scm + WHITE * power[..., None, None] * eye
 
 
 CONDITION = 30.0
