@@ -14,7 +14,7 @@ BANDS = 12
 """Bands of frequencies, which grow wider upwards."""
 WIDTH_RATIO = 16.0
 """Width of the highest band relative to the lowest one, about that of the mel scale."""
-STEADINESS = 5.0
+STEADINESS = 20.0
 """κ, how strongly the course of each band is held to one, in bins."""
 
 
@@ -43,13 +43,16 @@ class Fluctuating(Stationary):
         return floored(self._level * _spread(self._course, self._psd.shape[1]))
 
     def update(self, evaluate: Evaluate) -> None:
-        """Update of the level, then of h in the same way; all bins are scaled."""
+        """Update of the level, then of h by majorisation-minimisation; all bins are scaled.
+
+        h takes the smaller step of the two, as an early estimate of it holds parts of the talkers.
+        """
         super().update(evaluate)
         statistics = evaluate(self._psd)
         held = STEADINESS / self._course
         quadratic = _gathered(self._psd * statistics.quadratic) + held
         trace = _gathered(self._psd * statistics.trace) + STEADINESS * self._course
-        factor = quadratic / trace
+        factor = (quadratic / trace).sqrt()
         self._course = self._course * factor
         self._psd = floored(self._psd * _spread(factor, self._psd.shape[1]))
 
