@@ -72,7 +72,11 @@ def test_impossible_recordings_are_refused(mixture: np.ndarray, message: str) ->
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("mixture", [[[0.0, "a"]], object(), None, "absent.wav"], ids=repr)
+@pytest.mark.parametrize(
+    "mixture",
+    [[[0.0, "a"]], object(), None, "absent.wav"],
+    ids=["text", "object", "None", "absent"],
+)
 def test_things_that_are_no_recordings_are_refused(mixture: Any) -> None:
     with pytest.raises(fca.InputError) as error:
         fca.separate(mixture, RATE, **MNMF)
