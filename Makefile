@@ -14,7 +14,7 @@ demo: $(VENV)/.installed-demo
 	$(PY) -m recipes.demo
 
 test: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses 2 --dist loadfile
+	$(PY) -m pytest
 
 lint: $(VENV)/.installed-dev
 	$(PY) -m ruff check .

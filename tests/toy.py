@@ -11,18 +11,7 @@ from torch import Tensor
 from fca.likelihood import Likelihood
 from fca.methods import METHODS
 from fca.model import Model
-from fca.source import (
-    NMF,
-    Fixed,
-    Fluctuating,
-    Free,
-    Gauss,
-    Laplace,
-    SourceModel,
-    Stack,
-    Stationary,
-    Student,
-)
+from fca.source import NMF, Fixed, Free, Gauss, Laplace, SourceModel, Stack, Stationary, Student
 from fca.spatial import FullRank, JointlyDiagonal, Rank1, SpatialModel
 from fca.spatial.observation import Observation
 
@@ -46,7 +35,6 @@ SOURCES = (
     "free em",
     "free mu",
     "stationary",
-    "fluctuating",
     "fixed",
     "stack",
 )
@@ -151,7 +139,6 @@ def source_model(kind: str, power: Tensor, seed: int = 2) -> SourceModel:
         "free em": lambda: Free("em"),
         "free mu": lambda: Free("mu"),
         "stationary": Stationary,
-        "fluctuating": Fluctuating,
         "fixed": lambda: Fixed(power),
         "stack": lambda: Stack([(NMF(2, warmup=0), n_sources - 1), (Stationary(), 1)]),
     }

@@ -8,7 +8,7 @@ import torch
 
 from fca.linalg import abs2
 from fca.model import Model
-from fca.source import Fluctuating, Stack
+from fca.source import Stack, Stationary
 from fca.spatial import JointlyDiagonal
 from fca.spatial.expanded import LATE, MovingAverage
 
@@ -21,7 +21,7 @@ LATE_TAPS = 2
 def with_noise(model: Model) -> Model:
     """The model with noise from everywhere as one more source, which is a background.
 
-    See :class:`~fca.source.Fluctuating` for how it may change.
+    It is stationary until the model is refined.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def with_noise(model: Model) -> Model:
     """
     moving = model.copy()
     moving.normalise()
-    noise = Fluctuating()
+    noise = Stationary()
     power = 10 ** (LEVEL_DB / 10) * abs2(model.spatial.mixture).mean(2, keepdim=True)
     noise.initialise(power, torch.Generator())
     spatial = moving.spatial.with_diffuse()

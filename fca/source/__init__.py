@@ -1,7 +1,6 @@
 """Source models: the power spectral density of each source."""
 
 from fca.source.base import SourceModel
-from fca.source.fluctuating import Fluctuating
 from fca.source.free import Fixed, Free, Stationary
 from fca.source.gated import Gated
 from fca.source.invariant import Gauss, Laplace, Student
@@ -16,7 +15,6 @@ __all__ = [
     "VAE",
     "DenoisedSpeech",
     "Fixed",
-    "Fluctuating",
     "Free",
     "Gated",
     "Gauss",

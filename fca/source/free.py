@@ -68,11 +68,6 @@ class Stationary(SourceModel):
     def psd(self) -> Tensor:
         return self._psd
 
-    @property
-    def expected(self) -> Tensor:
-        """PSD from which bins depart."""
-        return self._level
-
     def update(self, evaluate: Evaluate) -> None:
         """Multiplicative update of the level, by which all bins are scaled.
 
@@ -86,19 +81,16 @@ class Stationary(SourceModel):
 
     def refine(self, evaluate: Evaluate) -> None:
         """Departure of the bins by EM; the level then moves to their harmonic mean, its optimum."""
-        self._depart(evaluate)
+        self._psd = departed(self._level, self.strength, evaluate(self._psd))
         self._level = self._psd.reciprocal().mean(-1, keepdim=True).reciprocal()
 
     def penalty(self) -> Tensor:
-        return departure_penalty(self.expected, self.strength, self._psd)
+        return departure_penalty(self._level, self.strength, self._psd)
 
     def absorb(self, factor: Tensor) -> Tensor:
         self._level = floored(self._level * factor[..., None])
         self._psd = floored(self._psd * factor[..., None])
         return factor
-
-    def _depart(self, evaluate: Evaluate) -> None:
-        self._psd = departed(self.expected, self.strength, evaluate(self._psd))
 
 
 class Fixed(SourceModel):
