@@ -77,7 +77,7 @@ class Sorter(Protocol):
         """Tracks of all who may speak in a stretch."""
 
     def separate(self, stretch: Stretch) -> Sorted:
-        """The separation of a stretch, its sources not yet assigned to tracks."""
+        """The separation of a stretch, and what is known of tracks without other stretches."""
 
     def assign(self, stretch: Stretch, found: Sorted) -> Sorted:
         """The same with the track of each source."""
@@ -114,17 +114,17 @@ class Guided:
         activity = self._activity(stretch, track)
         try:
             found = separator.guided(stretch.mixture, activity, rate, stretch.callbacks)
-            return Sorted(separation=found)
+            return Sorted(separation=found, track=track)
         except NotToldApart:
             separator = copy.copy(separator)
             separator.n_sources = len(track)
             found = separator(stretch.mixture, rate, stretch.callbacks)
-            return Sorted(separation=found, remark=ALIKE)
+            return Sorted(separation=found, track=track, remark=ALIKE)
 
     def assign(self, stretch: Stretch, found: Sorted) -> Sorted:
         if found.separation is None:
             return found
-        track, heard = self.sharing(stretch), _heard(stretch, found.separation)
+        track, heard = found.track, _heard(stretch, found.separation)
         if found.remark == ALIKE:
             track = self._matched(stretch, heard, track)
         self._tracks.tell(stretch.start, *heard, track, stretch.sample_rate)

@@ -38,15 +38,15 @@ def in_order(
             yield item, partial(work, item)
         return
     n_threads = torch.get_num_threads()
-    with ThreadPoolExecutor(n_workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        try:
-            begun: deque[tuple[T, Callable[[], R]]] = deque()
-            for item in items:
-                begun.append((item, pool.submit(work, item).result))
-                if len(begun) == n_workers:
-                    yield begun.popleft()
-            while begun:
+    pool = ThreadPoolExecutor(n_workers, initializer=torch.set_num_threads, initargs=(1,))
+    begun: deque[tuple[T, Callable[[], R]]] = deque()
+    try:
+        for item in items:
+            begun.append((item, pool.submit(work, item).result))
+            if len(begun) == n_workers:
                 yield begun.popleft()
-        finally:
-            pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(n_threads)  # which some libraries keep for the whole process
+        while begun:
+            yield begun.popleft()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(n_threads)  # which some libraries keep for the whole process
