@@ -9,9 +9,21 @@ from functools import partial
 from typing import TypeVar
 
 import torch
+from threadpoolctl import threadpool_limits
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+def one_thread() -> threadpool_limits:
+    """Let PyTorch compute in this thread alone, from here on or within ``with one_thread():``.
+
+    ``torch.set_num_threads`` is no substitute: it counts for the whole process, and where it has
+    been called with more than one, PyTorch factorises batches of large matrices wrongly (its issues
+    141358 and 142815).
+    """
+    torch.get_num_threads()  # sets the number of a new thread, which would otherwise happen later
+    return threadpool_limits(1, user_api="openmp")
 
 
 def in_order(
@@ -37,8 +49,7 @@ def in_order(
         for item in items:
             yield item, partial(work, item)
         return
-    n_threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(n_workers, initializer=torch.set_num_threads, initargs=(1,))
+    pool = ThreadPoolExecutor(n_workers, initializer=one_thread)
     begun: deque[tuple[T, Callable[[], R]]] = deque()
     try:
         for item in items:
@@ -49,4 +60,3 @@ def in_order(
             yield begun.popleft()
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(n_threads)  # which some libraries keep for the whole process

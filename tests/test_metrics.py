@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import warnings
 
@@ -44,6 +45,26 @@ def test_bss_eval_equals_mir_eval(n: int) -> None:
         assert scores.permutation == list(order)
         for name, expected in zip(("sdr", "sir", "sar"), oracle, strict=True):
             np.testing.assert_allclose(scores.values[name], expected, atol=1e-2)
+
+
+SEVERAL_THREADS = """
+import numpy as np
+import torch
+from fca.evaluation.metrics import evaluate
+
+torch.set_num_threads(2)
+references = np.random.default_rng(0).standard_normal((3, 8000))
+estimates = references + 0.3 * np.roll(references, 1, axis=0)
+scores = [evaluate(references, estimates, protocol=name) for name in ("fast_bss_eval", "mir_eval")]
+np.testing.assert_allclose(*(score.values["sdr"] for score in scores), atol=1e-2)
+"""
+
+
+def test_bss_eval_does_not_depend_on_the_threads() -> None:
+    # in a process of its own, as that number stays
+    command = [sys.executable, "-c", SEVERAL_THREADS]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_improvement_is_over_the_mixture() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -46,6 +49,32 @@ def test_several_workers_work_at_the_same_time_in_one_thread_each() -> None:
 
     assert [result() for _, result in in_order(meet, range(4), 2)] == [1] * 4
     assert torch.get_num_threads() == before
+
+
+LARGE_SYSTEMS = """
+import torch
+from fca.workers import in_order
+
+for _, result in in_order(abs, range(4), 2):
+    result()
+matrix = torch.randn(4, 300, 300, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+solution = torch.linalg.solve(matrix, matrix)
+print(torch.get_num_threads(), bool((solution - torch.eye(300)).abs().max() < 1e-9))
+"""
+
+
+def test_large_systems_are_solved_afterwards() -> None:
+    # as torch.set_num_threads would break, in a process with several threads
+    several = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "2")
+    done = subprocess.run(
+        [sys.executable, "-c", LARGE_SYSTEMS],
+        env=several,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout.split(), done.returncode) == (["2", "True"], 0), done.stderr
 
 
 def test_nothing_is_begun_after_the_end() -> None:

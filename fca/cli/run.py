@@ -255,10 +255,10 @@ def _on_ray(
 
 def _make(results: Results, separator: Separator, recording: Recording) -> Settings:
     """Record of a recording that a worker separates, in one thread."""
-    import torch
+    from fca.workers import one_thread
 
-    torch.set_num_threads(1)
-    return results.make(recording, separator, lambda progress: None)
+    with one_thread():
+        return results.make(recording, separator, lambda progress: None)
 
 
 def contents(**paths: str | Path | None) -> Settings:

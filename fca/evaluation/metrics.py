@@ -225,10 +225,13 @@ def _bss_eval(references: Array, estimates: Array, protocol: str) -> dict[str, A
 def _fast_bss_eval(references: Array, estimates: Array, *, match: bool = False) -> list[Array]:
     import torch  # the library's NumPy solver does not know NumPy 2
 
+    from fca.workers import one_thread
+
     library = _require("fast_bss_eval", "evaluate")
     signals = torch.from_numpy(references), torch.from_numpy(_audible(estimates))
     try:
-        result = library.bss_eval_sources(*signals, FILTER_LENGTH, compute_permutation=match)
+        with one_thread():  # several may solve large systems wrongly
+            result = library.bss_eval_sources(*signals, FILTER_LENGTH, compute_permutation=match)
     except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
         raise InputError("two references are filtered copies of each other") from None
     return [part.numpy() for part in result]
