@@ -146,7 +146,7 @@ class BlockSeparator:
     ) -> Iterator[Block]:
         """Blocks of a recording, in order; :func:`stitch` joins them.
 
-        Callbacks are told the progress through the whole recording.
+        Callbacks are told the progress through the whole recording, and do not end it.
 
         Raises
         ------
@@ -157,7 +157,8 @@ class BlockSeparator:
         seconds = self.block_seconds or min(BLOCK_SECONDS, CHANNEL_SECONDS / reader.n_channels)
         spans = block_spans(reader.n_samples, round(seconds * reader.sample_rate))
         sort = self._sorter(reader.n_channels, alone=len(spans) == 1)
-        overall, n_failed = _Overall(callbacks, len(spans)), 0
+        overall, n_separated = _Overall(callbacks, len(spans)), 0
+        errors: list[InputError] = []
         stretches = _stretches(reader, spans, overall)
         with contextlib.ExitStack() as stack:
             begun = in_order(sort.separate, stretches, min(self.jobs, len(spans)))
@@ -166,11 +167,12 @@ class BlockSeparator:
             for stretch, separated in begun:
                 try:
                     found = sort.assign(stretch, separated())
+                    n_separated += found.separation is not None
                 except InputError as error:
-                    n_failed += 1
-                    if n_failed == len(spans):
-                        raise
+                    errors.append(error)
                     found = Sorted(sharing=sort.sharing(stretch), problem=str(error))
+                if stretch.stop == spans[-1][1] and errors and not n_separated:
+                    raise _commonest(errors)
                 overall.finish(stretch.start)
                 del separated  # or its model would stay until the next one is fitted
                 yield self._block(stretch, sort.names(), found)
@@ -215,6 +217,12 @@ class BlockSeparator:
             names=names,
             reference_channel=channel,
         )
+
+
+def _commonest(errors: Sequence[InputError]) -> InputError:
+    """The error that occurred most often, the first of those that did equally."""
+    messages = [str(error) for error in errors]
+    return max(errors, key=lambda error: messages.count(str(error)))
 
 
 def equal_parts(mixture: Tensor, track: Sequence[int], n_tracks: int) -> Tensor:
@@ -282,28 +290,29 @@ class _Overall:
     def __init__(self, callbacks: Sequence[Callback], n_blocks: int) -> None:
         self._callbacks, self._n_blocks = callbacks, n_blocks
         self._lock = Lock()
-        self._iterations: dict[int, int] = {}
+        self._done: dict[int, float] = {}
         self._n_finished, self._stopped = 0, False
 
     def of(self, start: int) -> Callback:
         """The callback of the block that begins at this sample."""
 
-        def tell(progress: Progress) -> bool:
+        def tell(progress: Progress) -> None:
             with self._lock:
                 if self._stopped:
                     raise CancelledError
-                self._iterations[start] = progress.iteration
-                done = self._n_finished * progress.n_iter + sum(self._iterations.values())
-                whole = Progress(done, self._n_blocks * progress.n_iter, progress.cost)
-                ends = [callback(whole) for callback in self._callbacks]
-                return any(ends)
+                n_iter = progress.n_iter
+                self._done[start] = progress.iteration / n_iter
+                done = round((self._n_finished + sum(self._done.values())) * n_iter)
+                whole = Progress(done, self._n_blocks * n_iter, progress.cost)
+                for callback in self._callbacks:
+                    callback(whole)
 
         return tell
 
     def finish(self, start: int) -> None:
         """Count that block as done."""
         with self._lock:
-            self._iterations.pop(start, None)
+            self._done.pop(start, None)
             self._n_finished += 1
 
     def stop(self) -> None:

@@ -33,6 +33,7 @@ def needs_of(row: Method, judges: bool) -> dict[str, tuple[bool, str]]:
     diagonal = "jointly diagonal" in row.spatial
     by_sources = models and row.start == "rank-1"
     steps = not str(_argument(row, "inference")).startswith("encode")
+    descends = _argument(row, "refinement") == "gradient"
     finds = by_sources and (judges or not row.interferers)
     return {
         **dict.fromkeys([*_OF_MODELS, *known], (models, "a model of each source")),
@@ -41,7 +42,8 @@ def needs_of(row: Method, judges: bool) -> dict[str, tuple[bool, str]]:
         "fast_start": (by_sources, "start=rank-1"),
         "interferers": (finds, "start=rank-1 of a source model that knows talkers"),
         "n_steps": (steps, "inference=gradient or sample"),
-        "strength": (_argument(row, "refinement") != "gradient", "refinement=em"),
+        "rate": (steps or descends, "inference=gradient or sample, or refinement=gradient"),
+        "strength": (not descends, "refinement=em"),
     }
 
 

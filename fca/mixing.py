@@ -13,7 +13,13 @@ from fca.spatial.observation import Observation
 from fca.spatial.reverberation import Prediction, wpe
 
 REVERBERATION = ("none", "ar", "ma", "arma")
-_LATE = ("taps", "ma_taps", "delay", "reverberant")
+_LATE = {
+    "taps": ("ar", "arma"),
+    "ma_taps": ("ma", "arma"),
+    "delay": REVERBERATION[1:],
+    "reverberant": REVERBERATION[1:],
+}
+"""Kinds of reverberation in which a choice has an effect."""
 MOTION = {"fixed": 1.0, "slow": 0.97, "fast": 0.93}
 """Forgetting factors per frame. At the default hop of 64 ms, half is forgotten in 1.5 s ("slow")
 and 0.6 s ("fast")."""
@@ -76,7 +82,11 @@ class Mixing:
 
     def idle(self, names: Iterable[str]) -> tuple[str, str] | None:
         """The first of some choices that has no effect here, and what it would need."""
-        needs = {name: "reverberation" for name in _LATE if self.reverberation == "none"}
+        needs = {
+            name: f"reverberation={' or '.join(kinds)}"
+            for name, kinds in _LATE.items()
+            if self.reverberation not in kinds
+        }
         if not self.moves:
             needs["inertia"] = "motion"
         return next(((name, needs[name]) for name in names if name in needs), None)

@@ -175,7 +175,7 @@ def best_assignment(similarity: Tensor) -> Tensor:
 
 def _one_by_one(similarity: Tensor) -> Tensor:
     """:func:`best_assignment` by the Hungarian method, matrix by matrix."""
-    matrices = similarity.detach().cpu().flatten(0, -3).mT.numpy()
+    matrices = similarity.detach().cpu().reshape(-1, *similarity.shape[-2:]).mT.numpy()
     order = np.stack([linear_sum_assignment(matrix, maximize=True)[1] for matrix in matrices])
     return torch.from_numpy(order).to(similarity.device).view(similarity.shape[:-1])
 

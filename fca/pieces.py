@@ -241,6 +241,9 @@ def _scan(path: Path) -> tuple[int, int, int]:
 
 
 def _decode(files: Sequence[soundfile.SoundFile], count: int) -> Waveform:
-    """The next samples of all files, (channels, count)."""
+    """The next samples of all files, (channels, count); they were there when it was checked."""
     parts = [file.read(count, dtype="float32", always_2d=True).T for file in files]
+    for file, part in zip(files, parts, strict=True):
+        if part.shape[1] < count:
+            raise InputError(f"{os.fsdecode(file.name)}: changed while it was read")
     return np.concatenate(parts)

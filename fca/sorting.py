@@ -152,14 +152,14 @@ class Guided:
 class Matched:
     """Assigns the sources to tracks by matching them with what was heard in earlier blocks.
 
-    If the recording is a single block and the number of talkers is given, the separator's sources
-    are the tracks.
+    Where there is nothing to match, the separator's sources are the tracks: in a recording of a
+    single block, if the number of talkers is given, and always if there is one.
     """
 
     def __init__(self, separator: Separator, limit: int | None, alone: bool) -> None:
         self._separator = separator
         self._limit = limit
-        self._believed = alone and limit is not None
+        self._believed = limit == 1 or (alone and limit is not None)
         self._tracks = Tracks(limit)
 
     def names(self) -> list[str]:

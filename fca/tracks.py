@@ -14,6 +14,7 @@ LOWEST_HZ = 200.0
 """Lowest frequency that is used; below, a small array hears all directions alike."""
 FRAME_SECONDS = 0.1
 HEARD_SECONDS = 0.5
+HEARD_FRAMES = round(HEARD_SECONDS / FRAME_SECONDS)
 RANGE_DB = 25.0
 SAME = 0.85
 """Likeness or continuity above which two sources are the same talker."""
@@ -70,20 +71,32 @@ def heard(power: Tensor, loudest: float) -> Tensor:
     """Which sources are talkers, and not remainders from a model with too many sources, (N,).
 
     A talker is louder than everything else together for :data:`HEARD_SECONDS` or more, not counting
-    moments more than :data:`RANGE_DB` below the loudest one.
+    moments more than :data:`RANGE_DB` below the loudest ones.
 
     Parameters
     ----------
     power : Tensor
         Power of N sources and the residual in each frame, (N + 1, T).
     loudest : float
-        Largest power of a frame in the recording.
+        :func:`loudness` of the recording.
     """
     total = power.sum(0)
     loud = total > loudest * 10 ** (-RANGE_DB / 10)
     count = ((power[:-1] > total / 2) & loud).sum(-1)
-    result: Tensor = count >= round(HEARD_SECONDS / FRAME_SECONDS)
+    result: Tensor = count >= HEARD_FRAMES
     return result
+
+
+def loudness(power: Tensor) -> float:
+    """Power that frames of :data:`HEARD_SECONDS` in all reach, so that a knock does not count.
+
+    Parameters
+    ----------
+    power : Tensor
+        Power of all signals in each frame, (N, T).
+    """
+    total = power.sum(0)
+    return float(total.topk(min(HEARD_FRAMES, len(total))).values[-1])
 
 
 class Tracks:
@@ -131,7 +144,7 @@ class Tracks:
         """
         audible = residual - residual.mean()  # a constant offset masks nobody
         power = frame_power(torch.cat([sources, audible[None]]), sample_rate)
-        self._loudest = max(self._loudest, float(power.sum(0).max()))
+        self._loudest = max(self._loudest, loudness(power))
         clear = heard(power, self._loudest).tolist()
         vectors, weight = steering(mixture, sources, sample_rate)
         likeness = self._likeness(vectors, weight)

@@ -17,7 +17,7 @@ from conftest import MixtureMaker, decaying_responses
 
 from fca import audio
 from fca.activity import Segment
-from fca.blocks import OVERLAP, Block, BlockSeparator, block_spans, stitch
+from fca.blocks import OVERLAP, Block, BlockSeparator, _Overall, block_spans, stitch
 from fca.errors import InputError
 from fca.inference import Progress
 from fca.separation import Separation
@@ -268,6 +268,33 @@ def test_a_recording_without_a_block_that_can_be_separated(tmp_path: Path) -> No
         list(BlockSeparator(Separator("auxiva", **FAST), 2.0)(tmp_path / "x.wav"))
 
 
+def test_blocks_without_anybody_do_not_count_as_separated(wav: Path) -> None:
+    """If no other block could be separated, nothing was."""
+    guide = [Segment("ann", 0.0, 2.0), Segment("bob", 1.0, 2.0)]
+    blocks = BlockSeparator(Separator("auxiva", 2, reference_channel=9), BLOCK, guide=guide)
+    with pytest.raises(InputError, match="channel 9"):
+        list(blocks(wav))
+
+
+def test_the_error_of_most_blocks_is_told(
+    tmp_path: Path, meeting: tuple[np.ndarray, np.ndarray]
+) -> None:
+    mixture = meeting[0][:2].copy()
+    mixture[:, 17 * RATE :] = 0
+    audio.write(tmp_path / "x.wav", mixture, RATE)
+    with pytest.raises(InputError, match="3 sources"):
+        list(BlockSeparator(Separator("auxiva", 3), BLOCK)(tmp_path / "x.wav"))
+
+
+def test_a_recording_that_shrinks_is_told(wav: Path) -> None:
+    blocks = BlockSeparator(Separator("auxiva", **FAST), BLOCK)(wav)
+    next(blocks)
+    with wav.open("r+b") as file:
+        file.truncate(5 * RATE * 3 * 4)
+    with pytest.raises(InputError, match=r"meeting\.wav: changed while it was read"):
+        list(blocks)
+
+
 def test_progress_counts_all_blocks(wav: Path, meeting: tuple[np.ndarray, np.ndarray]) -> None:
     mixture, images = meeting
     spans = block_spans(mixture.shape[1], round(BLOCK * RATE))
@@ -371,6 +398,29 @@ def test_noise_does_not_keep_a_talker_from_a_track() -> None:
     assert sorted(found) == [0, 1]
 
 
+def test_a_knock_does_not_hide_talkers() -> None:
+    _, speech = noise_and_talkers()
+    silence = torch.zeros(2 * RATE)
+    knock = silence.clone()
+    knock[RATE : RATE + RATE // 10] = 30 * speech[0, : RATE // 10]
+    tracks = Tracks(None)
+    for start in (0, 2 * RATE):
+        found = tracks.assign(start, speech + knock, speech, knock if start == 0 else silence, RATE)
+        assert sorted(found) == [0, 1]
+
+
+def test_a_single_talker_is_never_dropped(tmp_path: Path) -> None:
+    """Not even one who has become faint, at another place."""
+    rng = np.random.default_rng(0)
+    loud, faint = rng.standard_normal((2, 2, 4 * RATE)) * np.array([1.0, 0.01])[:, None, None]
+    loud[1], faint[1] = 0.2 * loud[0], -3 * faint[0]
+    mixture = np.concatenate([loud, faint], axis=1) + 1e-3 * rng.standard_normal((2, 8 * RATE))
+    audio.write(tmp_path / "x.wav", mixture.astype(np.float32), RATE)
+    blocks = list(BlockSeparator(Separator("auxiva", 1, **FAST), 3.0)(tmp_path / "x.wav"))
+    assert len(blocks) > 2
+    assert [block.track for block in blocks] == [[0]] * len(blocks)
+
+
 def test_blocks_at_the_same_time_are_the_same(wav: Path) -> None:
     one, two = (
         list(BlockSeparator(Separator("auxiva", 3, n_iter=5), BLOCK, jobs=jobs)(wav))
@@ -388,6 +438,15 @@ def test_progress_of_several_blocks_never_falls(wav: Path) -> None:
     n_blocks = sum(1 for _ in separator(wav, [told.append]))  # type: ignore[list-item]
     done = [progress.iteration for progress in told]
     assert done == sorted(done) and done[-1] == told[-1].n_iter == 5 * n_blocks
+
+
+def test_progress_of_blocks_in_different_phases_is_a_share() -> None:
+    """One block in the second iteration of two, another in the last of its 30."""
+    told: list[Progress] = []
+    overall = _Overall([told.append], 3)  # type: ignore[list-item]
+    overall.of(0)(Progress(30, 30, None))
+    overall.of(1)(Progress(1, 2, None))
+    assert [(progress.iteration, progress.n_iter) for progress in told] == [(30, 90), (3, 6)]
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="POSIX signals")

@@ -329,6 +329,26 @@ class TestResults:
         log = Log(None, names=["source1"], blocks=[{}, {}, {}], remarks=Counter(quiet=1, dead=3))
         assert log.notes(RATE) == ["quiet (1 of 3 blocks)", "dead"]
 
+    def test_blocks_of_more_iterations_have_a_mean_cost(self) -> None:
+        costs = [[(0, 4.0), (10, 2.0)], [(0, 8.0), (10, 6.0), (20, 1.0)]]
+        assert Log(None, costs=costs).cost == [(0, 6.0), (10, 4.0), (20, 1.5)]
+        assert Log(None).cost == []
+
+    def test_a_block_with_fewer_microphones_than_the_others(
+        self, tmp_path: Path, out: Path, speech: np.ndarray
+    ) -> None:
+        """The others see principal components first, and all microphones then."""
+        rng = np.random.default_rng(0)
+        channels = (rng.standard_normal((5, 2)) @ speech[:2]).astype(np.float32)
+        channels += 1e-3 * rng.standard_normal(channels.shape).astype(np.float32)
+        channels[4, channels.shape[1] // 2 :] = 0
+        audio.write(tmp_path / "x.wav", channels, RATE)
+        options = ["-m", "fastmnmf2", "-O", "spare=2", "-i", 2, "--block", 1.1, "--json"]
+        result = fca("separate", tmp_path / "x.wav", "-o", out, *options)
+        assert result.exit_code == 0, result.stderr
+        blocks = records(result)[0]["blocks"]
+        assert len(blocks) > 2 and not any("problem" in block for block in blocks)
+
     def test_an_interrupted_run_leaves_earlier_results(
         self, wav: Path, out: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

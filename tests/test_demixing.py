@@ -164,6 +164,24 @@ def test_fewer_rows_than_channels_are_updated_alone(rule: str) -> None:
     assert (updated[:, :, :2] - demixing[:, :, :2]).abs().amax() > 1e-3
 
 
+@each_rule
+def test_fewer_rows_than_channels_share_their_optimum(rule: str) -> None:
+    """Also where they begin as two of the microphones, and so in a space of their own."""
+    mixture, _, covariance, _ = problem(4)
+    mixture_covariance = mixture @ mixture.mH / mixture.shape[-1]
+
+    def refresh(q: Tensor) -> Tensor:
+        return orthogonal_background(q, mixture_covariance, 2)
+
+    demixing = refresh(torch.eye(4, dtype=mixture.dtype).expand(1, 3, 4, 4))
+    for _ in range(300):
+        demixing = DEMIXING_UPDATES[rule](demixing, covariance[:, :, :2], refresh)
+    rows = demixing[:, :, :2].conj()
+    product = torch.einsum("bfij,bfmjk,bfmk->bfmi", demixing, covariance[:, :, :2], rows)
+    expected = torch.eye(4)[:2].expand_as(product).to(product)
+    torch.testing.assert_close(product, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_pairs_that_see_nearly_the_same_stay_solvable() -> None:
     rng = seeded()
     common = complex_normal((1, 50, 1, 4, 1), rng, torch.float32)

@@ -192,9 +192,10 @@ def test_a_recording_without_is_not_changed_by_one_with_an_interferer(
     items: list[Item], name: str
 ) -> None:
     mixtures = torch.stack([torch.from_numpy(item.read("mixture")) for item in items])
-    separate = fca.Separator(name, n_refine=4)
+    # in single precision, rounding alone changes a recording by up to 0.002 on some machines
+    separate = fca.Separator(name, n_refine=4, dtype=torch.float64)
     together = separate(mixtures, 16000)
     alone = torch.stack([separate(mixture, 16000).sources for mixture in mixtures])
     error = (together.sources - alone).square().mean((1, 2)) / alone.square().mean((1, 2))
     assert together.model.interfered.tolist() == [True, False]  # type: ignore[attr-defined]
-    assert float(error.max()) < 1e-3
+    assert float(error.max()) < 1e-5

@@ -109,3 +109,4 @@ def test_assignments_of_any_size_are_the_best(size: int) -> None:
         rows, columns = linear_sum_assignment(matrix.numpy(), maximize=True)
         best = float(matrix[rows, columns].sum())
         assert float(matrix[found, torch.arange(size)].sum()) == pytest.approx(best)
+    assert torch.equal(best_assignment(similarity[0, 0]), order[0, 0])

@@ -103,6 +103,17 @@ def test_invariant_costs_are_those_of_the_papers(
     torch.testing.assert_close(cost(model, target), expected)
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_silence_has_a_gradient(tied: bool) -> None:
+    power = random_psd((1, 3, 2, 5), seeded())
+    power[..., 2:] = 0
+    power.requires_grad_()
+    source = Laplace(tied)
+    source.initialise(power, seeded())
+    source.psd().sum().backward()
+    assert power.grad is not None and power.grad.isfinite().all()
+
+
 def test_nmf_updates_are_those_of_itakura_saito() -> None:
     target = power()
     model = source_model("nmf", power(1))

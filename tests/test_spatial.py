@@ -8,12 +8,14 @@ from torch import Tensor
 from toy import (
     SPATIAL,
     assert_never_rises,
+    complex_normal,
     costs,
     each_spatial,
     each_update,
     n_sources_of,
     random_mixture,
     random_psd,
+    random_scm,
     seeded,
     spatial_model,
 )
@@ -23,7 +25,7 @@ from fca.likelihood import Gaussian, Likelihood, StudentT
 from fca.model import Model
 from fca.source import Fixed
 from fca.spatial import FullRank, JointlyDiagonal, Rank1, SpatialModel
-from fca.spatial.full_rank import NOISE
+from fca.spatial.full_rank import NOISE, _em
 
 JOINT = ("jointly diagonal", "shared gains", "full rank")
 """Models whose sources overlap, so that Y is Σ λ H and can be written down."""
@@ -151,6 +153,34 @@ def test_em_of_full_rank_covariances() -> None:
                 expected[0, f, n] += moment / psd[0, f, n, t] / psd.shape[-1]
     spatial.update(psd)
     torch.testing.assert_close(spatial.scm(), expected)
+
+
+def test_em_keeps_covariances_regular_where_hardly_any_power_is_expected() -> None:
+    """A source of one direction beside sound 60 dB above it in the others, in single precision."""
+    rng = seeded()
+    direction = complex_normal((1, 8, 1, 4, 1), rng, torch.float32)
+    h = direction @ direction.mH + 1e-5 * torch.eye(4)
+    mixture = complex_normal((1, 8, 4, 30), rng, torch.float32)
+    spatial = FullRank(mixture, h, "em")
+    psd = torch.logspace(-6, 0, 30).expand(1, 8, 1, 30)
+    for _ in range(20):
+        spatial.update(psd)
+        values = torch.linalg.eigvalsh(spatial.scm())
+        assert (values[..., 0] > -1e-6 * values[..., -1]).all()
+    assert spatial.nll(psd).isfinite().all()
+
+
+def test_em_of_full_rank_covariances_has_the_gradient_of_its_formula() -> None:
+    rng = seeded()
+    h, a, b = (random_scm((2, 1), 3, rng).requires_grad_() for _ in range(3))
+    weight = random_scm((2, 1), 3, rng)
+    found = _em(h, a, b, 0.0, 0.5)
+    expected = (h + h @ (a - b) @ h) / 1.5
+    gradients = [
+        torch.autograd.grad((weight.conj() * update).real.sum(), (h, a, b), retain_graph=True)
+        for update in (found, expected)
+    ]
+    torch.testing.assert_close(*gradients)
 
 
 def test_mu_of_full_rank_covariances() -> None:

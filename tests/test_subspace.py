@@ -93,6 +93,15 @@ def test_the_seen_part_keeps_its_parameters_on_the_whole_array(mixture: Tensor) 
     torch.testing.assert_close(explained, torch.ones_like(explained))
 
 
+def test_sources_that_are_not_heard_stay_so_on_the_whole_array(mixture: Tensor) -> None:
+    """Such as copies of late sound, in a recording of a batch that has none."""
+    inner, psd = in_subspace(mixture), psd_for(mixture)
+    unused = torch.cat([inner.gains, torch.zeros_like(inner.gains[:, :, :1])], dim=2)
+    wider = inner.with_gains(unused).on_whole_array(torch.cat([psd, psd[:, :, :1]], dim=2))
+    torch.testing.assert_close(wider.gains[:, :, :N_SOURCES], inner.on_whole_array(psd).gains)
+    assert not wider.gains[:, :, N_SOURCES].any()
+
+
 @pytest.mark.parametrize("late", [False, True])
 def test_settling_on_the_whole_array_never_raises_the_cost(mixture: Tensor, late: bool) -> None:
     inner, psd = in_subspace(mixture), psd_for(mixture)

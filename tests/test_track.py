@@ -13,7 +13,9 @@ from toy import complex_normal, random_mixture, random_psd, seeded
 from fca.inference.start import iva
 from fca.inference.track import MovingStart, same_everywhere, track
 from fca.methods import get_method
-from fca.spatial.motion import exponential_windows
+from fca.spatial import FullRank
+from fca.spatial.inverse_wishart import InverseWishart
+from fca.spatial.motion import Moving, exponential_windows
 from fca.spatial.observation import Observation
 
 N_FRAMES = 400
@@ -77,19 +79,29 @@ def test_who_stands_still_is_seen_to_and_loses_nothing(name: str) -> None:
     assert torch.equal(*images)
 
 
-def test_windows_of_who_moves_follow_and_of_who_does_not_are_flat() -> None:
+@pytest.mark.parametrize("update", ["em", "mu"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_who_stands_still_beside_one_who_moves_has_one_window(
+    update: str, dtype: torch.dtype
+) -> None:
     mixture = torch.cat([turning_sources(angle)[0] for angle in (0.0, math.pi)])
     windows = exponential_windows(N_FRAMES, 0.98, mixture.real)
     start = track(Observation(mixture), 2, seeded(), windows)
     assert isinstance(start, MovingStart)
     assert start.moving.tolist() == [False, True]
-    assert torch.all(start.windows[0] == 1 / len(windows))
+    assert torch.all(start.windows[0].sum(-1) == torch.eye(len(windows))[0] * N_FRAMES)
     assert torch.equal(start.windows[1], windows)
-    model = get_method("fca").with_options(forgetting=0.98).build(mixture, 2, seeded())
+    still, scm = mixture[:1].to(dtype.to_complex()), start.scms[:1].to(dtype.to_complex())
+    prior = InverseWishart(torch.zeros(1, dtype=dtype), len(windows))
+    inner = FullRank(still, scm, update, prior=prior)
+    moving = Moving(inner, 2, start.windows[:1].to(dtype))
+    fixed = FullRank(still, scm[:, :, :2], update)
+    psd = start.power[:1].to(dtype)
     for _ in range(3):
-        model.step()
-    copies = model.spatial.inner.scm()[0].reshape(16, len(windows), 2, 2, 2)
-    torch.testing.assert_close(copies, copies[:, :1].expand_as(copies))
+        moving.update(psd)
+        fixed.update(psd)
+    torch.testing.assert_close(moving.images(psd), fixed.images(psd))
+    torch.testing.assert_close(moving.nll(psd), fixed.nll(psd))
 
 
 def test_other_starts_stand_still() -> None:

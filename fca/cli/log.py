@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import groupby
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from fca.activity import Levels
 from fca.direction import IN_LINE, Directions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable
 
     from torch import Tensor
 
@@ -61,7 +62,7 @@ class Log:
     sources: Tensor = field(init=False, repr=False, compare=False)
     first: int = 0
 
-    def follow(self, blocks: Iterable[Block]) -> Iterator[Block]:
+    def follow(self, blocks: Iterable[Block]) -> Generator[Block, None, None]:
         """Pass the blocks on, and log each of them."""
         for block in blocks:
             if not self.blocks or (not self.sources.any() and block.sources.any()):
@@ -89,9 +90,12 @@ class Log:
 
     @property
     def cost(self) -> list[tuple[int, float]]:
-        """Iterations, and the cost after each as a mean over the blocks."""
-        rows = list(zip(*self.costs, strict=True))
-        return [(row[0][0], sum(cost for _, cost in row) / len(row)) for row in rows]
+        """Iterations, and the cost after each as a mean over the blocks.
+
+        A block that took fewer of them counts with its last cost.
+        """
+        iterations = sorted({iteration for trace in self.costs for iteration, _ in trace})
+        return [(k, fmean(_cost_at(k, trace) for trace in self.costs)) for k in iterations]
 
     @property
     def azimuths(self) -> dict[str, dict[str, float | None]]:
@@ -136,3 +140,8 @@ class Log:
         """A remark, with the number of blocks in which it holds if that is not all."""
         count, all_blocks = self.remarks[remark], len(self.blocks)
         return remark if count == all_blocks else f"{remark} ({count} of {all_blocks} blocks)"
+
+
+def _cost_at(iteration: int, trace: list[tuple[int, float]]) -> float:
+    """Latest cost at or before an iteration."""
+    return [cost for k, cost in trace if k <= max(iteration, trace[0][0])][-1]

@@ -94,7 +94,7 @@ class Results:
         course = self.course.build(separator, recording.id)
         silent = self.course.silent(course, reader.n_samples / reader.sample_rate)
         blocks = log.follow(course(reader, [callback]))
-        with claimed(folder):
+        with claimed(folder), contextlib.closing(blocks):
             if finished := self._finished(recording, folder):  # by another run, meanwhile
                 return finished
             files, notes = self._write(folder, blocks, reader)

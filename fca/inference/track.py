@@ -31,7 +31,7 @@ class MovingStart(Start):
     scms : Tensor
         (B, F, K N, M, M), window by window.
     windows : Tensor
-        Windows (B, K, T), which sum to one over K; constant over time where talkers stand still.
+        Windows (B, K, T), which sum to one over K; one of them is all where talkers stand still.
     moving : Tensor
         Whether the talkers move, (B,).
     """
@@ -68,8 +68,8 @@ def track(
     Each window begins from the Q of the one before, so that the outputs keep their order (as in
     online AuxIVA, Taniguchi et al. 2014). The outputs that are loudest over the whole recording are
     taken for the sources. :func:`moves` decides whether the talkers move. If they do not, the start
-    is that of the fixed model, without windows; in a batch in which others do, it has windows that
-    are constant over time.
+    is that of the fixed model, without windows; in a batch in which others do, its first window is
+    all.
     """
     mixture = observation.mixture
     whole = iva(observation, n_sources, generator, N_ITER)
@@ -79,8 +79,9 @@ def track(
     moving = moves(mixture, whole.demixing, parts, windows)
     if len(mixture) == 1 and not moving.any():
         return whole
-    flat = torch.full_like(windows, 1 / len(windows)).expand(len(mixture), -1, -1)
-    stays = same_everywhere(whole, flat, moving=False)
+    only = torch.zeros_like(windows)
+    only[0] = 1
+    stays = same_everywhere(whole, only.expand(len(mixture), -1, -1), moving=False)
     return choose(moving, _joined(mixture, n_sources, parts, windows), stays)
 
 

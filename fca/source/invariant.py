@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fca.errors import InputError
 from fca.source.base import Evaluate, SourceModel, floored
+from fca.spatial.base import FLOOR
 
 
 class Invariant(SourceModel):
@@ -82,7 +83,9 @@ class Laplace(Invariant):
     def _variance_of(self, total: Tensor, size: int, rank: int) -> Tensor:
         """Root of ``λ² + (M − 1) size λ − M total``; r for rank 1."""
         half = (rank - 1) * size / 2
-        return rank * total / (half + (half**2 + rank * total).sqrt()) if half else total.sqrt()
+        if not half:
+            return total.clamp_min(FLOOR**2).sqrt()  # the gradient of silence is finite, too
+        return rank * total / (half + (half**2 + rank * total).sqrt())
 
     def penalty(self) -> Tensor:
         size = self._shape[1] if self.tied else 1

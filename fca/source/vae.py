@@ -39,7 +39,7 @@ class VAE(Latent):
         posterior second moment, the power of the Wiener estimate plus its variance. Both are
         amortised, approximate M-steps, which may raise the cost. "gradient" descends on a majoriser
         of the cost in z and never raises it. "sample" draws z by Metropolis sampling (Bando et al.
-        2018).
+        2018); recordings of a batch have draws of their own, other ones than if they were alone.
     n_steps : int
         Gradient steps, or sweeps of the sampler, per update.
     rate : float

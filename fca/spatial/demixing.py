@@ -56,18 +56,20 @@ def iss(demixing: Tensor, covariance: Tensor, refresh: Refresh) -> Tensor:
     """Iterative source steering (Scheibler & Ono 2020), ``Q ← Q − v q_kᴴ`` for every k.
 
     The sums over frames of the paper are written as quadratic forms of V:
-    ``Σ_t y_m y_k* / ỹ_m = T · q_mᴴ V_m q_k``.
+    ``Σ_t y_m y_k* / ỹ_m = T · q_mᴴ V_m q_k``. Rows of the background steer the sources, too, or
+    these would never leave the space that they span.
     """
     n_rows, load = covariance.shape[2], rounding_load(covariance)
-    for k in range(n_rows):
+    for k in range(demixing.shape[2]):
         steer = demixing[:, :, k].conj()[:, :, None, :, None]
         covariance_steer = (covariance @ steer)[..., 0]
         power = _quadratic_form(steer, covariance, load)[..., 0, 0]
         cross = (demixing[:, :, :n_rows] * covariance_steer).sum(-1)
         step = cross / power
-        own = 1 - power[:, :, k].rsqrt()
-        is_own = torch.arange(n_rows, device=step.device) == k
-        step = torch.where(is_own, own[..., None].to(step.dtype), step)
+        if k < n_rows:
+            own = 1 - power[:, :, k].rsqrt()
+            is_own = torch.arange(n_rows, device=step.device) == k
+            step = torch.where(is_own, own[..., None].to(step.dtype), step)
         rows = demixing[:, :, :n_rows] - step[..., None] * demixing[:, :, k : k + 1]
         demixing = refresh(torch.cat([rows, demixing[:, :, n_rows:]], dim=2))
     return demixing

@@ -258,8 +258,9 @@ class JointlyDiagonal(Diagonal):
     def on_whole_array(self, psd: Tensor) -> JointlyDiagonal:
         whole = self.observation.complete(self.demixing)
         n_others = whole.shape[-1] - self.demixing.shape[-1]
-        level = psd.mean(-1, keepdim=True).sum(2, keepdim=True)
-        others = level.reciprocal().expand(-1, -1, self.n_sources, n_others)
+        heard = (self.gains > 0).any(-1, keepdim=True).to(psd)  # some copies may be unused
+        level = (heard * psd.mean(-1, keepdim=True)).sum(2, keepdim=True)
+        others = (heard / level).expand(-1, -1, -1, n_others)
         known = self.gains.expand(-1, psd.shape[1], -1, -1)
         other = self.with_gains(torch.cat([known, others], dim=3))
         other.observation, other.demixing = Observation(self.mixture), whole

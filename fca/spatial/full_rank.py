@@ -147,9 +147,19 @@ class FullRank(SpatialModel):
 def _em(h: Tensor, a: Tensor, b: Tensor, pull: Tensor | float, strength: Tensor | float) -> Tensor:
     """``H ← H + H (A − B) H``: mean over frames of the posterior second moment divided by λ.
 
-    With a prior, its mean is averaged in with the weight of ν frames.
+    With a prior, its mean is averaged in with the weight of ν frames. The value is computed as
+    ``L (I + Lᴴ (A − B) L) Lᴴ`` with H = L Lᴴ: where a source has hardly any power in some
+    direction, the terms of the plain form cancel, and the sum could become indefinite. The gradient
+    is that of the plain form.
     """
-    return hermitise(h + h @ (a - b) @ h + pull) / (1 + strength)
+    plain = hermitise(h + h @ (a - b) @ h)
+    with torch.no_grad():
+        root = torch.linalg.cholesky(regularise(h))
+        values, vectors = torch.linalg.eigh(hermitise(root.mH @ (a - b) @ root))
+        factor = root @ vectors * (1 + values).clamp_min(0).sqrt()[..., None, :]
+        safe = factor @ factor.mH
+    updated: Tensor = safe + (plain - plain.detach())
+    return (updated + pull) / (1 + strength)
 
 
 def _mu(h: Tensor, a: Tensor, b: Tensor, pull: Tensor | float, strength: Tensor | float) -> Tensor:
