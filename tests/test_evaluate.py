@@ -148,6 +148,54 @@ def rttm(path: Path, *turns: tuple[str, float, float]) -> Path:
     return path
 
 
+def test_files_of_a_folder_may_be_recordings(
+    tmp_path: Path, signals: dict[str, np.ndarray]
+) -> None:
+    """If their channels are as many as the talkers of the estimates that have their names."""
+    estimates, references = tmp_path / "est", tmp_path / "ref"
+    for name in ("rec", "rec.1", "talk [1]"):
+        write(estimates / f"{name}.wav", signals["estimates"])
+        write(references / f"{name}.wav", signals["images"][:, 1])
+        write(tmp_path / "mix" / f"{name}.wav", signals["mixture"])
+        (tmp_path / "mix" / f"{name}.json").write_text("{}")
+    pairs, problems = find_pairs(estimates, references, mixtures=tmp_path / "mix")
+    assert not problems
+    for pair, name in zip(pairs, ("rec.1", "rec", "talk [1]"), strict=True):
+        assert pair.name == name
+        assert pair.estimates == (estimates / f"{name}.wav",)
+        assert pair.references == (references / f"{name}.wav",)
+        assert pair.mixture == tmp_path / "mix" / f"{name}.wav"
+        assert pair.read().references.shape == signals["images"][:, 1].shape
+    for name in ("rec.1", "talk [1]"):
+        (references / f"{name}.wav").unlink()
+    ((pair,), _) = find_pairs(estimates, references / "rec.wav", mixtures=tmp_path / "mix")
+    assert pair.mixture == tmp_path / "mix" / "rec.wav"
+    write(estimates / "rec.wav", signals["estimates"][:1])
+    ((pair,), _) = find_pairs(estimates / "rec.wav", references)
+    assert pair.name == "ref", "these channels are the microphones of one talker"
+
+
+def test_a_list_takes_the_channel_of_the_command(tmp_path: Path) -> None:
+    rows = [{"id": n, "estimates": ["e"], "references": ["r"]} for n in ("own", "other")]
+    rows[0]["channel"] = 1  # type: ignore[assignment]
+    (tmp_path / "list.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    pairs, _ = find_pairs(tmp_path / "list.jsonl", channel=3)
+    assert [pair.channel for pair in pairs] == [1, 3]
+
+
+def test_dry_references_belong_to_the_first_channel(one: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="x_0000: dry references have the delay and level of"):
+        find_pairs(tmp_path / "results", one, reference="dry", channel=1)
+
+
+def test_a_speaker_who_overlaps_himself_is_heard_once(tmp_path: Path) -> None:
+    pytest.importorskip("pyannote.metrics")
+    rttm(tmp_path / "ref.rttm", ("ann", 0, 5), ("ann", 3, 4))
+    rttm(tmp_path / "est.rttm", ("1", 0, 7))
+    errors = diarization_errors(tmp_path / "ref.rttm", tmp_path / "est.rttm")
+    assert (errors["DER"], errors["seconds"]) == (0, pytest.approx(7))
+
+
 def test_list_with_activities(tmp_path: Path, signals: dict[str, np.ndarray]) -> None:
     pytest.importorskip("pyannote.metrics")
     write(tmp_path / "est.wav", signals["estimates"])

@@ -136,6 +136,18 @@ def test_perceptual_scores_rise_with_quality() -> None:
         evaluate(references, references, 44100, metrics=["pesq"])
 
 
+def test_too_little_speech_has_no_intelligibility() -> None:
+    references = np.zeros((2, 2 * RATE))
+    references[0] = speechlike(np.random.default_rng(0), 1)[0]
+    references[1, :2000] = references[0, :2000]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        scores = evaluate(references, references, metrics=["stoi", "estoi"])
+    for values in scores.values.values():
+        assert values[0] == pytest.approx(1, abs=1e-3)
+        assert np.isnan(values[1])
+
+
 def test_summary_is_a_student_interval() -> None:
     summary = summarise([[1.0, 3.0], [4.0], [np.nan, 3.0], [np.nan], [-np.inf, 1.0]])
     assert (summary.count, summary.excluded) == (3, 2)

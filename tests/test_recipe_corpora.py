@@ -16,7 +16,7 @@ from fca.activity import Segment, write_rttm
 from fca.simulate.stored import MANIFEST, load
 from recipes import config
 from recipes.corpora.__main__ import main
-from recipes.corpora.layout import thin
+from recipes.corpora.layout import Source, thin, write_set
 from recipes.corpora.recipe import STAGES
 from recipes.corpora.scores import separation_tables
 
@@ -190,11 +190,20 @@ class TestSmsWsj:
             observation = audio.read(root / "observation" / "test" / f"{item.id}.wav")[0]
             assert np.array_equal(item.read("mixture"), observation[[4, 1]])
             assert item.sample_rate == 8000
+            assert item.read("dry").shape == (2, observation.shape[1])
             np.testing.assert_allclose(item.read("images").sum(0), observation[[4, 1]], atol=1e-4)
             assert np.array_equal(
                 item.read("early")[1, 0],
                 audio.read(root / "early" / "test" / f"{item.id}_1.wav")[0][4],
             )
+
+    def test_dry_speech_of_all_microphones_is_that_of_the_first(self, tmp_path: Path) -> None:
+        file, waves = tmp_path / "x.wav", np.arange(12, dtype=np.float32).reshape(3, 4) / 12
+        write(file, waves)
+        source = Source("x", "two_talkers", ["a", "b"], file, [], dry=2 * [[file]])
+        write_set(tmp_path / "set", [(0, source)], [2, 1], {})
+        (item,) = load(tmp_path / "set")
+        np.testing.assert_allclose(item.read("dry"), waves[[2, 2]], atol=1e-6)
 
     def test_other_settings_need_another_folder(
         self, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -51,6 +51,16 @@ def test_turns_cover_the_meeting_and_talkers_pause_for_a_minute() -> None:
         assert np.diff(own).max() > 60 * SAMPLE_RATE
 
 
+def test_nobody_says_two_things_at_once() -> None:
+    """Not even who was interrupted by somebody who says little."""
+    files = [[Path(f"{n}a"), Path(f"{n}b")] for n in range(4)]
+    lengths = {file: s * SAMPLE_RATE for a, b in files for file, s in ((a, 16), (b, 1))}
+    turns = take_turns(files, lengths, 1200 * SAMPLE_RATE, np.random.default_rng(0))
+    for talker in range(4):
+        own = [turn for turn in turns if turn.talker == talker]
+        assert all(a.start + lengths[a.file] <= b.start for a, b in itertools.pairwise(own))
+
+
 def test_speech_is_where_the_utterance_is_loud() -> None:
     utterance = np.zeros(4 * SAMPLE_RATE, np.float32)
     utterance[SAMPLE_RATE : 2 * SAMPLE_RATE] = 0.1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -121,6 +122,30 @@ def test_processes_do_not_change_a_set_and_it_can_grow(made: Path, tmp_path: Pat
     assert "made with other settings" in result.stderr
 
 
+@pytest.mark.parametrize("other", [Corpora(SPEECH, sample_rate=8000), Corpora(SPEECH, SPEECH)])
+def test_a_set_is_of_one_rate_and_material(made: Path, tmp_path: Path, other: Corpora) -> None:
+    shutil.copytree(made, tmp_path / "set")
+    kinds = {"mixture": Condition(**load(made)[0].row["recipe"]["asked"], count=1)}
+    assert len(build(kinds, Corpora(SPEECH), tmp_path / "set", seed=5)) == 1
+    with pytest.raises(InputError, match="made with other settings"):
+        build(kinds, other, tmp_path / "set", seed=5)
+
+
+def test_a_set_is_not_made_of_itself(tmp_path: Path) -> None:
+    shutil.copytree(SPEECH, tmp_path / "speech")
+    for root in ([tmp_path / "speech"], [SPEECH, "--noise", tmp_path / "speech"]):
+        result = fca("simulate", *root, "-o", tmp_path / "speech" / "set", *SHORT)
+        assert result.exit_code == 1
+        assert "choose another output folder" in said(result)
+
+
+def test_a_killed_process_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fca.simulate.sets._draw", lambda *_: os._exit(9))
+    result = fca("simulate", SPEECH, "-o", tmp_path, *SHORT, "-c", 2, "--jobs", 2)
+    assert result.exit_code == 1
+    assert "a process was killed" in said(result)
+
+
 def test_a_manifest_lists_what_other_calls_made(tmp_path: Path) -> None:
     simulate(tmp_path, "-c", 2)
     assert [item.id for item in simulate(tmp_path, "-c", 1)] == ["mixture_0000", "mixture_0001"]
@@ -178,6 +203,12 @@ def test_what_cannot_be_made_is_said_in_a_line(
     assert not list(tmp_path.rglob("*.wav"))
 
 
+def test_an_interferer_is_drawn_where_there_is_no_other_noise(tmp_path: Path) -> None:
+    options = ["-c", 1, "--clean", "--noise", SPEECH, "--interferer", 0, 0]
+    (item,) = simulate(tmp_path, *options)
+    assert item.row["noise"] is None and item.row["interferer"].endswith(".flac")
+
+
 def test_speech_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = fca("simulate", "nowhere", "-o", "set")
@@ -191,6 +222,7 @@ def test_a_set_of_an_earlier_version_continues(made: Path, tmp_path: Path) -> No
     row = json.loads((item.folder / "row.json").read_text())
     for added in ("level_db", "array"):
         del row["recipe"]["asked"][added]
+    del row["recipe"]["corpora"]
     (item.folder / "row.json").write_text(json.dumps(row))
     assert len(simulate(tmp_path, "-c", 1)) == 1
 
@@ -238,6 +270,12 @@ def test_measured_responses_of_any_array(tmp_path: Path) -> None:
     (item,) = load(tmp_path / "set")
     assert len(item.read("mixture")) == 3
     assert item.row["room"]["responses"] == "with.npz"
+    bank["rir"] = np.eye(1, 800) * rng.uniform(0.5, 1, (6, 3, 1))  # direct sound alone
+    np.savez(tmp_path / "dry.npz", mics=0.1 * rng.standard_normal((3, 3)), **bank)
+    result = fca("simulate", SPEECH, "-o", tmp_path / "dry", *short, tmp_path / "dry.npz")
+    assert result.exit_code == 0, result.output
+    assert load(tmp_path / "dry")[0].row["measured_t60"] is None
+    bank["rir"] = rir
     for name, message in (
         ("without.npz", "needs the positions"),
         ("empty.npz", "no measured responses"),

@@ -164,7 +164,8 @@ def simulate(
         "noise": noise,
         "measured": measured,
     }
-    _check_used({option for option, value in given.items() if value})
+    used = {option for option, value in given.items() if value}
+    _check_used(used - {"noise"} if interferer else used)  # the interferer is from there, too
     positions = None if array is None else _positions(array)
     drawn: dict[str, Any] = {
         "mics": mics or (None if positions is None else len(positions)),

@@ -57,7 +57,10 @@ def require_pyannote() -> None:
 
 
 def _annotation(path: Path) -> Any:
-    """Annotation of the only recording in an RTTM file; in an empty file nobody speaks."""
+    """Annotation of the only recording in an RTTM file; in an empty file nobody speaks.
+
+    Turns of one speaker that overlap are one.
+    """
     from pyannote.core import Annotation
     from pyannote.database import util
 
@@ -68,4 +71,5 @@ def _annotation(path: Path) -> Any:
         raise InputError(f"{path}: cannot be read as RTTM ({error})") from None
     if len(recordings) != 1:
         raise InputError(f"{path}: RTTM of {len(recordings)} recordings where one is expected")
-    return next(iter(recordings.values()))
+    (annotation,) = recordings.values()
+    return annotation.support()

@@ -288,12 +288,19 @@ def _pesq(references: Array, estimates: Array, rate: int) -> Array:
 
 def _stoi(references: Array, estimates: Array, rate: int) -> Array:
     library = _require("pystoi", "evaluate")
-    return _each(references, estimates, lambda r, e: float(library.stoi(r, e, rate)))
+    return _each(references, estimates, lambda r, e: _heard(library.stoi(r, e, rate)))
 
 
 def _estoi(references: Array, estimates: Array, rate: int) -> Array:
     library = _require("pystoi", "evaluate")
-    return _each(references, estimates, lambda r, e: float(library.stoi(r, e, rate, extended=True)))
+    return _each(
+        references, estimates, lambda r, e: _heard(library.stoi(r, e, rate, extended=True))
+    )
+
+
+def _heard(score: float) -> float:
+    """A score of pystoi; NaN for the one that stands for too little speech."""
+    return float("nan") if score == 1e-5 else float(score)
 
 
 def _si_sdr(references: Array, estimates: Array, rate: int) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -149,9 +150,12 @@ def find_pairs(
         ``source*``, if any are); folder of such folders or files; or, without `references`, a
         JSON-lines file with ``id``, ``estimates``, ``references`` and, if known, ``mixture``,
         ``channel``, ``condition`` and ``rttm`` (reference, estimate), paths relative to its own
-    references : as `estimates`, with the same names; or a set made by ``fca simulate``
+    references : as `estimates`, with the same names; or a set made by ``fca simulate``. Files of
+        one folder are recordings if each has as many channels, more than one, as there are talkers
+        in the estimates of its name
     reference : a key of :data:`REFERENCES`; of a set, which part is taken
-    channel : microphone, from 0, of the mixtures and of references at all microphones
+    channel : microphone, from 0, of the mixtures and of references at all microphones, unless a
+        list says another
     mixtures : file, or folder with the same names; a ``mixture.*`` beside references is found;
         none for a set or a list, which have their own
 
@@ -161,7 +165,7 @@ def find_pairs(
         If nothing is found at all, or the mixtures are not there or not wanted.
     """
     if references is None:
-        pairs = _listed(estimates)
+        pairs = _listed(estimates, channel)
         _refuse(mixtures, estimates)
         return pairs, []
     manifest = references / MANIFEST if references.is_dir() else references
@@ -173,7 +177,7 @@ def find_pairs(
         (row,) = _rows(references / ROW)
         wanted = [_of_set(row, references.resolve().parent, reference, channel)]
     else:
-        wanted = _of_folder(references, mixtures, channel)
+        wanted = _of_folder(references, estimates, mixtures, channel)
     pairs, problems = [], []
     for pair in wanted:
         found = _results(estimates, pair.name, alone=len(wanted) == 1)
@@ -225,6 +229,8 @@ def _of_set(row: Row, folder: Path, reference: str, channel: int) -> Pair:
     item, n_channels = Item(folder / row["id"], row), row["channels"]
     if not 0 <= channel < n_channels:
         raise InputError(f"{row['id']}: has channels 0 to {n_channels - 1}, not {channel}")
+    if reference == "dry" and channel != 0:
+        raise InputError(f"{row['id']}: dry references have the delay and level of channel 0 only")
     stacked = [channel + talker * n_channels for talker in range(item.n_talkers)]
     return Pair(
         name=row["id"],
@@ -238,15 +244,19 @@ def _of_set(row: Row, folder: Path, reference: str, channel: int) -> Pair:
     )
 
 
-def _of_folder(references: Path, mixtures: Path | None, channel: int) -> list[Pair]:
+def _of_folder(
+    references: Path, estimates: Path, mixtures: Path | None, channel: int
+) -> list[Pair]:
     """Pairs without estimates from files of references."""
     if mixtures is not None and not mixtures.exists():
         raise InputError(f"{mixtures}: no such file or folder")
     if references.is_file():
-        return [Pair(references.stem, (), (references,), None, mixtures, channel)]
+        return [_of_file(references, mixtures, channel)]
     if not references.is_dir():
         raise InputError(f"{references}: no such file or folder")
-    if _files(references):
+    if files := _files(references):
+        if all(_is_recording(file, estimates) for file in files):
+            return [_of_file(file, mixtures, channel) for file in files]
         return [_of_talkers(references, references.name, mixtures, channel)]
     folders = sorted({p.parent for p in references.rglob("*") if _is_audio(p)})
     if not folders:
@@ -257,18 +267,42 @@ def _of_folder(references: Path, mixtures: Path | None, channel: int) -> list[Pa
     ]
 
 
+def _is_recording(file: Path, estimates: Path) -> bool:
+    """Whether a file of references holds all talkers of the recording of its name."""
+    found = _results(estimates, file.stem, alone=False)
+    return 1 < _n_channels([file]) == _n_channels(found)
+
+
+def _n_channels(files: Sequence[Path]) -> int:
+    """Channels of all files together; 0 if one of them cannot be read."""
+    count = 0
+    with contextlib.suppress(InputError), contextlib.ExitStack() as stack:
+        count = sum(stack.enter_context(audio.open_sound(path)).channels for path in files)
+    return count
+
+
+def _of_file(references: Path, mixtures: Path | None, channel: int) -> Pair:
+    name = references.stem
+    return Pair(name, (), (references,), None, _mixture_of(name, mixtures), channel)
+
+
 def _of_talkers(folder: Path, name: str, mixtures: Path | None, channel: int) -> Pair:
-    beside = sorted(p for p in folder.glob("mixture.*") if _is_audio(p))
-    if mixtures is not None:
-        beside = [mixtures] if mixtures.is_file() else sorted(mixtures.glob(f"{name}.*"))
-        beside = beside or sorted((mixtures / name).glob("mixture.*"))
-    mixture = beside[0] if beside else None
+    beside = _named(folder, "mixture")
+    mixture = _mixture_of(name, mixtures) if mixtures else beside[0] if beside else None
     return Pair(
         name, (), _files(folder), None, mixture, channel, activities=_activities(folder, folder)
     )
 
 
-def _listed(manifest: Path) -> list[Pair]:
+def _mixture_of(name: str, mixtures: Path | None) -> Path | None:
+    """The mixture itself, or the one of a recording in a folder, if there is any."""
+    if mixtures is None or mixtures.is_file():
+        return mixtures
+    found = _named(mixtures, name) or _named(mixtures / name, "mixture")
+    return found[0] if found else None
+
+
+def _listed(manifest: Path, channel: int) -> list[Pair]:
     """Pairs of a list that names every file."""
     if not manifest.is_file():
         raise InputError(f"{manifest}: give references, too, or a list of both (.jsonl)")
@@ -283,7 +317,7 @@ def _listed(manifest: Path) -> list[Pair]:
                 estimates=tuple(root / path for path in row["estimates"]),
                 references=tuple(root / path for path in row["references"]),
                 mixture=root / row["mixture"] if row.get("mixture") else None,
-                channel=row.get("channel", 0),
+                channel=row.get("channel", channel),
                 condition=row.get("condition", "all"),
                 activities=(activities[0], activities[1]) if len(activities) == 2 else None,
             )
@@ -298,7 +332,7 @@ def _results(estimates: Path, name: str, alone: bool) -> tuple[Path, ...]:
     for place in (name, f"{name}/mixture", f"{name}/mixture.wav", f"{name}/mixture.flac"):
         if found := _files(estimates / place):
             return found
-    named = tuple(p for p in sorted(estimates.glob(f"{name}.*")) if _is_audio(p))
+    named = _named(estimates, name)
     if named or not alone:
         return named[:1]
     return _files(estimates) or _files(estimates / "mixture")
@@ -314,6 +348,14 @@ def _activities(reference: Path, estimate: Path) -> tuple[Path, Path] | None:
     """The RTTM files of two folders, if both have one."""
     files = [sorted(folder.glob("*.rttm"))[:1] for folder in (reference, estimate)]
     return (files[0][0], files[1][0]) if all(files) else None
+
+
+def _named(folder: Path, name: str) -> tuple[Path, ...]:
+    """Audio files of a name without ending, which may name folders, too."""
+    place = folder / name
+    if not place.parent.is_dir():
+        return ()
+    return tuple(p for p in sorted(place.parent.iterdir()) if p.stem == place.name and _is_audio(p))
 
 
 def _files(folder: Path) -> tuple[Path, ...]:

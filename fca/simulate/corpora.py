@@ -47,6 +47,21 @@ class Corpora:
         if self.sample_rate < MIN_RATE:
             raise InputError(f"the sample rate must be {MIN_RATE} Hz or more: {self.sample_rate}")
 
+    def describe(self) -> dict[str, Any]:
+        """Sample rate and names, as a set keeps them; the folders may move."""
+        places = {"speech": self.speech, "noise": self.noise, "measured": self.measured}
+        names = {part: path and path.resolve().name for part, path in places.items()}
+        return {**names, "sample_rate": self.sample_rate}
+
+    def check_apart(self, folder: Path) -> None:
+        """Raise :class:`InputError` if what is written to a folder would be among the material."""
+        for root in (self.speech, self.noise):
+            if root is not None and folder.resolve().is_relative_to(root.resolve()):
+                raise InputError(
+                    f"{folder}: lies in {root}, where its mixtures would be taken for material; "
+                    "choose another output folder"
+                )
+
 
 def measured_responses(path: Path, sample_rate: int) -> tuple[Array, Array, Array | None]:
     """Responses (directions, channels, taps), azimuths (degrees) and positions of the microphones.

@@ -11,6 +11,7 @@ import math
 import zlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -141,8 +142,8 @@ def build(
     Raises
     ------
     InputError
-        If a name cannot name a folder, the corpora lack something, or the folder holds mixtures of
-        other settings or cannot be made.
+        If a name cannot name a folder, the corpora lack something, or the folder lies in them,
+        holds mixtures of other settings or cannot be made; or if a process is killed.
     """
     for name in kinds:
         check_name(name)
@@ -151,14 +152,18 @@ def build(
     if corpora.measured is None and any(kind.measured for kind in kinds.values()):
         raise InputError("a condition asks for measured responses: give --measured FILE.npz")
     tasks = [(name, kind, k) for name, kind in kinds.items() for k in range(kind.count)]
+    corpora.check_apart(folder)
     make_folder(folder)
     make = partial(_build_one, corpora=corpora, folder=folder, seed=seed)
     rows = []
-    with ProcessPoolExecutor(jobs) as pool:
-        for row in map(make, tasks) if jobs == 1 else pool.map(make, tasks):
-            rows.append(row)
-            if told:
-                told(row)
+    try:
+        with ProcessPoolExecutor(jobs) as pool:
+            for row in map(make, tasks) if jobs == 1 else pool.map(make, tasks):
+                rows.append(row)
+                if told:
+                    told(row)
+    except BrokenProcessPool:
+        raise InputError("a process was killed, perhaps for memory: take fewer jobs") from None
     listed = _with_others(rows, folder) if others else rows
     write_text(folder / MANIFEST, "".join(json.dumps(row) + "\n" for row in listed))
     return load(folder)
@@ -212,11 +217,12 @@ def _build_one(
 ) -> Row:
     name, kind, index = task
     item = folder / f"{name}_{index:04d}"
-    recipe = {"seed": seed, "index": index, "asked": kind.describe()}
+    material = corpora.describe()
+    recipe = {"seed": seed, "index": index, "asked": kind.describe(), "corpora": material}
     row_file = item / ROW
     if row_file.is_file():
         done: Row = json.loads(row_file.read_text("utf-8"))
-        if _completed(done["recipe"]) != recipe:
+        if _completed(done, material) != recipe:
             raise InputError(f"{item}: made with other settings; choose another output folder")
         return done
     rng = np.random.default_rng([seed, zlib.crc32(name.encode()), index])
@@ -237,11 +243,12 @@ def _build_one(
     return row
 
 
-def _completed(recipe: Row) -> Row:
+def _completed(done: Row, material: Row) -> Row:
     """A recipe with defaults for settings that did not exist when it was written."""
-    known = {field.name for field in fields(Condition)}
+    known, recipe = {field.name for field in fields(Condition)}, done["recipe"]
     asked = {key: value for key, value in recipe["asked"].items() if key in known}
-    return {**recipe, "asked": {**Condition(count=1).describe(), **asked}}
+    corpora = recipe.get("corpora", {**material, "sample_rate": done["sample_rate"]})
+    return {**recipe, "asked": {**Condition(count=1).describe(), **asked}, "corpora": corpora}
 
 
 def _draw(kind: Condition, corpora: Corpora, rng: np.random.Generator) -> tuple[Mixture, Row]:
@@ -268,13 +275,21 @@ def _draw(kind: Condition, corpora: Corpora, rng: np.random.Generator) -> tuple[
         sample_rate=rate,
     )
     at_first = responses.reshape(n_places, -1, responses.shape[-1])[:, 0]
-    t60 = float(np.mean([reverberation_time(r, rate) for r in at_first]))
-    drawn = {"talkers": talkers, "room": room, "measured_t60": t60, "noise": noise_name}
+    drawn: Row = {"talkers": talkers, "room": room, "noise": noise_name}
+    drawn |= {"measured_t60": _mean_t60(at_first, rate)}
     drawn |= {"snr_db": snr_db, "level_db": _levels(mixture)}
     if kind.interferer_db is not None:
         mixture, beside = _interfered(mixture, responses[-1:], kind.interferer_db, corpora, rng)
         drawn |= beside
     return mixture, drawn
+
+
+def _mean_t60(responses: Array, rate: int) -> float | None:
+    """Mean reverberation time (s) of responses (N, taps); None where some do not decay."""
+    try:
+        return float(np.mean([reverberation_time(response, rate) for response in responses]))
+    except InputError:
+        return None
 
 
 def _interfered(

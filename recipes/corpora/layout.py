@@ -104,7 +104,8 @@ def _write_one(folder: Path, source: Source, place: int, picked: list[int], aske
     item.mkdir(parents=True, exist_ok=True)
     mixture, rate = _read([source.mixture], picked)
     audio.write(item / "mixture.wav", mixture, rate)
-    for part, wanted in (("images", picked), ("early", picked), ("dry", [0])):
+    for part in ("images", "early", "dry"):
+        wanted = _of_dry(source, picked) if part == "dry" else picked
         if talkers := getattr(source, part):
             read = [_read(files, wanted, mixture.shape[-1])[0] for files in talkers]
             audio.write(item / f"{part}.wav", np.concatenate(read), rate)
@@ -119,6 +120,14 @@ def _write_one(folder: Path, source: Source, place: int, picked: list[int], aske
     }
     write_text(item / ROW, json.dumps(row))
     return row
+
+
+def _of_dry(source: Source, picked: list[int]) -> list[int]:
+    """The channel of dry speech: that of the first microphone, if there is one for each."""
+    if not source.dry:
+        return []
+    with audio.open_sound(source.dry[0][0]) as file:
+        return picked[:1] if file.channels > 1 else [0]
 
 
 def _read(

@@ -161,7 +161,8 @@ def main(
     """Separate and score a meeting."""
     torch.set_num_threads(1)
     truth = meeting / "meeting.rttm"
-    count = ["--rttm", str(truth)] if guided else ["-n", sources or _n_talkers(truth)]
+    wanted = sources or _n_talkers(truth)
+    count = ["--rttm", str(truth)] if guided else ["-n", wanted]
     chosen = {"-m": method, "-i": iterations, "--seed": seed}
     options = [str(x) for pair in chosen.items() if pair[1] is not None for x in pair]
     facts: dict[str, Any] = surroundings()
@@ -176,7 +177,7 @@ def main(
     blocks = record["blocks"]
     made = json.loads((meeting / "meeting.json").read_text())
     swapped = sum(row["swapped"] for row in rows)
-    told = "who speaks when" if guided else f"-n {sources}"
+    told = "who speaks when" if guided else f"-n {wanted}"
     text = (
         f"# A meeting of {record['duration'] / 60:g} minutes\n\n"
         f"{len(made['speakers'])} talkers, {record['channels']} microphones, seed {made['seed']}; "

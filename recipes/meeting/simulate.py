@@ -54,7 +54,7 @@ def take_turns(
 ) -> list[Turn]:
     """Who says what when; utterances are used in order and again from the first."""
     turns: list[Turn] = []
-    said = [0] * len(speakers)
+    said, silent_from = [0] * len(speakers), [0] * len(speakers)
     at, topic_ends, present, speaking = 0, 0, list(range(len(speakers))), -1
     while at < samples:
         if at >= topic_ends:
@@ -64,6 +64,8 @@ def take_turns(
         speaking = int(rng.choice(others))
         file = speakers[speaking][said[speaking] % len(speakers[speaking])]
         said[speaking] += 1
+        at = max(at, silent_from[speaking])  # nobody says two things at once
+        silent_from[speaking] = at + lengths[file]
         turns.append(Turn(speaking, at, file))
         interrupted = rng.random() < INTERRUPTION
         gap = round(np.clip(rng.normal(*GAP_SECONDS), -2, 2) * SAMPLE_RATE)
