@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import yaml
 
@@ -47,13 +47,26 @@ def build(kind: type[T], values: dict[str, Any], where: str = "") -> T:
         raise InputError(f"unknown setting {where}{unknown[0]}; there are {sorted(known)}")
     types = get_type_hints(kind)
     arguments = {
-        name: build(types[name], value, f"{where}{name}.") if is_dataclass(types[name]) else value
+        name: build(types[name], value, f"{where}{name}.")
+        if is_dataclass(types[name])
+        else _number(types[name], value, f"{where}{name}")
         for name, value in values.items()
     }
     try:
         return kind(**arguments)
     except TypeError as error:
         raise InputError(f"settings {where or 'of the experiment'}: {error}") from None
+
+
+def _number(kind: Any, value: Any, name: str) -> Any:
+    """The value, or the number that it stands for: YAML takes 1e-4, without a point, for text."""
+    kinds = get_args(kind) or (kind,)
+    if not isinstance(value, str) or float not in kinds or str in kinds:
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        raise InputError(f"{name} is a number, not {value!r}") from None
 
 
 def command(

@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import lightning
+import numpy as np
 import torch
 import yaml
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.distributed import DistributedSampler
 
 from fca.errors import InputError
 from fca.files import write_text
@@ -142,6 +144,12 @@ class Task(lightning.LightningModule):
     def __init__(self, model: Pretrained, options: Training) -> None:
         super().__init__()
         self.model, self.options = model, options
+        self._seed = torch.initial_seed()
+
+    def on_train_epoch_start(self) -> None:
+        """Each epoch of each process has its random numbers, also if the run was stopped before."""
+        place = [self._seed, self.current_epoch, self.global_rank]
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = self._optimizer()
@@ -217,8 +225,8 @@ class Speech(lightning.LightningDataModule):
         root = None if self.options.root is None else Path(self.options.root)
         self.train = Corpus(Path(self.options.train), sample_rate, root)
         self.valid = Corpus(Path(self.options.valid), sample_rate, root)
-        self.rooms = _bank(self.options.rooms)
-        self.valid_rooms = _bank(self.options.valid_rooms)
+        self.rooms = _bank(self.options.rooms, sample_rate)
+        self.valid_rooms = _bank(self.options.valid_rooms, sample_rate)
 
     @property
     def hardest(self) -> str:
@@ -290,8 +298,8 @@ def fit(
     output.mkdir(parents=True, exist_ok=True)
     _keep_settings(output / "config.yaml", json_like(asdict(experiment)))  # type: ignore[call-overload]
     loss = f"valid/{watched}_loss"
-    best = ModelCheckpoint(output, "best", monitor=loss, enable_version_counter=False)
-    latest = ModelCheckpoint(output, "last", enable_version_counter=False)
+    best = _Checkpoint(output, "best", monitor=loss, enable_version_counter=False)
+    latest = _Checkpoint(output, "last", enable_version_counter=False)
     last = output / "last.ckpt"
     trainer = _trainer(experiment, [best, latest, _Keep(output, experiment.training.keep_every)])
     trainer.fit(task, data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
@@ -340,6 +348,21 @@ def _unchangeable(settings: dict[str, Any]) -> dict[str, str]:
     return {name: text for name, text in flat.items() if name.split(".")[-1] not in CHANGEABLE}
 
 
+class _Checkpoint(ModelCheckpoint):
+    """Checkpoint that is still known when the folder of a run has been moved."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        def here(path: str) -> str:
+            return str(Path(self.dirpath or "") / Path(path).name) if path else path
+
+        paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+        moved = {name: here(state_dict[name]) for name in paths}
+        best = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict(
+            {**state_dict, **moved, "best_k_models": best, "dirpath": self.dirpath}
+        )
+
+
 class _Keep(Callback):
     """Exports the model after every so many steps; never, if that is 0."""
 
@@ -378,5 +401,15 @@ def json_like(value: Any) -> Any:
     return [json_like(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _bank(path: str | None) -> list[Any]:
-    return load_responses(Path(path)) if path else []
+def dealt(items: Dataset[Any], trainer: lightning.Trainer | None) -> DistributedSampler[Any] | None:
+    """Sampler that deals items out to processes in turn, so that their batches go together.
+
+    Lightning would shuffle them. None for a single process, which takes them in order.
+    """
+    if trainer is None or trainer.world_size == 1:
+        return None
+    return DistributedSampler(items, trainer.world_size, trainer.global_rank, shuffle=False)
+
+
+def _bank(path: str | None, sample_rate: int) -> list[Any]:
+    return load_responses(Path(path), sample_rate) if path else []

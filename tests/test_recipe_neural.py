@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -42,6 +43,7 @@ TINY = [
 SMALL = ["n_channels=3", "n_fft=128", "width=8", "hidden=12", "n_blocks=2", "n_layers=2"]
 SMALL = [f"model.{size}" for size in [*SMALL, "latent_dim=4", "decoder_width=8"]]
 FIXED = ["data.conditions.channels=[3, 3]"]
+DRAWN = ["data.conditions.talkers=[1, 2]", "training.steps=4", "training.steps_per_epoch=4"]
 
 
 @pytest.fixture(scope="module")
@@ -268,18 +270,35 @@ def test_a_gradient_that_is_not_finite_moves_nothing(
         assert any(moved) != broken
 
 
+def test_processes_have_the_same_numbers_of_talkers_and_microphones(
+    bank: Path, prior: Path, tmp_path: Path
+) -> None:
+    path = ROOT / "recipes/neural/configs/denoiser.yaml"
+    arguments = settings(path, bank, prior, tmp_path, *DRAWN, "data.valid_items=7")
+    experiment = config.build(train.Experiment, config.load(path, arguments))
+    sizes = []
+    for rank in range(2):
+        mixtures = train.MixtureData(experiment)
+        mixtures.trainer = SimpleNamespace(current_epoch=0, world_size=2, global_rank=rank)  # type: ignore[assignment]
+        batches = [*mixtures.train_dataloader(), *mixtures.val_dataloader()]
+        assert all((talkers == talkers[0]).all() for _, talkers in batches)
+        sizes.append([(len(x), x.shape[1], int(talkers[0])) for x, talkers in batches])
+    assert sizes[0] == sizes[1]
+    assert len(set(sizes[0])) > 2
+
+
 def test_two_processes_train_together(bank: Path, prior: Path, tmp_path: Path) -> None:
-    path = ROOT / "recipes/neural/configs/neural-fastfca.yaml"
+    path = ROOT / "recipes/neural/configs/denoiser.yaml"
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-    command += ["-m", "recipes.neural.train", str(path), *settings(path, bank, prior, tmp_path)]
-    command += ["training.devices=2"]
+    command += ["-m", "recipes.neural.train", str(path), "training.devices=2"]
+    command += settings(path, bank, prior, tmp_path, *DRAWN)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 1
-    assert NeuralFCA.from_pretrained(tmp_path / "network").config.width == 8
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 4
+    assert Denoiser.from_pretrained(tmp_path / "network").config.width == 8
 
 
 @pytest.mark.parametrize(

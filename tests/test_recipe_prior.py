@@ -68,7 +68,7 @@ def test_corpus_of_a_manifest_equals_that_of_the_folder(corpus: Corpus, tmp_path
 
 def test_excerpts_are_reproducible_and_vary(corpus: Corpus, rooms: Path) -> None:
     kind = Augmentation(speed=0.1, eq_db=3.0, reverberant=0.5)
-    bank = data.load_responses(rooms)
+    bank = data.load_responses(rooms, 16000)
     first = Excerpts(corpus, 8, 0.5, kind, bank, seed=1)
     again = Excerpts(corpus, 8, 0.5, kind, bank, seed=1)
     later = Excerpts(corpus, 8, 0.5, kind, bank, seed=1, round_=1)
@@ -102,7 +102,7 @@ def test_equaliser_sets_the_gain_of_a_tone() -> None:
 
 
 def test_responses_start_at_the_direct_sound(rooms: Path) -> None:
-    responses = data.load_responses(rooms)
+    responses = data.load_responses(rooms, 16000)
     assert len(responses) == 4
     assert all(np.argmax(np.abs(r)) <= 32 and np.abs(r).max() == 1 for r in responses)
 
@@ -131,6 +131,26 @@ def test_bad_settings_give_one_line(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_banks_are_of_one_rate(rooms: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="room responses at 16000 Hz, not 8000"):
+        data.load_responses(rooms, 8000)
+    with np.load(rooms) as bank:
+        np.savez(tmp_path / "old.npz", taps=bank["taps"], lengths=bank["lengths"])
+    assert len(data.load_responses(tmp_path / "old.npz", 8000)) == 4
+
+
+def test_numbers_without_a_point_are_numbers(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("output: x\n")
+    speech = ["data={train: x, valid: x}"]
+    settings = config.load(tmp_path / "a.yaml", [*speech, "training.learning_rate=1e-4"])
+    assert config.build(train.Experiment, settings).training.learning_rate == 1e-4
+    settings = config.load(tmp_path / "a.yaml", [*speech, "training.hidden_rate=2e-4"])
+    assert config.build(train.Experiment, settings).training.hidden_rate == 2e-4
+    with pytest.raises(InputError, match=r"training\.clip is a number, not 'much'"):
+        settings = config.load(tmp_path / "a.yaml", [*speech, "training.clip=much"])
+        config.build(train.Experiment, settings)
 
 
 def test_reverberation_needs_a_bank(corpus: Corpus) -> None:
@@ -181,7 +201,7 @@ def test_training_is_not_continued_with_other_settings(
 def test_training_goes_on_from_the_latest_and_keeps_the_best(rooms: Path, tmp_path: Path) -> None:
     """At a rate at which it only becomes worse after the first step."""
     arguments = [*TINY, f"data.rooms={rooms}", f"output={tmp_path}", "training.steps=4"]
-    wild = ["training.hidden_rate=null", "training.learning_rate=10.0", "training.anneal=false"]
+    wild = ["training.hidden_rate=null", "training.learning_rate=1000.0", "training.anneal=false"]
     assert train.main([str(CONFIGS[0]), *arguments, *wild]) == 0
     steps = {
         name: torch.load(tmp_path / f"{name}.ckpt", weights_only=True)["global_step"]
@@ -189,6 +209,20 @@ def test_training_goes_on_from_the_latest_and_keeps_the_best(rooms: Path, tmp_pa
     }
     assert steps["last"] == 4
     assert steps["best"] < 4
+
+
+def test_a_run_that_was_moved_goes_on(rooms: Path, tmp_path: Path) -> None:
+    """At a rate at which it only becomes worse after the first step."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    wild = ["training.hidden_rate=null", "training.learning_rate=1000.0", "training.anneal=false"]
+    arguments = [str(CONFIGS[0]), *TINY, f"data.rooms={rooms}", *wild]
+    assert train.main([*arguments, f"output={here}", "training.steps=2"]) == 0
+    best = SpeechPrior.from_pretrained(here / "prior").state_dict()
+    here.rename(there)
+    for steps in (2, 3):
+        assert train.main([*arguments, f"output={there}", f"training.steps={steps}"]) == 0
+        found = SpeechPrior.from_pretrained(there / "prior").state_dict()
+        torch.testing.assert_close(found, best, rtol=0, atol=0)
 
 
 def test_steps_after_the_last_epoch_count(rooms: Path, tmp_path: Path) -> None:

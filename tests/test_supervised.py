@@ -83,6 +83,26 @@ def test_an_stft_has_features_of_level_and_phase() -> None:
     assert torch.corrcoef(torch.stack([level.exp().flatten(), first.abs().flatten()]))[0, 1] > 0.999
 
 
+@pytest.mark.parametrize("filterbank", ["free", "stft"])
+def test_all_that_is_trained_has_a_gradient(filterbank: str) -> None:
+    """Otherwise several processes would wait for it."""
+    net = network(filterbank=filterbank, blocks=3, repeats=2)
+    net(torch.randn(1, 4, 4000)).square().sum().backward()
+    trained = {name: p.grad for name, p in net.named_parameters() if p.requires_grad}
+    assert trained and not [name for name, gradient in trained.items() if gradient is None]
+
+
+def test_the_loss_is_exact_in_mixed_precision() -> None:
+    references = torch.randn(2, 2, 8000, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(2, 2, 8000, generator=torch.Generator().manual_seed(1))
+    task = train.Supervised(network(), train.training.Training())
+    task.model.forward = lambda _: references + 0.1 * noise  # type: ignore[method-assign]
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = task.loss((references, references))
+    torch.testing.assert_close(mixed, task.loss((references, references)))
+    assert float(mixed) == pytest.approx(-20, abs=0.2)
+
+
 def test_pairs_are_reproducible_and_add_up(bank: Path) -> None:
     conditions = Conditions(talkers=(2, 2), channels=(2, 2), snr_db=(60, 60))
     source = Mixtures(Corpus(SPEECH, RATE), Bank(bank), None, conditions)
@@ -128,6 +148,10 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         model.separate(np.zeros((4, 100)), RATE, 3, folder=str(tmp_path))
     with pytest.raises(InputError, match="unknown filterbank 'fft'; choose from free, stft"):
         network(filterbank="fft")
+    other = train.ConvTasNetConfig(sample_rate=8000)
+    experiment = train.Experiment(train.Data(str(SPEECH), str(SPEECH)), str(tmp_path), other)
+    with pytest.raises(InputError, match=r"at 16000 Hz: model\.sample_rate cannot be another"):
+        train.run(experiment)
     experiment = train.Experiment(train.Data(str(SPEECH), str(SPEECH)), str(tmp_path))
     with pytest.raises(InputError, match=r"give data\.rooms"):
         train.PairData(experiment)

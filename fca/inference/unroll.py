@@ -35,8 +35,8 @@ def unroll(model: Model, n_iter: int, *, tracked: int | None = None, lean: bool 
         for _ in range(free):
             model.step()
     for _ in range(n_iter - free):
-        if lean:
-            model = checkpoint(_stepped, model, use_reentrant=False)
+        if lean:  # with a tensor, which tells the device whose random numbers are to be the same
+            model = checkpoint(_stepped, model, model.spatial.mixture, use_reentrant=False)
         else:
             model.step()
     return model
@@ -83,7 +83,7 @@ def _constant(model: Model) -> Model:
     return model
 
 
-def _stepped(model: Model) -> Model:
+def _stepped(model: Model, _: Tensor) -> Model:
     model = model.copy()
     with computed_anew():
         model.step()

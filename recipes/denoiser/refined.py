@@ -56,7 +56,14 @@ def refined(mixture: Tensor, n_talkers: int, witness: Witness, n_steps: int) -> 
     """Views `own` and `rest`, (rounds, N, F, T), and the spectra `target`, (N, F, T), in bels."""
     witness.seen = []
     separator = Separator(
-        METHOD, n_talkers, n_iter=ROUNDS, n_starts=1, n_refine=0, gate=False, denoiser=witness
+        METHOD,
+        n_talkers,
+        n_iter=ROUNDS,
+        n_starts=1,
+        n_refine=0,
+        gate=False,
+        denoiser=witness,
+        device="cpu",  # elsewhere a copy of the witness would see it all
     )
     fitted = separator(mixture).model
     assert isinstance(fitted, Model)

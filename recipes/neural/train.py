@@ -9,6 +9,7 @@ Stopped runs go on where they were when the command is repeated. Several process
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from typing import Any
 
 import lightning
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fca.errors import InputError, check_choice
@@ -149,12 +151,17 @@ class MixtureTask(training.VariationalTask):
         self.stft = STFT(method.n_fft, method.n_fft // 4)
         self._unroll = partial(unroll, tracked=options.tracked, lean=options.lean)
         self._every_round = options.every_round
-        self._methods = {drawn: method.with_options(stochastic=drawn) for drawn in (True, False)}
+        self._method = method.with_options(stochastic=True)
 
     def elbo(self, batch: Any) -> Elbo:
         """Bound of mixtures (B, M, samples) that have as many talkers each, (B,)."""
-        waves, n_talkers = batch
-        method = self._methods[self.training]
+        with torch.random.fork_rng(enabled=not self.training):
+            if not self.training:  # every validation alike
+                torch.manual_seed(0)
+            return self._elbo(*batch)
+
+    def _elbo(self, waves: Tensor, n_talkers: Tensor) -> Elbo:
+        method = self._method
         spectra, _ = prepare(waves, SAMPLE_RATE, self.stft)
         model = method.build(spectra, int(n_talkers[0]), torch.Generator().manual_seed(0))
         if not isinstance(model, Model):
@@ -199,14 +206,17 @@ class MixtureData(lightning.LightningDataModule):
         return self._loader(self._train, steps * group, group, self.experiment.seed, epoch)
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        return self._loader(self._valid, self.options.valid_items, self.options.batch_size)
+        processes = self.trainer.world_size if self.trainer else 1
+        count = math.ceil(self.options.valid_items / processes) * processes
+        return self._loader(self._valid, count, self.options.batch_size * processes)
 
     def _loader(
         self, source: Source, count: int, group: int, seed: int = 0, round_: int = 0
     ) -> DataLoader[Sample]:
         options = self.options
         drawn = Drawn(source, options.conditions, count, group, options.seconds, seed, round_)
-        return DataLoader(drawn, options.batch_size, num_workers=options.workers)
+        sampler = training.dealt(drawn, self.trainer)
+        return DataLoader(drawn, options.batch_size, sampler=sampler, num_workers=options.workers)
 
     def _source(self, folder: str, rooms: str | None) -> Source:
         options = self.options

@@ -182,14 +182,18 @@ def make_responses(count: int, seed: int, sample_rate: int = 16000) -> list[Arra
     return found
 
 
-def load_responses(path: Path) -> list[Array]:
-    """Bank that `main` wrote."""
+def load_responses(path: Path, sample_rate: int) -> list[Array]:
+    """Bank that `main` wrote, of that rate; banks of earlier versions do not say theirs."""
     try:
         with np.load(path, allow_pickle=False) as bank:
             ends = np.cumsum(bank["lengths"])[:-1]
-            return np.split(bank["taps"].astype(np.float32), ends)
+            responses = np.split(bank["taps"].astype(np.float32), ends)
+            rate = int(bank["sample_rate"]) if "sample_rate" in bank else sample_rate
     except (OSError, KeyError, ValueError) as error:
         raise InputError(f"{path}: not a bank of room responses ({error})") from None
+    if rate != sample_rate:
+        raise InputError(f"{path}: room responses at {rate} Hz, not {sample_rate}")
+    return responses
 
 
 def _from_direct_sound(response: NDArray[np.float64]) -> Array:
@@ -217,6 +221,7 @@ def main(
             file,
             taps=np.concatenate(responses).astype(np.float16),
             lengths=[len(response) for response in responses],
+            sample_rate=sample_rate,
         )
     typer.echo(f"{len(responses)} responses in {output}")
 

@@ -136,6 +136,7 @@ class ConvTasNet(Pretrained):
             norm_type=_global_norm,
             mask_act=self.filters.mask,
         )
+        self.masker.TCN[-1].res_conv.requires_grad_(False)  # leads nowhere
 
     def forward(self, waves: Tensor) -> Tensor:
         scale = waves.square().mean((1, 2), keepdim=True).sqrt().clamp_min(1e-8)

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from fca.errors import InputError
+from fca.frontend import SAMPLE_RATE
 from recipes import config, training
 from recipes.neural.data import Mixtures
 from recipes.neural.train import Data, simulated
@@ -73,7 +74,9 @@ class Supervised(training.Task):
     def loss(self, batch: Any) -> Tensor:
         """Negative SI-SDR in dB of a batch, at most 30 dB of it rewarded."""
         mixtures, references = batch
-        loss: Tensor = si_sdr_pit_loss(self.model(mixtures), references, clamp_db=30).mean()
+        talkers = self.model(mixtures)
+        with torch.autocast(talkers.device.type, enabled=False):  # its sums need more digits
+            loss: Tensor = si_sdr_pit_loss(talkers.float(), references, clamp_db=30).mean()
         return loss
 
     def training_step(self, batch: Any, _: int) -> Tensor:
@@ -116,6 +119,8 @@ class PairData(lightning.LightningDataModule):
 
 def run(experiment: Experiment) -> Path:
     """Train, then export the best checkpoint; returns the exported folder."""
+    if experiment.model.sample_rate != SAMPLE_RATE:
+        raise InputError(f"mixtures are at {SAMPLE_RATE} Hz: model.sample_rate cannot be another")
     lightning.seed_everything(experiment.seed, verbose=False)
     task = Supervised(ConvTasNet(experiment.model), experiment.training)
     return training.fit(task, experiment, PairData(experiment), "mixtures", "network")
