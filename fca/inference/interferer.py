@@ -22,11 +22,13 @@ UNLIKE = 0.25
 sounds."""
 AUDIBLE_DB = -12.0
 """Outputs that are further than this below the loudest one are too faint to be compared."""
-SPOKEN = -1.2
-"""Least excess over a stationary model (:func:`above_stationary`) of an interferer, in nats per
+SPOKEN = -0.25
+"""Least excess over a single spectrum (:func:`above_one_spectrum`) of an interferer, in nats per
 bin; talkers have less."""
-APART = 0.5
+APART = 0.1
 """Least difference, in nats per bin, between the excess of an interferer and that of any talker."""
+N_ITER = 5
+"""Iterations that fit a single spectrum."""
 
 
 def with_interferer(
@@ -105,7 +107,7 @@ def _placed(rows: Tensor, present: list[int], power: Tensor, source: SourceModel
     """
     if not present:
         return None
-    excess = above_stationary(power[:, :, present], source)[0]
+    excess = above_one_spectrum(power[:, :, present], source)[0]
     highest, place = excess.sort(descending=True)
     if highest[0] < SPOKEN or highest[0] - highest[1] < APART:
         return None
@@ -115,11 +117,16 @@ def _placed(rows: Tensor, present: list[int], power: Tensor, source: SourceModel
     return rows.new_tensor([*talkers, interferer, *others])
 
 
-def above_stationary(power: Tensor, source: SourceModel) -> Tensor:
-    """Excess surprise of the source model over a stationary model, in nats per bin, (B, K).
+def above_one_spectrum(power: Tensor, source: SourceModel) -> Tensor:
+    """Excess surprise of the source model over a single spectrum, in nats per bin, (B, K).
 
-    How much less likely it finds powers (B, F, K, T). Machines are nearly stationary; talkers
-    pause.
+    How much less likely it finds powers (B, F, K, T) than ``w_f h_t`` does, a spectrum whose level
+    changes. Machines and weather swell and fade; what talkers say has many spectra.
     """
-    level = (power / power.mean((1, 3), keepdim=True).clamp_min(FLOOR)).mean(-1)
-    return source.surprise(power) - 1 - level.clamp_min(FLOOR).log().mean(1)
+    unit = (power / power.mean((1, 3), keepdim=True).clamp_min(FLOOR)).clamp_min(FLOOR)
+    level = torch.ones_like(unit[:, :1])
+    for _ in range(N_ITER):  # each step has the least Itakura-Saito divergence
+        spectrum = (unit / level).mean(-1, keepdim=True)
+        level = (unit / spectrum).mean(1, keepdim=True)
+    single = 1 + (spectrum * level).log().mean((1, 3))
+    return source.surprise(power) - single
