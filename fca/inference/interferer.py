@@ -22,7 +22,7 @@ UNLIKE = 0.25
 sounds."""
 AUDIBLE_DB = -12.0
 """Outputs that are further than this below the loudest one are too faint to be compared."""
-SPOKEN = -0.25
+SPOKEN = -0.4
 """Least excess over a single spectrum (:func:`above_one_spectrum`) of an interferer, in nats per
 bin; talkers have less."""
 APART = 0.1
