@@ -14,6 +14,7 @@ import fca
 from fca import audio
 from fca.errors import InputError
 from fca.evaluation.metrics import evaluate
+from fca.inference import grouping
 from fca.inference.grouping import grouped
 from fca.inference.interferer import above_one_spectrum, with_interferer
 from fca.inference.start import LEAKAGE, Start, joined, taken
@@ -102,6 +103,27 @@ def test_excess_is_that_over_a_single_spectrum() -> None:
     talker, machine = above_one_spectrum(7 * psd, Listener())[0].tolist()
     torch.testing.assert_close(above_one_spectrum(psd, Listener())[0].tolist(), [talker, machine])
     assert talker < -0.5 and abs(machine) < 0.05
+
+
+class Quiet(Gauss):
+    """Takes what is quietest for speech."""
+
+    judges = True
+
+    def surprise(self, power: Tensor) -> Tensor:
+        return power.mean((1, 3)).log()
+
+
+def test_an_interferer_keeps_its_place_among_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where talkers without their first output would be liked better."""
+    monkeypatch.setattr(grouping, "_likely", lambda costs: (torch.arange(len(costs)), 0 * costs))
+    spatial, psd = outputs([0, 3, 2], level=0.5)
+    machine = taken(spatial, torch.arange(3)[None], 3).at_microphones().power[:, :, 1]
+    for accompanied in (False, True):
+        start = grouped(
+            spatial, torch.arange(3)[None], psd, 2, Quiet(), accompanied=accompanied
+        ).at_microphones()
+        assert torch.equal(start.power[:, :, 1], machine) == accompanied
 
 
 def start() -> Start:

@@ -36,6 +36,7 @@ def grouped(
     n_sources: int,
     source: SourceModel,
     doubted: bool = True,
+    accompanied: bool = False,
 ) -> Start:
     """Start from the first outputs in an order, or from groups of outputs.
 
@@ -61,12 +62,16 @@ def grouped(
     doubted : bool
         Whether the doubt is wanted even where there is only one candidate, as computing it takes
         time.
+    accompanied : bool
+        Whether the last of the sources is an interferer, which then keeps its output and its place.
     """
     if not source.judges:
         return taken(spatial, order, n_sources)
     n_outputs = spatial.n_sources
     alone = taken(spatial, order, n_outputs).at_microphones()
     groupings = _groupings(n_outputs, n_sources).to(alone.power)
+    if accompanied:
+        groupings = groupings[groupings[:, -1, n_sources - 1] == 1]
     scaled = seen(psd) * seen(spatial.scale()[..., None])
     own = take_rows(scaled, order[:, :n_outputs])
     each = zip(alone.demixing, spatial.mixture, own, strict=True)

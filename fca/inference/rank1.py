@@ -147,7 +147,8 @@ def _accompanied(
         one = slice(index, index + 1)
         alone = Rank1(spatial.mixture[one], spatial.demixing[one], spatial.n_sources)
         n_present = n_sources + int(found[index])
-        start = grouped(alone, order[one], psd[one], n_present, source)
+        accompanied = bool(found[index])
+        start = grouped(alone, order[one], psd[one], n_present, source, accompanied=accompanied)
         starts.append(_surer(start, found[one]) if found[index] else start)
     return starts[0] if len(starts) == 1 else joined(starts)
 
