@@ -92,7 +92,8 @@ def test_set_says_what_it_lacks(corpora: data.Corpora, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="give --measured"):
         data.build(data.conditions("tiny"), data.Corpora(corpora.speech), tmp_path)
     with pytest.raises(InputError, match="speaker folders"):
-        nobody = data.Corpora(tmp_path, None, corpora.measured)
+        (tmp_path / "empty").mkdir()
+        nobody = data.Corpora(tmp_path / "empty", None, corpora.measured)
         data.build(data.conditions("tiny"), nobody, tmp_path / "out")
     with pytest.raises(InputError, match="no such file"):
         data.load(tmp_path)

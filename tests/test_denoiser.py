@@ -180,7 +180,7 @@ def test_recordings_of_a_batch_do_not_meet(name: str, monkeypatch: pytest.Monkey
     def images(part: Tensor) -> Tensor:
         model = row.build(part, 2, seeded())
         iterate(model, row.n_iter)
-        return model.images(slice(0, 1))
+        return model.images(slice(0, 1))[:, :, :2]  # the third sound may be an interferer
 
     together = images(mixture)
     alone = torch.cat([images(mixture[:1]), images(mixture[1:])])
