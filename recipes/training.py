@@ -186,8 +186,15 @@ class VariationalTask(Task):
 
     validated: tuple[str, ...] = ("dry", "reverberant")
 
-    @abstractmethod
     def elbo(self, batch: Any) -> Elbo:
+        """Evidence lower bound of a batch; out of training with the same draws every time."""
+        with torch.random.fork_rng(enabled=not self.training):
+            if not self.training:
+                torch.manual_seed(0)
+            return self._elbo(batch)
+
+    @abstractmethod
+    def _elbo(self, batch: Any) -> Elbo:
         """Evidence lower bound of a batch, such as clean speech (B, samples)."""
 
     def training_step(self, batch: Any, _: int) -> Tensor:

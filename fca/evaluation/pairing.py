@@ -287,8 +287,8 @@ def _of_file(references: Path, mixtures: Path | None, channel: int) -> Pair:
 
 
 def _of_talkers(folder: Path, name: str, mixtures: Path | None, channel: int) -> Pair:
-    beside = _named(folder, "mixture")
-    mixture = _mixture_of(name, mixtures) if mixtures else beside[0] if beside else None
+    beside = next(iter(_named(folder, "mixture")), None)
+    mixture = _mixture_of(name, mixtures) if mixtures else beside
     return Pair(
         name, (), _files(folder), None, mixture, channel, activities=_activities(folder, folder)
     )
@@ -298,8 +298,7 @@ def _mixture_of(name: str, mixtures: Path | None) -> Path | None:
     """The mixture itself, or the one of a recording in a folder, if there is any."""
     if mixtures is None or mixtures.is_file():
         return mixtures
-    found = _named(mixtures, name) or _named(mixtures / name, "mixture")
-    return found[0] if found else None
+    return next(iter(_named(mixtures, name) or _named(mixtures / name, "mixture")), None)
 
 
 def _listed(manifest: Path, channel: int) -> list[Pair]:

@@ -146,10 +146,10 @@ def _accompanied(
     for index in range(len(found)):
         one = slice(index, index + 1)
         alone = Rank1(spatial.mixture[one], spatial.demixing[one], spatial.n_sources)
-        n_present = n_sources + int(found[index])
         accompanied = bool(found[index])
+        n_present = n_sources + accompanied
         start = grouped(alone, order[one], psd[one], n_present, source, accompanied=accompanied)
-        starts.append(_surer(start, found[one]) if found[index] else start)
+        starts.append(_surer(start, found[one]) if accompanied else start)
     return starts[0] if len(starts) == 1 else joined(starts)
 
 

@@ -275,8 +275,8 @@ def _draw(kind: Condition, corpora: Corpora, rng: np.random.Generator) -> tuple[
         sample_rate=rate,
     )
     at_first = responses.reshape(n_places, -1, responses.shape[-1])[:, 0]
-    drawn: Row = {"talkers": talkers, "room": room, "noise": noise_name}
-    drawn |= {"measured_t60": _mean_t60(at_first, rate)}
+    t60 = _mean_t60(at_first, rate)
+    drawn: Row = {"talkers": talkers, "room": room, "measured_t60": t60, "noise": noise_name}
     drawn |= {"snr_db": snr_db, "level_db": _levels(mixture)}
     if kind.interferer_db is not None:
         mixture, beside = _interfered(mixture, responses[-1:], kind.interferer_db, corpora, rng)

@@ -104,8 +104,8 @@ def _write_one(folder: Path, source: Source, place: int, picked: list[int], aske
     item.mkdir(parents=True, exist_ok=True)
     mixture, rate = _read([source.mixture], picked)
     audio.write(item / "mixture.wav", mixture, rate)
-    for part in ("images", "early", "dry"):
-        wanted = _of_dry(source, picked) if part == "dry" else picked
+    dry = _of_dry(source, picked)
+    for part, wanted in (("images", picked), ("early", picked), ("dry", dry)):
         if talkers := getattr(source, part):
             read = [_read(files, wanted, mixture.shape[-1])[0] for files in talkers]
             audio.write(item / f"{part}.wav", np.concatenate(read), rate)

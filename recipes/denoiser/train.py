@@ -66,7 +66,7 @@ class DenoiserTask(VariationalTask):
         self.settings, self.prior = experiment.leakage, self.model.prior.config
         self.stft = STFT(self.prior.n_fft, self.prior.hop)
 
-    def elbo(self, batch: Tensor | dict[str, Any]) -> Elbo:
+    def _elbo(self, batch: Tensor | dict[str, Any]) -> Elbo:
         if isinstance(batch, Tensor):
             return self._of_speech(batch)
         own, rest, target = batch["views"]
@@ -75,11 +75,8 @@ class DenoiserTask(VariationalTask):
         return Elbo(nll, kl, speech.n_freq)
 
     def _of_speech(self, waves: Tensor) -> Elbo:
-        with torch.random.fork_rng(enabled=not self.training):
-            if not self.training:  # every validation alike
-                torch.manual_seed(0)
-            seen = degrade(self.stft.analyse(waves), self.settings, self.prior.sample_rate)
-            return self.model.elbo(seen.clean, seen.own, seen.rest)
+        seen = degrade(self.stft.analyse(waves), self.settings, self.prior.sample_rate)
+        return self.model.elbo(seen.clean, seen.own, seen.rest)
 
 
 class SpeechAndViews(Speech):

@@ -19,7 +19,6 @@ from typing import Any
 
 import lightning
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fca.errors import InputError, check_choice
@@ -153,15 +152,9 @@ class MixtureTask(training.VariationalTask):
         self._every_round = options.every_round
         self._method = method.with_options(stochastic=True)
 
-    def elbo(self, batch: Any) -> Elbo:
+    def _elbo(self, batch: Any) -> Elbo:
         """Bound of mixtures (B, M, samples) that have as many talkers each, (B,)."""
-        with torch.random.fork_rng(enabled=not self.training):
-            if not self.training:  # every validation alike
-                torch.manual_seed(0)
-            return self._elbo(*batch)
-
-    def _elbo(self, waves: Tensor, n_talkers: Tensor) -> Elbo:
-        method = self._method
+        (waves, n_talkers), method = batch, self._method
         spectra, _ = prepare(waves, SAMPLE_RATE, self.stft)
         model = method.build(spectra, int(n_talkers[0]), torch.Generator().manual_seed(0))
         if not isinstance(model, Model):

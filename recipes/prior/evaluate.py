@@ -19,6 +19,7 @@ import typer
 from torch import Tensor
 
 from fca.evaluation.metrics import evaluate, summarise
+from fca.frontend import SAMPLE_RATE
 from fca.prior import SpeechPrior
 from fca.prior.model import itakura_saito
 from fca.simulate.stored import Item
@@ -124,11 +125,8 @@ def evaluate_all(
 ) -> dict[str, Any]:
     """Figures of named priors; those that `output` (.json) has already are kept."""
     torch.set_flush_denormal(True)
-    corpus, responses, items = (
-        Corpus(speech, 16000),
-        load_responses(rooms, 16000),
-        load_set(mixtures),
-    )
+    corpus, responses = Corpus(speech, SAMPLE_RATE), load_responses(rooms, SAMPLE_RATE)
+    items = load_set(mixtures)
     results: dict[str, Any] = json.loads(output.read_text()) if output.is_file() else {}
     for name, where in priors.items():
         if name in results:
@@ -154,7 +152,7 @@ def main(
     """Measure one prior with both spatial models, beside the oracles."""
     torch.set_flush_denormal(True)
     model = SpeechPrior.from_pretrained(prior)
-    results = measure(model, Corpus(speech, 16000), load_responses(rooms, 16000), [])
+    results = measure(model, Corpus(speech, SAMPLE_RATE), load_responses(rooms, SAMPLE_RATE), [])
     results |= {"prior": prior, "surroundings": surroundings(), "conditions": {}}
     for condition, items in by_condition(load_set(mixtures)).items():
         results["conditions"][condition] = ceilings(model, items[:count])

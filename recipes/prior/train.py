@@ -67,7 +67,7 @@ class PriorTask(VariationalTask):
         self.level_db = experiment.training.level_db
         self.stft = STFT(experiment.model.n_fft, experiment.model.hop)
 
-    def elbo(self, waves: Tensor) -> Elbo:
+    def _elbo(self, waves: Tensor) -> Elbo:
         power = abs2(self.stft.analyse(waves))
         if not self.training:
             return self.model.elbo(power)
