@@ -26,7 +26,7 @@ MOST_EXCHANGES = 50
 MOST_AT_ONCE = 8
 """Most sources for which all assignments are compared at once; time and memory double with each
 further one."""
-AT_ONCE = 8
+AT_ONCE = 4
 """Number of frequencies that must be aligned already for each one that is aligned to them in one
 step."""
 

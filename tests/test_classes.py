@@ -10,7 +10,14 @@ from test_delays import N_FRAMES, N_FREQ, heard
 from toy import complex_normal, random_psd, seeded
 
 from fca.clustering import CACGMM, random_masks
-from fca.inference.classes import as_sources, demixed, first_masks, underdetermined
+from fca.inference.classes import (
+    Effort,
+    as_sources,
+    demixed,
+    first_masks,
+    source_masks,
+    underdetermined,
+)
 from fca.inference.iterate import iterate
 from fca.linalg import abs2
 from fca.source import Fixed, Gauss
@@ -41,6 +48,17 @@ def test_masks_to_begin_with_do_not_depend_on_the_other_recordings() -> None:
     for index, masks in enumerate(together):
         alone, _ = first_masks(mixture[index : index + 1], 3, seeded())
         torch.testing.assert_close(masks, alone[0])
+
+
+def test_thinned_classes_are_those_of_some_frequencies_and_their_neighbours() -> None:
+    mixture = heard()[0].sum(2)[:, :33]
+    begin, _ = first_masks(mixture, 3, seeded())
+    effort = Effort(n_iter=12, thinning=2)
+    masks = source_masks(Observation(mixture), begin, Gauss(), seeded(), effort)
+    some = CACGMM(Observation(mixture[:, ::2]), begin[:, ::2])
+    iterate(some, 12, monitor_every=None)
+    torch.testing.assert_close(masks[:, ::2], some.masks)
+    torch.testing.assert_close(masks[:, 1::2], some.masks[:, :-1])
 
 
 def test_the_source_model_tells_apart_what_directions_do_not() -> None:

@@ -95,6 +95,17 @@ def test_a_talker_who_moves_is_put_together(talkers: Tensor) -> None:
         torch.testing.assert_close(power[:, [moved, 1 - moved]], wanted)
 
 
+def test_groups_found_on_some_frames_are_put_together_on_all(talkers: Tensor) -> None:
+    whole, psd = moving(talkers)
+    some = Rank1(whole.mixture[..., ::2], whole.demixing, whole.n_sources)
+    order, judge = by_likelihood(whole, psd, 2), Judge(talkers)
+    start = grouped(some, order, psd[..., ::2], 2, judge, whole=whole)
+    expected = grouped(whole, order, psd, 2, judge)
+    torch.testing.assert_close(start.power, expected.power)
+    assert start.known_gains is not None
+    torch.testing.assert_close(start.known_gains, expected.known_gains)
+
+
 def test_gains_say_of_which_outputs_a_source_is(talkers: Tensor) -> None:
     spatial, psd = moving(talkers)
     start = start_of(spatial, psd, Judge(talkers))

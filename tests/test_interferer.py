@@ -16,7 +16,7 @@ from fca.errors import InputError
 from fca.evaluation.metrics import evaluate
 from fca.inference import grouping
 from fca.inference.grouping import grouped
-from fca.inference.interferer import above_one_spectrum, with_interferer
+from fca.inference.interferer import above_one_spectrum, crowded, with_interferer
 from fca.inference.start import LEAKAGE, Start, joined, taken
 from fca.methods import get_method
 from fca.simulate.sets import Condition, Corpora, build
@@ -95,6 +95,22 @@ def test_a_faint_sound_is_no_interferer() -> None:
 def test_without_a_judge_or_a_spare_output_there_is_none() -> None:
     assert found([0, 1, 2, 3], 2, Gauss()) is None
     assert found([0, 1, 3], 3, Listener()) is None
+
+
+def test_all_frames_decide_what_a_machine_is() -> None:
+    """Every fifth frame would not show what stays as it is for ten."""
+    whole, psd = outputs([0, 1, 2, 3])
+    some = Rank1(whole.mixture[..., ::5], whole.demixing, 4)
+    few, order = psd[..., ::5], torch.arange(4)[None]
+    placed, there = with_interferer(some, order, few, 2, Listener(), whole)
+    assert there and placed[0].tolist() == [0, 1, 3, 2]
+    assert not torch.equal(with_interferer(some, order, few, 2, Listener())[0], placed)
+
+
+def test_it_is_crowded_where_a_spare_output_is_a_sound_of_its_own() -> None:
+    assert crowded(outputs([0, 1, 2, 3])[1], 2).tolist() == [True]
+    assert crowded(outputs([0, 1, 2])[1], 2).tolist() == [False]
+    assert crowded(outputs([0, 1, 3])[1], 3).tolist() == [False]
 
 
 def test_excess_is_that_over_a_single_spectrum() -> None:

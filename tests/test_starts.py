@@ -106,28 +106,43 @@ def test_more_microphones_than_outputs_see_principal_components() -> None:
 
 
 class Watched(NMF):
-    """Notes how many frames it is shown."""
+    """Notes how many recordings and frames it is shown each time."""
 
     def __init__(self) -> None:
         super().__init__(n_bases=2)
+        self.n_recordings: list[int] = []
         self.n_frames: list[int] = []
 
     def initialise(self, power: Tensor, generator: torch.Generator) -> None:
+        self.n_recordings.append(len(power))
         self.n_frames.append(power.shape[-1])
         super().initialise(power, generator)
 
 
 @pytest.mark.parametrize(
-    ("fast", "n_frames", "early"),
+    ("fast", "n_frames", "seen"),
     [(True, LONG, LONG // 2), (True, LONG - 1, LONG - 1), (False, LONG, LONG)],
 )
-def test_fast_starts_of_long_recordings_see_every_other_frame_until_the_last_round(
-    fast: bool, n_frames: int, early: int
+def test_fast_starts_of_long_recordings_look_at_every_other_frame(
+    fast: bool, n_frames: int, seen: int
 ) -> None:
     mixture, source = independent()[0][..., :n_frames], Watched()
     start = rank1(Observation(mixture), 2, seeded(), source, fast=fast)
-    assert source.n_frames[0] == early and source.n_frames[-1] == n_frames
-    assert start.power.shape[-1] == n_frames
+    assert set(source.n_frames) == {seen}
+    outputs = (start.demixing @ mixture)[:, :, :2].abs().square()
+    torch.testing.assert_close(start.power, outputs)
+
+
+@pytest.mark.parametrize("crowd", [False, True])
+def test_fast_starts_infer_again_where_it_is_crowded(
+    crowd: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In that recording alone."""
+    batch, source = torch.cat([independent()[0], independent(seed=1)[0]])[..., :LONG], Watched()
+    monkeypatch.setattr(rank1_module, "crowded", lambda psd, n: torch.tensor([False, crowd]))
+    monkeypatch.setattr(rank1_module, "MENDINGS", 0)
+    rank1(Observation(batch), 2, seeded(), source, fast=True)
+    assert source.n_recordings == ([2, 1] if crowd else [2])
 
 
 def test_stretches_that_changed_places_are_put_back() -> None:

@@ -37,6 +37,7 @@ def grouped(
     source: SourceModel,
     doubted: bool = True,
     accompanied: bool = False,
+    whole: Rank1 | None = None,
 ) -> Start:
     """Start from the first outputs in an order, or from groups of outputs.
 
@@ -64,11 +65,14 @@ def grouped(
         time.
     accompanied : bool
         Whether the last of the sources is an interferer, which then keeps its output and its place.
+    whole : Rank1, optional
+        The same model on all frames, if ``spatial`` is on some of them; the start has all.
     """
+    whole = whole or spatial
     if not source.judges:
-        return taken(spatial, order, n_sources)
+        return taken(whole, order, n_sources)
     n_outputs = spatial.n_sources
-    alone = taken(spatial, order, n_outputs).at_microphones()
+    alone = taken(whole, order, n_outputs).at_microphones()
     groupings = _groupings(n_outputs, n_sources).to(alone.power)
     if accompanied:
         groupings = groupings[groupings[:, -1, n_sources - 1] == 1]
@@ -82,7 +86,7 @@ def grouped(
         chosen, doubt = (torch.stack(values) for values in zip(*judged, strict=True))
     else:
         chosen, doubt = torch.cat([near for near, _ in likely]), None
-    start = _start(alone, groupings[chosen]) if chosen.any() else taken(spatial, order, n_sources)
+    start = _start(alone, groupings[chosen]) if chosen.any() else taken(whole, order, n_sources)
     return replace(start, doubt=doubt)
 
 

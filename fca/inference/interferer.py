@@ -20,6 +20,8 @@ from fca.spatial.base import FLOOR
 UNLIKE = 0.25
 """Likeness (:func:`~fca.inference.outputs.likeness`) below which two outputs are different
 sounds."""
+CROWDED = 0.4
+"""Likeness below which they may be, when they are not yet well separated."""
 AUDIBLE_DB = -12.0
 """Outputs that are further than this below the loudest one are too faint to be compared."""
 SPOKEN = -0.4
@@ -32,7 +34,12 @@ N_ITER = 5
 
 
 def with_interferer(
-    spatial: Rank1, order: Tensor, psd: Tensor, n_sources: int, source: SourceModel
+    spatial: Rank1,
+    order: Tensor,
+    psd: Tensor,
+    n_sources: int,
+    source: SourceModel,
+    whole: Rank1 | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Order of the outputs with an interferer right after the sources, and where there is one.
 
@@ -52,6 +59,9 @@ def with_interferer(
         Sources wanted, at most K.
     source : SourceModel
         The model that inferred ``psd``. If it does not judge, no interferer is found.
+    whole : Rank1, optional
+        The same rank-1 model on all frames, if ``spatial`` is on some of them: the source model
+        judges what it knows, successive frames.
 
     Returns
     -------
@@ -60,26 +70,36 @@ def with_interferer(
     found : Tensor
         Whether there is an interferer, (B,).
     """
-    may = source.judges and spatial.n_sources > n_sources
-    choices = [_unlike(alike, n_sources + 1) for alike in likeness(compared(psd))] if may else []
+    choices = []
+    if source.judges and spatial.n_sources > n_sources:
+        choices = [_unlike(alike, n_sources + 1, UNLIKE) for alike in likeness(compared(psd))]
     if not any(choices):
         return order, order.new_zeros(len(order), dtype=torch.bool)
-    power = spatial.power[:, :, : spatial.n_sources] * spatial.scale()[..., None]
+    whole = whole or spatial
+    power = whole.power[:, :, : whole.n_sources] * whole.scale()[..., None]
     placed = []
     for index, rows in enumerate(order):
         one = slice(index, index + 1)
-        alone = Rank1(spatial.mixture[one], spatial.demixing[one], spatial.n_sources)
         audible = _audible(choices[index], power[index].mean((0, 2)))
-        present = _likeliest(alone, psd[one], audible)
+        present = _likeliest(spatial.of(one), psd[one], audible)
         placed.append(_placed(rows, present, power[one], source))
     found = torch.tensor([rows is not None for rows in placed], device=order.device)
     each = zip(placed, order, strict=True)
     return torch.stack([old if rows is None else rows for rows, old in each]), found
 
 
-def _unlike(alike: Tensor, count: int) -> list[tuple[int, ...]]:
-    """All choices of ``count`` outputs that are unlike each other; from their likeness (K, K)."""
-    far = (alike < UNLIKE).tolist()
+def crowded(psd: Tensor, n_sources: int) -> Tensor:
+    """Whether there may be more sounds than the sources wanted, (B,).
+
+    From the λ (B, F, K, T) of outputs that are only just being separated.
+    """
+    found = [bool(_unlike(alike, n_sources + 1, CROWDED)) for alike in likeness(compared(psd))]
+    return torch.tensor(found, device=psd.device)
+
+
+def _unlike(alike: Tensor, count: int, most: float) -> list[tuple[int, ...]]:
+    """All choices of ``count`` outputs whose likeness, from (K, K), is below ``most``."""
+    far = (alike < most).tolist()
     return [
         chosen
         for chosen in combinations(range(len(far)), count)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fca.inference.classes import BRIEF, BRIEFEST, demixed, underdetermined
 from fca.inference.grouping import grouped
-from fca.inference.interferer import with_interferer
+from fca.inference.interferer import crowded, with_interferer
 from fca.inference.outputs import by_likelihood, by_loudness
 from fca.inference.start import Start, fit_outputs, joined, taken
 from fca.permutation import follow, reorder
@@ -43,6 +43,8 @@ SURER = 10.0
 of that recording leave the interferer in the talkers, and are thereby dropped."""
 SPATIAL_STEPS = 2
 """Updates of Q after each inference of the source model."""
+HASTY_STEPS = 4
+"""The same where the sources are mostly inferred only once, to save time."""
 MENDINGS = 2
 """Most times that outputs are put back into place and then inferred again."""
 
@@ -90,9 +92,10 @@ def rank1(
     doubted : bool
         See :func:`~fca.inference.grouping.grouped`.
     fast : bool
-        Iterate less, show the source model only every other frame of long recordings (which still
-        overlap by half) until its last round, and begin with classes, which lose fewer talkers who
-        sway.
+        Iterate less, look only at every other frame of long recordings (which still overlap by
+        half), and begin with classes, which lose fewer talkers who sway. From classes in a long
+        recording, the outputs are inferred a second time only where they are :func:`crowded
+        <fca.inference.interferer.crowded>`.
     interferers : bool
         Look for an interferer and give it a source of its own; see
         :mod:`fca.inference.interferer`.
@@ -106,7 +109,8 @@ def rank1(
     basis = principal(early.outer.detach())  # only coordinates: no gradient
     seen, others = basis[:, :, :n_outputs], basis[:, :, n_outputs:]
     in_turns = n_sources > 1 and observation.delays
-    if in_turns and (attempt % 2 == 1) != fast:
+    from_classes = in_turns and (attempt % 2 == 1) != fast
+    if from_classes:
         few, effort = (early, BRIEFEST) if fast else (_every_other(observation), BRIEF)
         rows = demixed(few, seen @ few.mixture, n_sources, generator, source, effort)
     else:
@@ -116,15 +120,20 @@ def rank1(
         iva = thinned_iva(components, n_outputs, generator, first=first, tolerance=tolerance)
         rows = iva.demixing
     demixing = torch.cat([rows @ seen, others], dim=2)
+    hurried = from_classes and early is not observation
+    steps = HASTY_STEPS if hurried else SPATIAL_STEPS
     fit = partial(fitted, n_outputs, source, generator)
-    demixing = fit_and_mend(fit, early, demixing, MENDINGS)[0].demixing
-    spatial, psd = fit_and_mend(fit, observation, demixing, MENDINGS)
+    spatial, psd = fit_and_mend(partial(fit, spatial_steps=steps), early, demixing, MENDINGS)
+    again = crowded(psd, n_sources) if hurried else torch.ones(len(psd), dtype=torch.bool)
+    mending = partial(fit_and_mend, fit, n_mendings=MENDINGS)
+    spatial, psd = _where(again, mending, spatial, psd, spatial.demixing)
+    whole = Rank1(observation, spatial.demixing, n_outputs)
     order = by_likelihood(spatial, psd, n_sources)
     if interferers:
-        order, found = with_interferer(spatial, order, psd, n_sources, source)
+        order, found = with_interferer(spatial, order, psd, n_sources, source, whole)
         if found.any():
-            return _accompanied(spatial, order, psd, n_sources, source, found)
-    return grouped(spatial, order, psd, n_sources, source, doubted)
+            return _accompanied(spatial, order, psd, n_sources, source, found, whole)
+    return grouped(spatial, order, psd, n_sources, source, doubted, whole=whole)
 
 
 def number_of_outputs(n_sources: int, n_channels: int, spare: int = SPARE) -> int:
@@ -136,7 +145,13 @@ def number_of_outputs(n_sources: int, n_channels: int, spare: int = SPARE) -> in
 
 
 def _accompanied(
-    spatial: Rank1, order: Tensor, psd: Tensor, n_sources: int, source: SourceModel, found: Tensor
+    spatial: Rank1,
+    order: Tensor,
+    psd: Tensor,
+    n_sources: int,
+    source: SourceModel,
+    found: Tensor,
+    whole: Rank1,
 ) -> Start:
     """Start with a source for an interferer beside those wanted.
 
@@ -144,11 +159,16 @@ def _accompanied(
     """
     starts = []
     for index in range(len(found)):
-        one = slice(index, index + 1)
-        alone = Rank1(spatial.mixture[one], spatial.demixing[one], spatial.n_sources)
-        accompanied = bool(found[index])
-        n_present = n_sources + accompanied
-        start = grouped(alone, order[one], psd[one], n_present, source, accompanied=accompanied)
+        one, accompanied = slice(index, index + 1), bool(found[index])
+        start = grouped(
+            spatial.of(one),
+            order[one],
+            psd[one],
+            n_sources + accompanied,
+            source,
+            accompanied=accompanied,
+            whole=whole.of(one),
+        )
         starts.append(_surer(start, found[one]) if accompanied else start)
     return starts[0] if len(starts) == 1 else joined(starts)
 
@@ -198,20 +218,31 @@ def fit_and_mend(
     Where :func:`~fca.permutation.follow` finds seams, the outputs are put back and fitted again, at
     most ``n_mendings`` times and only in the recordings that have seams.
     """
-    mixture = observation.mixture
     spatial, psd = fit(observation, demixing)
     for _ in range(n_mendings):
         order = follow(spatial.power[:, :, : spatial.n_sources])
         rows = torch.arange(order.shape[2], device=order.device)
-        seams = (order != rows).any((1, 2)).nonzero()[:, 0]
-        if not len(seams):
+        seams = (order != rows).any((1, 2))
+        if not seams.any():
             break
-        some = observation if len(seams) == len(mixture) else Observation(mixture[seams])
-        again, its_psd = fit(some, _reordered(spatial, order)[seams])
-        mended = spatial.demixing.index_copy(0, seams, again.demixing)
-        spatial = Rank1(observation, mended, spatial.n_sources)
-        psd = psd.index_copy(0, seams, its_psd)
+        spatial, psd = _where(seams, fit, spatial, psd, _reordered(spatial, order))
     return spatial, psd
+
+
+def _where(
+    chosen: Tensor, fit: Fit, spatial: Rank1, psd: Tensor, demixing: Tensor
+) -> tuple[Rank1, Tensor]:
+    """Model and PSDs, fitted again from Q in the ``chosen`` recordings, (B,), of a batch."""
+    observation = spatial.observation
+    if chosen.all():
+        return fit(observation, demixing)
+    some = chosen.nonzero()[:, 0]
+    if not len(some):
+        return spatial, psd
+    again, its_psd = fit(Observation(spatial.mixture[some], observation.delays), demixing[some])
+    demixing = spatial.demixing.index_copy(0, some, again.demixing)
+    mixed = Rank1(observation, demixing, spatial.n_sources)
+    return mixed, psd.index_copy(0, some, its_psd)
 
 
 def _every_other(observation: Observation) -> Observation:
@@ -252,10 +283,11 @@ def fitted(
     generator: torch.Generator,
     observation: Observation,
     demixing: Tensor,
+    spatial_steps: int = SPATIAL_STEPS,
 ) -> tuple[Rank1, Tensor]:
     """Rank-1 model, and the PSDs of its outputs, after one iteration of ``source`` from Q."""
     spatial = Rank1(observation, demixing, n_outputs)
     if source.at_microphone:
         spatial.rescale(spatial.scale().reciprocal())
-    fit_outputs(spatial, source, 1, generator, spatial_steps=SPATIAL_STEPS)
+    fit_outputs(spatial, source, 1, generator, spatial_steps=spatial_steps)
     return spatial, source.psd()

@@ -150,6 +150,10 @@ class Rank1(Diagonal):
         rows = self.demixing[:, :, : self.n_sources] / factor.sqrt()[..., None]
         self.demixing = torch.cat([rows, self.demixing[:, :, self.n_sources :]], dim=2)
 
+    def of(self, recordings: slice) -> Rank1:
+        """The model of some recordings of the batch."""
+        return Rank1(self.mixture[recordings], self.demixing[recordings], self.n_sources)
+
     def early_images(self, psd: Tensor, channels: slice) -> Tensor:
         """``x̂_n = a_n q_nᴴ x``: the Wiener filter of a rank-1 model does not depend on λ."""
         columns = self.mixing[:, :, channels, : self.n_sources].mT
