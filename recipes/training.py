@@ -1,6 +1,7 @@
-"""Training by the evidence lower bound: optimisation, checkpoints, and clean speech as data.
+"""Training by the evidence lower bound: optimisation and checkpoints.
 
-A recipe brings a :class:`Task` and its data and calls :func:`fit`. Lightning carries the loop.
+A recipe brings a :class:`Task` and its data (:mod:`recipes.loaders`) and calls :func:`fit`.
+Lightning carries the loop.
 """
 
 from __future__ import annotations
@@ -10,8 +11,7 @@ import math
 import os
 import sys
 from abc import abstractmethod
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,8 +23,6 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from torch.utils.data.distributed import DistributedSampler
 
 from fca.errors import InputError
 from fca.files import write_text
@@ -32,37 +30,9 @@ from fca.pretrained import Pretrained
 from fca.prior.model import Elbo
 from fca.prior.networks import ContextBlock
 from recipes.optim import muon
-from recipes.prior.data import Augmentation, Corpus, Excerpts, load_responses
-from recipes.prior.resident import Batches, Resident
 
 CHANGEABLE = ("steps", "keep_every", "accelerator", "devices", "precision", "output")
 """Settings that a run which goes on may have other than it was begun with."""
-
-
-@dataclass(frozen=True)
-class Data:
-    """Where the speech is and how it is cut.
-
-    Attributes
-    ----------
-    train, valid : folders or manifests of speech
-    root : folder that the paths of manifests are relative to
-    rooms, valid_rooms : banks of room responses; dry validation only without the latter
-    seconds, batch_size : of the excerpts, per process
-    augmentation : of the training excerpts
-    resident : whether these are made in the memory of the device that trains
-    """
-
-    train: str
-    valid: str
-    root: str | None = None
-    rooms: str | None = None
-    valid_rooms: str | None = None
-    seconds: float = 2.0
-    batch_size: int = 16
-    valid_items: int = 96
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    resident: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,16 +88,6 @@ class Experiment(Protocol):
 
     @property
     def output(self) -> str: ...
-
-
-class OnSpeech(Experiment, Protocol):
-    """Those of a training on clean speech."""
-
-    @property
-    def data(self) -> Data: ...
-
-    @property
-    def seed(self) -> int: ...
 
 
 class Task(lightning.LightningModule):
@@ -221,67 +181,6 @@ class VariationalTask(Task):
         }
         size = len(elbo.nll)
         self.log_dict(values, sync_dist=True, add_dataloader_idx=False, batch_size=size)
-
-
-class Speech(lightning.LightningDataModule):
-    """Loaders of an experiment; the training excerpts change with the epoch."""
-
-    def __init__(self, experiment: OnSpeech, sample_rate: int) -> None:
-        super().__init__()
-        self.experiment, self.options = experiment, experiment.data
-        root = None if self.options.root is None else Path(self.options.root)
-        self.train = Corpus(Path(self.options.train), sample_rate, root)
-        self.valid = Corpus(Path(self.options.valid), sample_rate, root)
-        self.rooms = _bank(self.options.rooms, sample_rate)
-        self.valid_rooms = _bank(self.options.valid_rooms, sample_rate)
-
-    @property
-    def hardest(self) -> str:
-        """Validation set that is nearest to use."""
-        return "reverberant" if self.valid_rooms else "dry"
-
-    @cached_property
-    def resident(self) -> Resident:
-        """The speech to train on, in the memory of the device that trains."""
-        return Resident(self.train, self.options.augmentation, self.rooms, self.device)
-
-    @property
-    def device(self) -> torch.device:
-        """That trains."""
-        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-
-    def train_dataloader(self) -> Batches[Tensor] | DataLoader[Tensor]:
-        trainer = self.trainer
-        epoch, processes = (trainer.current_epoch, trainer.world_size) if trainer else (0, 1)
-        options, steps = self.options, self.experiment.training.steps_per_epoch
-        if options.resident:
-            samples = round(options.seconds * self.train.sample_rate)
-            seed = (self.experiment.seed, epoch, trainer.global_rank if trainer else 0)
-            return Batches(self.resident, steps, options.batch_size, samples, seed)
-        count = steps * options.batch_size * processes
-        excerpts = Excerpts(
-            self.train,
-            count,
-            options.seconds,
-            options.augmentation,
-            self.rooms,
-            self.experiment.seed,
-            epoch,
-        )
-        return DataLoader(excerpts, options.batch_size)
-
-    def val_dataloader(self) -> list[DataLoader[Tensor]]:
-        options = self.options
-        kinds = [Augmentation()]
-        if self.valid_rooms:
-            kinds.append(Augmentation(reverberant=1.0))
-        return [
-            DataLoader(
-                Excerpts(self.valid, options.valid_items, 4.0, kind, self.valid_rooms),
-                options.batch_size,
-            )
-            for kind in kinds
-        ]
 
 
 def fit(
@@ -406,17 +305,3 @@ def json_like(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: json_like(item) for key, item in value.items()}
     return [json_like(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def dealt(items: Dataset[Any], trainer: lightning.Trainer | None) -> DistributedSampler[Any] | None:
-    """Sampler that deals items out to processes in turn, so that their batches go together.
-
-    Lightning would shuffle them. None for a single process, which takes them in order.
-    """
-    if trainer is None or trainer.world_size == 1:
-        return None
-    return DistributedSampler(items, trainer.world_size, trainer.global_rank, shuffle=False)
-
-
-def _bank(path: str | None, sample_rate: int) -> list[Any]:
-    return load_responses(Path(path), sample_rate) if path else []

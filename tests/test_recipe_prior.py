@@ -25,6 +25,7 @@ from recipes import config, optim, training
 from recipes.benchmark import ceilings
 from recipes.prior import data, evaluate, report, train
 from recipes.prior.data import Augmentation, Corpus, Excerpts
+from recipes.speech import Speech
 
 DATA = Path(__file__).parent / "data"
 ROOT = Path(__file__).parent.parent
@@ -164,7 +165,7 @@ def test_one_step_of_every_experiment(path: Path, rooms: Path, tmp_path: Path) -
     experiment = config.build(train.Experiment, config.load(path, overrides))
     task = train.PriorTask(experiment)
     before = [p.detach().clone() for p in task.model.parameters()]
-    batch = next(iter(training.Speech(experiment, 16000).train_dataloader()))
+    batch = next(iter(Speech(experiment, 16000).train_dataloader()))
     elbo = task.elbo(batch)
     elbo.loss(experiment.training.beta).mean().backward()
     optimizer = task.configure_optimizers()["optimizer"]

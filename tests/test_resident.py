@@ -16,7 +16,7 @@ from recipes.denoiser.refined import ResidentViews
 from recipes.prior import data, train
 from recipes.prior.data import LEAD_SECONDS, Augmentation, Corpus
 from recipes.prior.resident import Batches, Resident
-from recipes.training import Speech
+from recipes.speech import Speech
 
 DATA = Path(__file__).parent / "data"
 CPU = torch.device("cpu")

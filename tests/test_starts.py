@@ -12,7 +12,8 @@ from toy import complex_normal, random_mixture, random_psd, seeded
 
 import fca.inference.rank1 as rank1_module
 from fca.inference.known import guided, guided_rank1
-from fca.inference.rank1 import LONG, fit_and_mend, rank1, thinned_iva
+from fca.inference.mending import fit_and_mend
+from fca.inference.rank1 import LONG, rank1, thinned_iva
 from fca.inference.start import LEAKAGE, STARTS, WHITE, Start, StartMethod
 from fca.linalg import pack_outer
 from fca.methods import get_method

@@ -17,9 +17,9 @@ from torch import Tensor
 from fca.inference.classes import BRIEF, BRIEFEST, demixed, underdetermined
 from fca.inference.grouping import grouped
 from fca.inference.interferer import crowded, with_interferer
+from fca.inference.mending import fit_and_mend, fit_where
 from fca.inference.outputs import by_likelihood, by_loudness
 from fca.inference.start import Start, fit_outputs, joined, taken
-from fca.permutation import follow, reorder
 from fca.source import Gauss, SourceModel
 from fca.spatial import Rank1
 from fca.spatial.observation import Observation, identity_demixing
@@ -47,9 +47,6 @@ HASTY_STEPS = 4
 """The same where the sources are mostly inferred only once, to save time."""
 MENDINGS = 2
 """Most times that outputs are put back into place and then inferred again."""
-
-Fit = Callable[[Observation, Tensor], tuple[Rank1, Tensor]]
-"""Fits a rank-1 model to a mixture, starting from Q; returns it and the PSDs of its outputs."""
 
 
 def rank1(
@@ -120,13 +117,9 @@ def rank1(
         iva = thinned_iva(components, n_outputs, generator, first=first, tolerance=tolerance)
         rows = iva.demixing
     demixing = torch.cat([rows @ seen, others], dim=2)
-    hurried = from_classes and early is not observation
-    steps = HASTY_STEPS if hurried else SPATIAL_STEPS
     fit = partial(fitted, n_outputs, source, generator)
-    spatial, psd = fit_and_mend(partial(fit, spatial_steps=steps), early, demixing, MENDINGS)
-    again = crowded(psd, n_sources) if hurried else torch.ones(len(psd), dtype=torch.bool)
-    mending = partial(fit_and_mend, fit, n_mendings=MENDINGS)
-    spatial, psd = _where(again, mending, spatial, psd, spatial.demixing)
+    hurried = from_classes and early is not observation
+    spatial, psd = _inferred(fit, early, demixing, n_sources, hurried)
     whole = Rank1(observation, spatial.demixing, n_outputs)
     order = by_likelihood(spatial, psd, n_sources)
     if interferers:
@@ -134,6 +127,22 @@ def rank1(
         if found.any():
             return _accompanied(spatial, order, psd, n_sources, source, found, whole)
     return grouped(spatial, order, psd, n_sources, source, doubted, whole=whole)
+
+
+def _inferred(
+    fit: Callable[..., tuple[Rank1, Tensor]],
+    observation: Observation,
+    demixing: Tensor,
+    n_sources: int,
+    hurried: bool,
+) -> tuple[Rank1, Tensor]:
+    """Outputs fitted and mended twice from Q; if ``hurried``, again only where it is crowded."""
+    steps = HASTY_STEPS if hurried else SPATIAL_STEPS
+    first = partial(fit, spatial_steps=steps)
+    spatial, psd = fit_and_mend(first, observation, demixing, MENDINGS)
+    again = crowded(psd, n_sources) if hurried else torch.ones(len(psd), dtype=torch.bool)
+    mending = partial(fit_and_mend, fit, n_mendings=MENDINGS)
+    return fit_where(again, mending, spatial, psd, spatial.demixing)
 
 
 def number_of_outputs(n_sources: int, n_channels: int, spare: int = SPARE) -> int:
@@ -210,53 +219,12 @@ def thinned_iva(
     return taken(spatial, by_loudness(spatial), n_sources)
 
 
-def fit_and_mend(
-    fit: Fit, observation: Observation, demixing: Tensor, n_mendings: int
-) -> tuple[Rank1, Tensor]:
-    """Fit, and repair permutations: ``fit`` is repeated where outputs have changed places.
-
-    Where :func:`~fca.permutation.follow` finds seams, the outputs are put back and fitted again, at
-    most ``n_mendings`` times and only in the recordings that have seams.
-    """
-    spatial, psd = fit(observation, demixing)
-    for _ in range(n_mendings):
-        order = follow(spatial.power[:, :, : spatial.n_sources])
-        rows = torch.arange(order.shape[2], device=order.device)
-        seams = (order != rows).any((1, 2))
-        if not seams.any():
-            break
-        spatial, psd = _where(seams, fit, spatial, psd, _reordered(spatial, order))
-    return spatial, psd
-
-
-def _where(
-    chosen: Tensor, fit: Fit, spatial: Rank1, psd: Tensor, demixing: Tensor
-) -> tuple[Rank1, Tensor]:
-    """Model and PSDs, fitted again from Q in the ``chosen`` recordings, (B,), of a batch."""
-    observation = spatial.observation
-    if chosen.all():
-        return fit(observation, demixing)
-    some = chosen.nonzero()[:, 0]
-    if not len(some):
-        return spatial, psd
-    again, its_psd = fit(Observation(spatial.mixture[some], observation.delays), demixing[some])
-    demixing = spatial.demixing.index_copy(0, some, again.demixing)
-    mixed = Rank1(observation, demixing, spatial.n_sources)
-    return mixed, psd.index_copy(0, some, its_psd)
-
-
 def _every_other(observation: Observation) -> Observation:
     """Every other frame of a mixture, if it is long enough."""
     mixture = observation.mixture
     if mixture.shape[-1] < LONG:
         return observation
     return Observation(mixture[..., ::2].contiguous(), observation.delays)
-
-
-def _reordered(spatial: Rank1, order: Tensor) -> Tensor:
-    """Q with its outputs in the order (B, F, N) of each frequency; the background stays."""
-    outputs, background = spatial.demixing.tensor_split([spatial.n_sources], dim=2)
-    return torch.cat([reorder(outputs, order), background], dim=2)
 
 
 def _sweep(

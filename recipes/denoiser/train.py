@@ -30,7 +30,8 @@ from recipes import config
 from recipes.denoiser.degrade import Leakage, degrade
 from recipes.denoiser.refined import ResidentViews, Views, find
 from recipes.prior.resident import Batches
-from recipes.training import Data, Speech, Training, VariationalTask, fit
+from recipes.speech import Data, Speech
+from recipes.training import Training, VariationalTask, fit
 
 
 @dataclass(frozen=True)
@@ -93,13 +94,12 @@ class SpeechAndViews(Speech):
         speech = super().train_dataloader()
         if not self.files:
             return speech
-        epoch = self.trainer.current_epoch if self.trainer else 0
         if isinstance(speech, Batches):
             sizes = speech.count, speech.batch_size, self.n_frames
             return {"speech": speech, "views": Batches(self.views, *sizes, speech.seed)}
         batch_size = self.options.batch_size
         count = len(speech) * batch_size
-        views = Views(self.files, count, self.n_frames, (self.experiment.seed, epoch))
+        views = Views(self.files, count, self.n_frames, (self.experiment.seed, self.epoch))
         return {"speech": speech, "views": DataLoader(views, batch_size)}
 
     @cached_property

@@ -32,6 +32,7 @@ from fca.pretrained import Pretrained
 from fca.prior import Elbo, SpeechPrior
 from fca.stft import STFT
 from recipes import config, training
+from recipes.loaders import Loaders
 from recipes.neural.data import Bank, Conditions, Drawn, Mixtures, Recordings, Sample, Source
 from recipes.neural.resident import Batch, ResidentMixtures
 from recipes.prior.data import Corpus
@@ -170,7 +171,7 @@ def mean(bounds: Sequence[Elbo]) -> Elbo:
     return Elbo(nll, kl, bounds[0].n_freq)
 
 
-class MixtureData(lightning.LightningDataModule):
+class MixtureData(Loaders):
     """Loaders of an experiment; the training mixtures change with the epoch."""
 
     def __init__(self, experiment: Experiment) -> None:
@@ -184,31 +185,27 @@ class MixtureData(lightning.LightningDataModule):
         """The mixtures to train on, in the memory of the device that trains."""
         if not isinstance(self._train, Mixtures):
             raise InputError("recordings are not made in memory: give data.rooms or no resident")
-        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        return ResidentMixtures(self._train, device)
+        return ResidentMixtures(self._train, self.device)
 
     def train_dataloader(self) -> DataLoader[Sample] | Batches[Batch]:
-        trainer = self.trainer
-        epoch, processes = (trainer.current_epoch, trainer.world_size) if trainer else (0, 1)
         options, steps = self.options, self.experiment.training.steps_per_epoch
         if options.resident:
             samples = round(options.seconds * SAMPLE_RATE)
-            seed = (self.experiment.seed, epoch, trainer.global_rank if trainer else 0)
+            seed = (self.experiment.seed, self.epoch, self.rank)
             return Batches(self.resident, steps, options.batch_size, samples, seed)
-        group = options.batch_size * processes
-        return self._loader(self._train, steps * group, group, self.experiment.seed, epoch)
+        group = options.batch_size * self.processes
+        return self._loader(self._train, steps * group, group, self.experiment.seed, self.epoch)
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        processes = self.trainer.world_size if self.trainer else 1
-        count = math.ceil(self.options.valid_items / processes) * processes
-        return self._loader(self._valid, count, self.options.batch_size * processes)
+        count = math.ceil(self.options.valid_items / self.processes) * self.processes
+        return self._loader(self._valid, count, self.options.batch_size * self.processes)
 
     def _loader(
         self, source: Source, count: int, group: int, seed: int = 0, round_: int = 0
     ) -> DataLoader[Sample]:
         options = self.options
         drawn = Drawn(source, options.conditions, count, group, options.seconds, seed, round_)
-        sampler = training.dealt(drawn, self.trainer)
+        sampler = self.dealt(drawn)
         return DataLoader(drawn, options.batch_size, sampler=sampler, num_workers=options.workers)
 
     def _source(self, folder: str, rooms: str | None) -> Source:

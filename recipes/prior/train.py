@@ -22,7 +22,8 @@ from fca.prior import PriorConfig, SpeechPrior
 from fca.prior.model import Elbo, mean_power
 from fca.stft import STFT
 from recipes import config
-from recipes.training import Data, Speech, Training, VariationalTask, fit
+from recipes.speech import Data, Speech
+from recipes.training import Training, VariationalTask, fit
 
 
 @dataclass(frozen=True)

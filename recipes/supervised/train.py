@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from fca.errors import InputError
 from fca.frontend import SAMPLE_RATE
 from recipes import config, training
+from recipes.loaders import Loaders
 from recipes.neural.data import Mixtures
 from recipes.neural.train import Data, simulated
 from recipes.supervised.model import ConvTasNet, ConvTasNetConfig
@@ -88,7 +89,7 @@ class Supervised(training.Task):
         self.log("valid/mixtures_loss", self.loss(batch), sync_dist=True, batch_size=len(batch[0]))
 
 
-class PairData(lightning.LightningDataModule):
+class PairData(Loaders):
     """Loaders of an experiment; the training mixtures change with the epoch."""
 
     def __init__(self, experiment: Experiment) -> None:
@@ -100,11 +101,9 @@ class PairData(lightning.LightningDataModule):
         self._valid = simulated(self.options, self.options.valid, self.options.valid_rooms)
 
     def train_dataloader(self) -> DataLoader[Pair]:
-        trainer = self.trainer
-        epoch, processes = (trainer.current_epoch, trainer.world_size) if trainer else (0, 1)
         steps = self.experiment.training.steps_per_epoch
-        count = steps * self.options.batch_size * processes
-        return self._loader(self._train, count, self.experiment.seed, epoch)
+        count = steps * self.options.batch_size * self.processes
+        return self._loader(self._train, count, self.experiment.seed, self.epoch)
 
     def val_dataloader(self) -> DataLoader[Pair]:
         return self._loader(self._valid, self.options.valid_items)
