@@ -93,6 +93,25 @@ def test_the_main_table_of_the_readme_is_that_of_full() -> None:
         assert factor == full["two_talkers", theirs][4]
 
 
+def test_the_readme_says_how_many_times_as_fast_one_pass_is() -> None:
+    """Than FastMNMF2 of pyroomacoustics: at its best and as often run, two and three talkers."""
+    rows = json.loads((BENCHMARK / "time/quality.json").read_text("utf-8"))["rows"]
+
+    def seconds(condition: str, entry: str) -> float:
+        of = [r["seconds"] for r in rows if (r["condition"], r["entry"]) == (condition, entry)]
+        return float(np.sum(of))
+
+    best = "pyroomacoustics fastmnmf2"
+    times = [
+        seconds(condition, entry) / seconds(condition, "deep-fca-fast, one pass")
+        for condition in ("two_talkers", "three_talkers")
+        for entry in (best, f"{best}, 1024/256, 100 iterations")
+    ]
+    text = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    found = re.search(r"(\d+) and (\d+) times one pass, with three talkers (\d+) and (\d+)", text)
+    assert found and [float(n) for n in found.groups()] == pytest.approx(times, abs=0.501)
+
+
 @pytest.mark.parametrize("page", sorted(MEETING.glob("count*.md")), ids=lambda page: page.stem)
 def test_counts_are_those_of_their_numbers(page: Path) -> None:
     rows = json.loads(page.with_suffix(".json").read_text("utf-8"))["rows"]

@@ -6,7 +6,7 @@ microphones that is not enough, and the source model's idea of each class's powe
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -167,14 +167,11 @@ def source_masks(
 
 def _by_direction(observation: Observation, begin: Tensor, effort: Effort) -> Tensor:
     """Masks (B, F, N, T) of a cACGMM that starts from masks ``begin``."""
-    if effort.thinning == 1:
-        classes = CACGMM(observation, begin)
-        iterate(classes, effort.n_iter, monitor_every=None)
-        return classes.masks
-    some = slice(None, None, effort.thinning)
-    few = Observation(observation.mixture[:, some].contiguous())
-    masks = _by_direction(few, begin[:, some], replace(effort, thinning=1))
-    return masks.repeat_interleave(effort.thinning, dim=1)[:, : begin.shape[1]]
+    step = effort.thinning
+    few = observation if step == 1 else Observation(observation.mixture[:, ::step].contiguous())
+    classes = CACGMM(few, begin[:, ::step])
+    iterate(classes, effort.n_iter, monitor_every=None)
+    return classes.masks.repeat_interleave(step, dim=1)[:, : begin.shape[1]]
 
 
 def as_sources(

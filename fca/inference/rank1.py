@@ -120,7 +120,7 @@ def rank1(
     fit = partial(fitted, n_outputs, source, generator)
     hurried = from_classes and early is not observation
     spatial, psd = _inferred(fit, early, demixing, n_sources, hurried)
-    whole = Rank1(observation, spatial.demixing, n_outputs)
+    whole = spatial if early is observation else Rank1(observation, spatial.demixing, n_outputs)
     order = by_likelihood(spatial, psd, n_sources)
     if interferers:
         order, found = with_interferer(spatial, order, psd, n_sources, source, whole)
