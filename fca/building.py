@@ -16,6 +16,7 @@ from fca.inference.known import guided, guided_rank1
 from fca.inference.rank1 import rank1
 from fca.inference.start import STARTS, Start
 from fca.inference.track import MovingStart, same_everywhere, track
+from fca.inference.walkers import CERTAIN, unless_walking
 from fca.model import Fittable, Model
 from fca.source import (
     NMF,
@@ -108,6 +109,12 @@ class Building:
             return False
         return self._started[1].interfered is not None
 
+    @property
+    def certain(self) -> bool:
+        """Whether no other start is worth making, in any of the recordings."""
+        doubt = None if self.method.spatial == "cACGMM" else self._started[1].doubt
+        return doubt is not None and bool((doubt == CERTAIN).all())
+
     @cached_property
     def n_fitted(self) -> int:
         """Number of sources that the model has."""
@@ -181,19 +188,24 @@ class Building:
         method = self.method
         if method.start == "network":
             return source.start(early.mixture, self.n_fitted)
-        if method.start == "rank-1":
-            outputs = SOURCES[method.source](**method.options)
-            return rank1(
-                early,
-                self.n_fitted,
-                self.generator,
-                outputs,
-                attempt=self.attempt,
-                doubted=self.doubted,
-                fast=method.fast_start,
-                interferers=method.interferers,
-            )
-        return STARTS[method.start](early, self.n_fitted, self.generator)
+        if method.start != "rank-1":
+            return STARTS[method.start](early, self.n_fitted, self.generator)
+        if method.walkers:
+            return unless_walking(early, self.n_fitted, self._rank1_start)
+        return self._rank1_start(early)
+
+    def _rank1_start(self, early: Observation) -> Start:
+        method = self.method
+        return rank1(
+            early,
+            self.n_fitted,
+            self.generator,
+            SOURCES[method.source](**method.options),
+            attempt=self.attempt,
+            doubted=self.doubted,
+            fast=method.fast_start,
+            interferers=method.interferers,
+        )
 
     def _spatial(self, observation: Observation, start: Start) -> SpatialModel:
         method = self.method

@@ -41,6 +41,7 @@ def needs_of(row: Method, judges: bool) -> dict[str, tuple[bool, str]]:
         "spare": (diagonal and row.mixing.plain, "jointly diagonal covariances of a dry mixture"),
         "fast_start": (by_sources, "start=rank-1"),
         "interferers": (finds, "start=rank-1 of a source model that knows talkers"),
+        "walkers": (by_sources, "start=rank-1"),
         "n_steps": (steps, "inference=gradient or sample"),
         "rate": (steps or descends, "inference=gradient or sample, or refinement=gradient"),
         "strength": (not descends, "refinement=em"),

@@ -112,17 +112,18 @@ class Fitting:
         begun = []
         for start in range(self.n_starts):
             generator = torch.Generator().manual_seed(self.seed + start)
-            begun.append(
-                Building(
-                    method=self.method,
-                    mixture=mixture,
-                    n_sources=n_sources,
-                    generator=generator,
-                    activity=activity,
-                    attempt=start,
-                    doubted=several,
-                )
+            building = Building(
+                method=self.method,
+                mixture=mixture,
+                n_sources=n_sources,
+                generator=generator,
+                activity=activity,
+                attempt=start,
+                doubted=several,
             )
+            begun.append(building)
+            if building.certain:
+                break
         beside = any(building.interfered for building in begun)
         models = [building.model(beside) for building in begun]
         if self._surrounded:

@@ -42,6 +42,7 @@ _CHOICES = (
     "gate",
     "surroundings",
     "interferers",
+    "walkers",
 )
 _FIRST = ("n_iter", "n_fft", "n_starts", "n_refine")
 """Numbers of a row that a :class:`~fca.separator.Separator` takes as arguments of its own."""
@@ -116,6 +117,9 @@ class Method:
     interferers : bool
         Give an interferer, a sound from one place that is none of the sources asked for, a source
         of its own where the start "rank-1" finds one; see :mod:`fca.inference.interferer`.
+    walkers : bool
+        Follow talkers who walk instead of making the start "rank-1"; see
+        :mod:`fca.inference.walkers`.
     options : mapping
         Arguments of the source model.
     mixing : Mixing
@@ -144,6 +148,7 @@ class Method:
     n_refine: int = 0
     surroundings: bool = False
     interferers: bool = False
+    walkers: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     mixing: Mixing = field(default_factory=Mixing)
 

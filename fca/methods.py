@@ -107,6 +107,7 @@ _ROWS = [
         n_refine=40,
         surroundings=True,
         interferers=True,
+        walkers=True,
         options={"denoiser": DENOISER, "rate": 0.1},
     ),
     Method(

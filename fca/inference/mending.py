@@ -44,7 +44,7 @@ def fit_where(
     some = chosen.nonzero()[:, 0]
     if not len(some):
         return spatial, psd
-    again, its_psd = fit(Observation(spatial.mixture[some], observation.delays), demixing[some])
+    again, its_psd = fit(Observation(spatial.mixture[some]), demixing[some])
     demixing = spatial.demixing.index_copy(0, some, again.demixing)
     mixed = Rank1(observation, demixing, spatial.n_sources)
     return mixed, psd.index_copy(0, some, its_psd)

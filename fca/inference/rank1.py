@@ -224,7 +224,7 @@ def _every_other(observation: Observation) -> Observation:
     mixture = observation.mixture
     if mixture.shape[-1] < LONG:
         return observation
-    return Observation(mixture[..., ::2].contiguous(), observation.delays)
+    return Observation(mixture[..., ::2].contiguous())
 
 
 def _sweep(

@@ -92,6 +92,11 @@ class Start(State):
         n_freq = 1 if shared else self.power.shape[1]
         return gains.expand(self.power.shape[0], n_freq, -1, -1)
 
+    def of(self, some: slice) -> Start:
+        """The same start of some recordings of the batch."""
+        held = {name: value[some] for name, value in vars(self).items() if value is not None}
+        return replace(self, **held)
+
     def with_silent(self) -> Start:
         """The same start with one more source, a silent one in the place of an interferer."""
         start = self.at_microphones()
@@ -114,6 +119,8 @@ class Start(State):
         return scm + WHITE * power[..., None, None] * eye
 
 
+PARALLEL = 1e-6
+"""Squared volume below which rows of Q of unit length are taken for parallel."""
 CONDITION = 30.0
 """Diagonal load of covariances that are factorised, in units of rounding."""
 
@@ -190,12 +197,21 @@ def between_classes(observation: Observation, masks: Tensor, n_sources: int) -> 
     ]
     eye = identity_demixing(mixture)
     stacked = torch.cat([torch.stack(rows, dim=2), eye[:, :, len(rows) :]], dim=2)
+    distinct = _volume(stacked[:, :, : len(rows)]) > PARALLEL  # not where all masks are alike
+    stacked = torch.where(distinct[..., None, None], stacked, eye)
     demixing = orthogonal_background(stacked, regularise(covariance, CONDITION), len(rows))
     regular = log_abs_det(demixing).isfinite()  # not at frequencies without any sound
     demixing = torch.where(regular[..., None, None], demixing, eye)
     output = abs2(demixing @ mixture)
     repeat = torch.arange(n_sources, device=output.device) % mixture.shape[2]
     return Start(demixing, masks[:, :, :n_sources] * output[:, :, repeat])
+
+
+def _volume(rows: Tensor) -> Tensor:
+    """Squared volume (B, F) that rows (B, F, N, M) span, were they of unit length."""
+    unit = rows / rows.norm(dim=-1, keepdim=True).clamp_min(FLOOR)
+    volume: Tensor = torch.linalg.det(unit @ unit.mH).real
+    return volume
 
 
 def noise_floor(observation: Observation, n_sources: int, generator: torch.Generator) -> Start:
@@ -251,11 +267,13 @@ def taken(spatial: Rank1, order: Tensor, n_sources: int) -> Start:
 
 
 def joined(starts: Sequence[Start]) -> Start:
-    """One start for a batch, from starts of its recordings, some of which have an interferer.
+    """One start for a batch, from starts of its recordings.
 
-    Those that have none get a silent source in its place.
+    If some of them have an interferer, the others get a silent source in its place.
     """
-    wide = [start.with_silent() if start.interfered is None else start for start in starts]
+    wide = list(starts)
+    if any(start.interfered is not None for start in starts):
+        wide = [start.with_silent() if start.interfered is None else start for start in starts]
     parts = [start.at_microphones() for start in wide]
     return Start(
         torch.cat([part.demixing for part in parts]),

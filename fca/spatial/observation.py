@@ -27,17 +27,21 @@ class Observation(State):
     ----------
     mixture : Tensor
         X, complex (B, F, M, T).
-    delays : bool
-        Whether its channels are microphones, with delays between them, and not components.
+    heard : Tensor, optional
+        What the microphones hear, where the channels of the mixture are components of that.
 
     Attributes
     ----------
+    delays : bool
+        Whether there are delays between its channels: they are microphones, not components.
     frames : Tensor
         Vectors that :meth:`rows` are applied to, (B, F, D, T); here the mixture, D = M.
     """
 
-    def __init__(self, mixture: Tensor, delays: bool = True) -> None:
-        self.mixture, self.delays = mixture, delays
+    def __init__(self, mixture: Tensor, heard: Tensor | None = None) -> None:
+        self.mixture = mixture
+        self.delays = heard is None
+        self.heard = mixture if heard is None else heard
         self.frames = mixture
         self._covariance_of, self._stacked_of = Latest(_covariance), Latest(_stacked)
 

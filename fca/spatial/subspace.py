@@ -43,7 +43,7 @@ class Components(Observation):
         return 2 * self._deviation.log().sum((2, 3)) + self._others.shape[2]
 
     def early(self) -> Observation:
-        return Observation(self.frames, delays=False)
+        return Observation(self.frames, heard=self.mixture)
 
     def at_microphones(self, columns: Tensor) -> Tensor:
         return self._seen.mH @ columns

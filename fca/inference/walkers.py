@@ -1,0 +1,63 @@
+"""Starts for talkers who walk.
+
+Whoever walks has no place that a demixing matrix could point at, nor classes of bins of one
+direction each. What the talkers say can still be told apart by their paths; and fixed covariances
+hold a talker who walks well enough if the talker's spectra are known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from fca.inference.classes import of_classes
+from fca.inference.paths import MOST_TALKERS, anybody_walks, path_masks
+from fca.inference.start import Start, between_classes, joined
+from fca.spatial.observation import Observation
+
+CERTAIN = -torch.inf
+"""Doubt of a start that follows talkers who walk: no other start finds them."""
+
+
+def unless_walking(
+    observation: Observation, n_sources: int, standing: Callable[[Observation], Start]
+) -> Start:
+    """Start from the paths of the talkers where any of them walks, else the start ``standing``.
+
+    Parameters
+    ----------
+    observation : Observation
+        The mixture.
+    n_sources : int
+        Sources wanted. Two or three are followed (:mod:`fca.inference.paths`), not more than there
+        are microphones.
+    standing : callable
+        Makes the start of the recordings in which all talkers stand.
+    """
+    if not 2 <= n_sources <= min(MOST_TALKERS, observation.mixture.shape[2]):
+        return standing(observation)
+    walks = anybody_walks(observation.heard, n_sources)
+    if not walks.any():
+        return standing(observation)
+    followed = _followed(_some(observation, walks), n_sources)
+    if walks.all():
+        return followed
+    parts = {True: followed, False: standing(_some(observation, ~walks))}
+    place = torch.where(walks, walks.cumsum(0), (~walks).cumsum(0)) - 1
+    each = zip(walks.tolist(), place.tolist(), strict=True)
+    return joined([parts[walk].of(slice(k, k + 1)) for walk, k in each])
+
+
+def _followed(observation: Observation, n_sources: int) -> Start:
+    masks = path_masks(observation.heard, n_sources)
+    demixing = between_classes(observation, masks, n_sources).demixing
+    doubt = torch.full(masks.shape[:1], CERTAIN, device=masks.device)
+    return of_classes(observation, masks, demixing, doubt)
+
+
+def _some(observation: Observation, chosen: Tensor) -> Observation:
+    """Some recordings of a batch."""
+    heard = None if observation.delays else observation.heard[chosen]
+    return Observation(observation.mixture[chosen], heard)
