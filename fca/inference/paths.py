@@ -2,7 +2,9 @@
 
 Where talkers are is not known, only how sound from each of them is delayed on its way to the
 microphones. Nothing has to be aligned over frequency, and a talker who walks changes nothing but
-the delays.
+the delays. In every frame, places are where all pairs of microphones correlate (SRP-PHAT, DiBiase
+2000; here in the delays themselves, as the array is unknown); the paths through these are the
+likeliest ones of a mixture of talkers, by the Viterbi algorithm.
 """
 
 from __future__ import annotations
