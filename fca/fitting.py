@@ -14,10 +14,13 @@ from fca.inference.choice import likelier, worth_fitting
 from fca.inference.gate import gated
 from fca.inference.iterate import Callback, iterate
 from fca.inference.refine import Refinement
-from fca.inference.settle import ARRAY_STEPS, Settling
+from fca.inference.settle import ARRAY_STEPS, WINDOW_SECONDS, WINDOW_STEPS, Settling
 from fca.inference.surroundings import with_late_sound, with_noise
+from fca.inference.walkers import CERTAIN
 from fca.method import Method
 from fca.model import Fittable, Model
+from fca.spatial import SpatialModel
+from fca.spatial.windows import in_windows
 from fca.state import choose
 
 Trace = list[tuple[int, float]]
@@ -91,6 +94,7 @@ class Fitting:
             n_channels = mixture.shape[2]
             if self.method.n_components(n_sources, n_channels) < n_channels:
                 model, trace = _on_whole_array(model, trace)
+            model, trace = self._in_windows(model, trace)
         return model, trace
 
     def _fit(
@@ -173,6 +177,14 @@ class Fitting:
         chosen = choose(pays, wider, with_late_sound(early, level=0.0))
         return chosen, [*trace[:-1], (trace[-1][0], float(chosen.cost().mean()))]
 
+    def _in_windows(self, model: Model, trace: Trace) -> tuple[Model, Trace]:
+        """The model, settled in windows in the recordings in which talkers walk."""
+        length = round(WINDOW_SECONDS / self.frame_seconds)
+        walks = model.doubt == CERTAIN if model.doubt is not None else torch.zeros(1)
+        if not walks.any() or length >= model.spatial.mixture.shape[-1]:
+            return model, trace
+        return _settled(model, in_windows(model.spatial, length, walks), WINDOW_STEPS, trace)
+
 
 def _refined(
     model: Model, n_steps: int, trace: Trace, callbacks: Sequence[Callback]
@@ -186,9 +198,16 @@ def _refined(
 def _on_whole_array(model: Model, trace: Trace) -> tuple[Model, Trace]:
     """A model fitted to a subspace, settled on all microphones, and the trace continued."""
     spatial = model.spatial.on_whole_array(model.source.psd())
-    whole = replace(model, spatial=spatial)
-    steps = iterate(Settling(whole), ARRAY_STEPS)
-    return whole, _continued(trace, steps)
+    return _settled(model, spatial, ARRAY_STEPS, trace)
+
+
+def _settled(
+    model: Model, spatial: SpatialModel, n_steps: int, trace: Trace
+) -> tuple[Model, Trace]:
+    """The model with another spatial model, settled around its sources; the trace continued."""
+    other = replace(model, spatial=spatial)
+    steps = iterate(Settling(other), n_steps)
+    return other, _continued(trace, steps)
 
 
 def _continued(trace: Trace, more: Trace) -> Trace:

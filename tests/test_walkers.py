@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,12 @@ from fca.evaluation.metrics import evaluate
 from fca.inference.start import Start, between_classes
 from fca.inference.walkers import CERTAIN, unless_walking
 from fca.methods import get_method
+from fca.model import Model
 from fca.simulate.sets import Condition, Corpora, build
 from fca.simulate.stored import Item
+from fca.spatial import JointlyDiagonal
 from fca.spatial.observation import Observation, identity_demixing
+from fca.spatial.windows import InWindows
 
 SPEECH = Path(__file__).parent / "data"
 
@@ -56,6 +60,14 @@ def test_only_two_or_three_talkers_are_followed(n_sources: int) -> None:
     assert unless_walking(Observation(mixture), n_sources, lambda some: standing) is standing
     few = Observation(mixture[:, :, :2])  # nor more than there are microphones
     assert unless_walking(few, 3, lambda some: standing) is standing
+
+
+def test_a_start_without_doubt_is_the_only_one() -> None:
+    mixture = mixture_of(STANDING, WALKING)
+    start = unless_walking(
+        Observation(mixture), 2, lambda some: replace(another(some.mixture), doubt=None)
+    )
+    assert start.doubt is not None and start.doubt.tolist() == [0, CERTAIN]
 
 
 def test_the_start_of_those_who_walk_needs_no_other() -> None:
@@ -150,6 +162,13 @@ def test_who_walks_does_not_change_who_stands(items: list[Item]) -> None:
         alone = separate(mixture, 16000).sources
         error = (together[index] - alone).square().mean() / alone.square().mean()
         assert error < 1e-9
+
+
+def test_the_windows_of_who_walks_are_told_apart(items: list[Item]) -> None:
+    mixtures = torch.stack([torch.from_numpy(item.read("mixture")) for item in items])
+    walk, stand = (fca.separate(mixture, 16000, n_refine=0).model for mixture in mixtures)
+    assert isinstance(walk, Model) and isinstance(walk.spatial, InWindows)
+    assert isinstance(stand, Model) and isinstance(stand.spatial, JointlyDiagonal)
 
 
 def test_gradients_pass_the_start() -> None:

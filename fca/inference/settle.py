@@ -10,6 +10,10 @@ from fca.model import Model
 
 ARRAY_STEPS = 16
 """Updates with which the spatial parameters settle on all microphones of a large array."""
+WINDOW_SECONDS = 2.0
+"""Length of the windows, in seconds, in which the spatial parameters settle where talkers walk."""
+WINDOW_STEPS = 8
+"""Updates with which they do."""
 
 
 @dataclass

@@ -8,6 +8,7 @@ hold a talker who walks well enough if the talker's spectra are known.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -44,7 +45,10 @@ def unless_walking(
     followed = _followed(_some(observation, walks), n_sources)
     if walks.all():
         return followed
-    parts = {True: followed, False: standing(_some(observation, ~walks))}
+    usual = standing(_some(observation, ~walks))
+    if usual.doubt is None:  # it is the only start
+        usual = replace(usual, doubt=torch.zeros_like(usual.power[:, 0, 0, 0]))
+    parts = {True: followed, False: usual}
     place = torch.where(walks, walks.cumsum(0), (~walks).cumsum(0)) - 1
     each = zip(walks.tolist(), place.tolist(), strict=True)
     return joined([parts[walk].of(slice(k, k + 1)) for walk, k in each])
