@@ -51,8 +51,9 @@ GLANCE = Look(frequencies=8, frames=2, smooth=3, nearby=3, choices=128)
 CLOSELY = Look(frequencies=4, frames=1, smooth=5, nearby=6, choices=200)
 MOST_TALKERS = 3
 """Most talkers who are followed: of more, there are too many choices of places."""
-MOST_MICROPHONES = 6
-"""Microphones that are listened to, of those of a large array."""
+FEWEST_MICROPHONES, MOST_MICROPHONES = 4, 6
+"""Microphones that are needed, as with fewer the paths of talkers who stand are at times too vague
+to tell them from walks, and those that are listened to, of a large array."""
 MOST_CHOICES = 1000
 """Choices of places from which on fewer frequencies are looked at."""
 PEAKS = 8
@@ -75,7 +76,7 @@ SOFTNESS = 6.0
 """The κ of the masks that are made of what is found."""
 JUMP = 0.4
 """Samples of delay by which nobody walks from one frame to the next."""
-WALK = 0.12
+WALK = 0.135
 """Samples of delay from which on a talker is said to walk, times the root of the number of frames:
 errors of a path add up like a random walk."""
 SPOKEN = 0.5

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fca.inference.classes import of_classes
-from fca.inference.paths import MOST_TALKERS, anybody_walks, path_masks
+from fca.inference.paths import FEWEST_MICROPHONES, MOST_TALKERS, anybody_walks, path_masks
 from fca.inference.start import Start, between_classes, joined
 from fca.spatial.observation import Observation
 
@@ -32,12 +32,13 @@ def unless_walking(
     observation : Observation
         The mixture.
     n_sources : int
-        Sources wanted. Two or three are followed (:mod:`fca.inference.paths`), not more than there
-        are microphones.
+        Sources wanted. Two or three are followed (:mod:`fca.inference.paths`), by four microphones
+        or more.
     standing : callable
         Makes the start of the recordings in which all talkers stand.
     """
-    if not 2 <= n_sources <= min(MOST_TALKERS, observation.mixture.shape[2]):
+    enough = observation.heard.shape[2] >= FEWEST_MICROPHONES
+    if not (enough and 2 <= n_sources <= MOST_TALKERS):
         return standing(observation)
     walks = anybody_walks(observation.heard, n_sources)
     if not walks.any():
