@@ -87,8 +87,7 @@ def underdetermined(
     in_doubt = found & (not from_delays)
     effort = NONE if bool(in_doubt.all()) else Effort()
     masks = source_masks(observation, begin, source, generator, effort)
-    demixing = between_classes(observation, masks, n_sources).demixing
-    return of_classes(observation, masks, demixing, torch.where(in_doubt, torch.inf, 0.0))
+    return of_classes(observation, masks, torch.where(in_doubt, torch.inf, 0.0))
 
 
 def demixed(
@@ -199,11 +198,12 @@ def as_sources(
     return masks
 
 
-def of_classes(observation: Observation, masks: Tensor, demixing: Tensor, doubt: Tensor) -> Start:
-    """Start of sources with masks (B, F, N, T), with that Q (B, F, M, M) and doubt (B,).
+def of_classes(observation: Observation, masks: Tensor, doubt: Tensor) -> Start:
+    """Start of sources with masks (B, F, N, T), and with that doubt, (B,).
 
     The gains are the powers of the components in each class.
     """
+    demixing = between_classes(observation, masks, masks.shape[2]).demixing
     scm = weighted_covariance(observation.outer, masks)
     whitened = demixing[:, :, None] @ scm @ demixing[:, :, None].mH
     gains = whitened.diagonal(dim1=-2, dim2=-1).real

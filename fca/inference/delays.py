@@ -52,7 +52,7 @@ def delay_masks(mixture: Tensor, n_sources: int) -> tuple[Tensor, Tensor]:
     correlation = pooled_correlation(phase, abs2(mixture).sum((1, 2)))
     places = peaks(correlation, n_sources)
     found = (correlation.gather(1, places) > chance(phase)).all(1)
-    steering = _steering(_grid(mixture)[places], mixture.shape[1])
+    steering = _steering(delay_grid(mixture)[places], mixture.shape[1])
     agreement = phase[:, :, None] * steering.conj()[..., None]
     return (SHARPNESS * agreement.real).softmax(2), found
 
@@ -70,7 +70,7 @@ def pooled_correlation(phase: Tensor, power: Tensor) -> Tensor:
     power : Tensor
         Power of the frames, (B, T); quiet ones are left out.
     """
-    steering = _steering(_grid(phase), phase.shape[1])
+    steering = _steering(delay_grid(phase), phase.shape[1])
     correlation = (phase.mT @ steering.conj()).real / phase.shape[1]
     quiet = power < QUIET * power.mean(-1, keepdim=True)
     return correlation.masked_fill(quiet[..., None], -1.0).amax(1)
@@ -83,7 +83,7 @@ def chance(phase: Tensor) -> float:
     delay and frame.
     """
     n_freq, n_frames = phase.shape[1:]
-    return math.sqrt(math.log(len(_grid(phase)) * n_frames) / n_freq)
+    return math.sqrt(math.log(len(delay_grid(phase)) * n_frames) / n_freq)
 
 
 def peaks(values: Tensor, count: int) -> Tensor:
@@ -106,7 +106,7 @@ def _phase_difference(mixture: Tensor) -> Tensor:
     return cross / cross.abs().clamp_min(torch.finfo(cross.real.dtype).tiny ** 0.5)
 
 
-def _grid(like: Tensor) -> Tensor:
+def delay_grid(like: Tensor) -> Tensor:
     """Delays that are tried, of the last microphone relative to the first, in samples, (D,)."""
     steps = round(STEPS * LONGEST)
     return torch.arange(-steps, steps + 1, device=like.device).to(like.real.dtype) / STEPS

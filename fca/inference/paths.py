@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool1d, interpolate, max_pool1d, pad
 
-from fca.inference.delays import LONGEST, STEPS
+from fca.inference.delays import STEPS, delay_grid
 from fca.linalg import abs2
 from fca.spatial.base import FLOOR
 
@@ -163,9 +163,7 @@ def _correlations(
     phases: Tensor, omega: Tensor, weight: Tensor, smooth: int
 ) -> dict[tuple[int, int], Tensor]:
     """GCC-PHAT of all pairs of microphones, smoothed over time, (T, D) each."""
-    steps = round(STEPS * LONGEST)
-    delays = torch.arange(-steps, steps + 1, device=omega.device).to(omega) / STEPS
-    angle = omega[:, None] * delays
+    angle = omega[:, None] * delay_grid(omega)
     steering = torch.polar(torch.ones_like(angle), -angle)
     found = {}
     for i, j in combinations(range(phases.shape[1]), 2):

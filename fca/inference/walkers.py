@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fca.inference.classes import of_classes
 from fca.inference.paths import FEWEST_MICROPHONES, MOST_TALKERS, anybody_walks, path_masks
-from fca.inference.start import Start, between_classes, joined
+from fca.inference.start import Start, joined
 from fca.spatial.observation import Observation
 
 CERTAIN = -torch.inf
@@ -57,9 +57,8 @@ def unless_walking(
 
 def _followed(observation: Observation, n_sources: int) -> Start:
     masks = path_masks(observation.heard, n_sources)
-    demixing = between_classes(observation, masks, n_sources).demixing
     doubt = torch.full(masks.shape[:1], CERTAIN, device=masks.device)
-    return of_classes(observation, masks, demixing, doubt)
+    return of_classes(observation, masks, doubt)
 
 
 def _some(observation: Observation, chosen: Tensor) -> Observation:
