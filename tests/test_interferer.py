@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from toy import complex_normal, random_psd, seeded
+from toy import complex_normal, item_improvement, random_psd, seeded
 
 import fca
 from fca import audio
 from fca.errors import InputError
-from fca.evaluation.metrics import evaluate
 from fca.inference import grouping
 from fca.inference.grouping import grouped
 from fca.inference.interferer import above_one_spectrum, crowded, with_interferer
@@ -218,11 +217,7 @@ def test_a_silent_interferer_is_refused(tmp_path: Path) -> None:
 
 
 def improvement(item: Item, **options: object) -> float:
-    mixture, references = item.read("mixture"), item.references()
-    separate = fca.Separator("deep-fca-fast", n_refine=2, **options)  # type: ignore[arg-type]
-    sources = separate(torch.from_numpy(mixture), item.sample_rate).sources.numpy()
-    result = evaluate(references, sources, item.sample_rate, mixture=mixture[0], metrics=["sdr"])
-    return float(np.mean(result.improvement["sdr"]))
+    return item_improvement(item, fca.Separator("deep-fca-fast", n_refine=2, **options))  # type: ignore[arg-type]
 
 
 def test_a_talker_is_separated_from_an_interferer(items: list[Item]) -> None:

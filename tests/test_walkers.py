@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from test_paths import N_FREQ, STANDING, WALKING, delayed
 from torch import Tensor
-from toy import complex_normal, random_psd, seeded
+from toy import complex_normal, item_improvement, random_psd, seeded
 
 import fca
 from fca.errors import InputError
-from fca.evaluation.metrics import evaluate
 from fca.inference.start import Start, between_classes
 from fca.inference.walkers import CERTAIN, unless_walking
 from fca.methods import get_method
@@ -135,11 +133,7 @@ def items(tmp_path_factory: pytest.TempPathFactory) -> list[Item]:
 
 
 def improvement(item: Item, **options: object) -> float:
-    mixture, references = item.read("mixture"), item.references()
-    separate = fca.Separator("deep-fca", n_refine=4, **options)  # type: ignore[arg-type]
-    sources = separate(torch.from_numpy(mixture), item.sample_rate).sources.numpy()
-    result = evaluate(references, sources, item.sample_rate, mixture=mixture[0], metrics=["sdr"])
-    return float(np.mean(result.improvement["sdr"]))
+    return item_improvement(item, fca.Separator("deep-fca", n_refine=4, **options))  # type: ignore[arg-type]
 
 
 def test_talkers_who_walk_are_separated(items: list[Item]) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from fca.evaluation.metrics import evaluate
 from fca.likelihood import Likelihood
 from fca.methods import METHODS
 from fca.model import Model
+from fca.separator import Separator
+from fca.simulate.stored import Item
 from fca.source import NMF, Fixed, Free, Gauss, Laplace, SourceModel, Stack, Stationary, Student
 from fca.spatial import FullRank, JointlyDiagonal, Rank1, SpatialModel
 from fca.spatial.observation import Observation
@@ -174,3 +178,11 @@ def costs(model: Model, step: Callable[[], None], n_steps: int) -> Tensor:
 def assert_never_rises(trace: Tensor) -> None:
     """But for rounding in double precision."""
     assert bool((trace.diff(dim=0) <= 1e-9 * trace.abs().max()).all())
+
+
+def item_improvement(item: Item, separate: Separator) -> float:
+    """Mean SDR improvement (dB) over the talkers of a simulated mixture."""
+    mixture, references = item.read("mixture"), item.references()
+    sources = separate(torch.from_numpy(mixture), item.sample_rate).sources.numpy()
+    result = evaluate(references, sources, item.sample_rate, mixture=mixture[0], metrics=["sdr"])
+    return float(np.mean(result.improvement["sdr"]))
