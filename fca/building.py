@@ -16,7 +16,7 @@ from fca.inference.known import guided, guided_rank1
 from fca.inference.rank1 import rank1
 from fca.inference.start import STARTS, Start
 from fca.inference.track import MovingStart, same_everywhere, track
-from fca.inference.walkers import CERTAIN, unless_walking
+from fca.inference.walkers import unless_walking, walking
 from fca.model import Fittable, Model
 from fca.source import (
     NMF,
@@ -72,6 +72,8 @@ class Building:
         Number of the start, for starts that do not depend on random numbers.
     doubted : bool
         Whether the doubt of the start is wanted, as computing it takes time.
+    walks : Tensor, optional
+        :attr:`followed`, where it is known from another start of the same mixture.
     """
 
     method: Method
@@ -81,6 +83,7 @@ class Building:
     activity: Tensor | None = None
     attempt: int = 0
     doubted: bool = True
+    walks: Tensor | None = None
 
     def model(self, beside: bool = False) -> Fittable:
         """The model of the mixture at its start.
@@ -109,11 +112,14 @@ class Building:
             return False
         return self._started[1].interfered is not None
 
-    @property
-    def certain(self) -> bool:
-        """Whether no other start is worth making, in any of the recordings."""
-        doubt = None if self.method.spatial == "cACGMM" else self._started[1].doubt
-        return doubt is not None and bool((doubt == CERTAIN).all())
+    @cached_property
+    def followed(self) -> Tensor:
+        """In which recordings the start is made of the paths of talkers who walk, (B,)."""
+        if self.walks is not None:
+            return self.walks
+        if self.method.walkers and self.gate is None:
+            return walking(self._early, self.n_fitted)
+        return torch.zeros(len(self.mixture), dtype=torch.bool, device=self.mixture.device)
 
     @cached_property
     def n_fitted(self) -> int:
@@ -155,13 +161,16 @@ class Building:
         return self.method.mixing.observe(self.mixture)
 
     @cached_property
+    def _early(self) -> Observation:
+        return self._observation.early()
+
+    @cached_property
     def _started(self) -> tuple[SourceModel, Start]:
         """The source model, not yet initialised, and its start."""
         if self.method.spatial == "rank-1":
             check_rank1(self.n_fitted, self.mixture.shape[2])
-        observation = self._observation
         source = SOURCES[self.method.source](**self.method.options)
-        early = observation.early()
+        early = self._early
         if self.gate is not None and self.activity is not None:
             return Gated(source, self.gate), self._guided_start(self.activity, early)
         if self.method.mixing.moves:
@@ -190,9 +199,7 @@ class Building:
             return source.start(early.mixture, self.n_fitted)
         if method.start != "rank-1":
             return STARTS[method.start](early, self.n_fitted, self.generator)
-        if method.walkers:
-            return unless_walking(early, self.n_fitted, self._rank1_start)
-        return self._rank1_start(early)
+        return unless_walking(early, self.n_fitted, self.followed, self._rank1_start)
 
     def _rank1_start(self, early: Observation) -> Start:
         method = self.method

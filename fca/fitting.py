@@ -113,7 +113,7 @@ class Fitting:
     def _begun(self, mixture: Tensor, n_sources: int, activity: Tensor | None) -> list[Fittable]:
         """Models at every start that is worth a fit."""
         several = self.n_starts > 1
-        begun = []
+        begun: list[Building] = []
         for start in range(self.n_starts):
             generator = torch.Generator().manual_seed(self.seed + start)
             building = Building(
@@ -124,9 +124,10 @@ class Fitting:
                 activity=activity,
                 attempt=start,
                 doubted=several,
+                walks=begun[0].followed if begun else None,
             )
             begun.append(building)
-            if building.certain:
+            if building.followed.all():  # no other start finds these talkers
                 break
         beside = any(building.interfered for building in begun)
         models = [building.model(beside) for building in begun]

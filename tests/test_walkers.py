@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from toy import complex_normal, item_improvement, random_psd, seeded
 import fca
 from fca.errors import InputError
 from fca.inference.start import Start, between_classes
-from fca.inference.walkers import CERTAIN, unless_walking
+from fca.inference.walkers import CERTAIN, unless_walking, walking
 from fca.methods import get_method
 from fca.model import Model
 from fca.simulate.sets import Condition, Corpora, build
@@ -41,6 +42,12 @@ def another(mixture: Tensor, n_sources: int = 2, interfered: bool = False) -> St
     return start.with_silent() if interfered else start
 
 
+def start_of(
+    observation: Observation, n_sources: int, standing: Callable[[Observation], Start]
+) -> Start:
+    return unless_walking(observation, n_sources, walking(observation, n_sources), standing)
+
+
 def never(*args: object, **options: object) -> Start:
     raise AssertionError("nobody asked for this start")
 
@@ -48,25 +55,25 @@ def never(*args: object, **options: object) -> Start:
 def test_the_start_of_those_who_stand_is_not_touched() -> None:
     mixture = mixture_of(STANDING)
     standing = another(mixture)
-    assert unless_walking(Observation(mixture), 2, lambda some: standing) is standing
+    assert start_of(Observation(mixture), 2, lambda some: standing) is standing
 
 
 @pytest.mark.parametrize("n_sources", [1, 4])
 def test_only_two_or_three_talkers_are_followed(n_sources: int) -> None:
     mixture = mixture_of(WALKING)
     standing = another(mixture, n_sources)
-    assert unless_walking(Observation(mixture), n_sources, lambda some: standing) is standing
+    assert start_of(Observation(mixture), n_sources, lambda some: standing) is standing
 
 
 def test_three_microphones_are_too_few_to_follow_anybody() -> None:
     mixture = mixture_of(WALKING)[:, :, :3]
     standing = another(mixture)
-    assert unless_walking(Observation(mixture), 2, lambda some: standing) is standing
+    assert start_of(Observation(mixture), 2, lambda some: standing) is standing
 
 
 def test_a_start_without_doubt_is_the_only_one() -> None:
     mixture = mixture_of(STANDING, WALKING)
-    start = unless_walking(
+    start = start_of(
         Observation(mixture), 2, lambda some: replace(another(some.mixture), doubt=None)
     )
     assert start.doubt is not None and start.doubt.tolist() == [0, CERTAIN]
@@ -74,7 +81,7 @@ def test_a_start_without_doubt_is_the_only_one() -> None:
 
 def test_the_start_of_those_who_walk_needs_no_other() -> None:
     mixture = mixture_of(WALKING)
-    start = unless_walking(Observation(mixture), 2, never)
+    start = start_of(Observation(mixture), 2, never)
     assert start.doubt is not None and start.doubt.tolist() == [CERTAIN]
     images = delayed(WALKING, seeded(0))[..., 0, :].abs().square()
     shares = torch.corrcoef(torch.cat([start.power[0].sum(0), images[0].sum(0)]))[:2, 2:]
@@ -84,8 +91,8 @@ def test_the_start_of_those_who_walk_needs_no_other() -> None:
 def test_components_are_started_from_what_the_microphones_hear() -> None:
     mixture = mixture_of(WALKING)
     turned = torch.linalg.qr(complex_normal((N_FREQ, 4, 4), seeded(), torch.float64)).Q
-    start = unless_walking(Observation(turned @ mixture, heard=mixture), 2, never)
-    plain = unless_walking(Observation(mixture), 2, never)
+    start = start_of(Observation(turned @ mixture, heard=mixture), 2, never)
+    plain = start_of(Observation(mixture), 2, never)
     torch.testing.assert_close(start.power, plain.power)
 
 
@@ -97,12 +104,12 @@ def test_recordings_of_a_batch_have_the_start_that_suits_them(interfered: bool) 
         torch.testing.assert_close(some.mixture, mixture[::2])
         return another(some.mixture, interfered=interfered)
 
-    start = unless_walking(Observation(mixture), 2, standing)
+    start = start_of(Observation(mixture), 2, standing)
     assert start.doubt is not None and start.doubt.tolist() == [0, CERTAIN, 0]
     usual = another(mixture[::2], interfered=interfered).at_microphones()
     torch.testing.assert_close(start.power[::2], usual.power)
     torch.testing.assert_close(start.demixing[::2], usual.demixing)
-    alone = unless_walking(Observation(mixture[1:2]), 2, never)
+    alone = start_of(Observation(mixture[1:2]), 2, never)
     torch.testing.assert_close(start.power[1, :, :2], alone.power[0])
     assert (start.interfered is not None) == interfered
 
@@ -143,6 +150,19 @@ def test_talkers_who_walk_are_separated(items: list[Item]) -> None:
     assert improvement(stand) == improvement(stand, walkers=False)
 
 
+def test_walks_are_looked_for_once(items: list[Item], monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+
+    def look(observation: Observation, n_sources: int) -> Tensor:
+        looks.append(n_sources)
+        return walking(observation, n_sources)
+
+    monkeypatch.setattr("fca.building.walking", look)
+    mixture = torch.from_numpy(items[1].read("mixture"))
+    fca.separate(mixture, 16000, n_refine=0)
+    assert looks == [2]
+
+
 def test_one_start_is_made_for_talkers_who_walk(
     items: list[Item], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +191,6 @@ def test_the_windows_of_who_walks_are_told_apart(items: list[Item]) -> None:
 
 def test_gradients_pass_the_start() -> None:
     mixture = mixture_of(WALKING).requires_grad_()
-    start = unless_walking(Observation(mixture), 2, never)
+    start = start_of(Observation(mixture), 2, never)
     (gradient,) = torch.autograd.grad(start.power.sum(), mixture)
     assert gradient.isfinite().all() and bool((gradient.abs().amax((0, 1, 3)) > 0).all())

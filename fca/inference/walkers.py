@@ -22,8 +22,22 @@ CERTAIN = -torch.inf
 """Doubt of a start that follows talkers who walk: no other start finds them."""
 
 
+def walking(observation: Observation, n_sources: int) -> Tensor:
+    """In which recordings talkers walk who can be followed, (B,).
+
+    Two or three are followed (:mod:`fca.inference.paths`), by four microphones or more.
+    """
+    heard = observation.heard
+    if heard.shape[2] >= FEWEST_MICROPHONES and 2 <= n_sources <= MOST_TALKERS:
+        return anybody_walks(heard, n_sources)
+    return torch.zeros(len(heard), dtype=torch.bool, device=heard.device)
+
+
 def unless_walking(
-    observation: Observation, n_sources: int, standing: Callable[[Observation], Start]
+    observation: Observation,
+    n_sources: int,
+    walks: Tensor,
+    standing: Callable[[Observation], Start],
 ) -> Start:
     """Start from the paths of the talkers where any of them walks, else the start ``standing``.
 
@@ -32,15 +46,12 @@ def unless_walking(
     observation : Observation
         The mixture.
     n_sources : int
-        Sources wanted. Two or three are followed (:mod:`fca.inference.paths`), by four microphones
-        or more.
+        Sources wanted.
+    walks : Tensor
+        The recordings in which talkers walk, (B,).
     standing : callable
         Makes the start of the recordings in which all talkers stand.
     """
-    enough = observation.heard.shape[2] >= FEWEST_MICROPHONES
-    if not (enough and 2 <= n_sources <= MOST_TALKERS):
-        return standing(observation)
-    walks = anybody_walks(observation.heard, n_sources)
     if not walks.any():
         return standing(observation)
     followed = _followed(_some(observation, walks), n_sources)

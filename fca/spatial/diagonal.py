@@ -266,8 +266,14 @@ class JointlyDiagonal(Diagonal):
         level = (heard * psd.mean(-1, keepdim=True)).sum(2, keepdim=True)
         others = (heard / level).expand(-1, -1, -1, n_others)
         known = self.gains.expand(-1, psd.shape[1], -1, -1)
-        other = self.with_gains(torch.cat([known, others], dim=3))
-        other.observation, other.demixing = Observation(self.mixture), whole
+        gains = torch.cat([known, others], dim=3)
+        return self.with_gains(gains).at(Observation(self.mixture), whole)
+
+    def at(self, observation: Observation, demixing: Tensor) -> JointlyDiagonal:
+        """The same sources in another observation, with the basis Q there, (B, F, M, M)."""
+        other = copy.copy(self)
+        other.observation, other.mixture = observation, observation.mixture
+        other.demixing = demixing
         return other
 
     def with_gains(self, gains: Tensor) -> JointlyDiagonal:

@@ -43,10 +43,9 @@ class InWindows(SpatialModel):
         self._starts = torch.linspace(0, n_frames - length, count).round().long().tolist()
         self._fade = self._fades(whole.mixture.real)
         self._moving = moving.repeat_interleave(count)
-        self.inner = whole.with_gains(whole.gains.repeat_interleave(count, 0))
-        self.inner.observation = Observation(self._split(whole.mixture))
-        self.inner.mixture = self.inner.observation.mixture
-        self.inner.demixing = whole.demixing.repeat_interleave(count, 0)
+        each = whole.with_gains(whole.gains.repeat_interleave(count, 0))
+        demixing = whole.demixing.repeat_interleave(count, 0)
+        self.inner = each.at(Observation(self._split(whole.mixture)), demixing)
 
     def statistics(self, psd: Tensor) -> Statistics:
         each = self.inner.statistics(self._split(psd))
