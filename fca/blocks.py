@@ -13,7 +13,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 
@@ -300,10 +300,9 @@ class _Overall:
             with self._lock:
                 if self._stopped:
                     raise CancelledError
-                n_iter = progress.n_iter
-                self._done[start] = progress.iteration / n_iter
-                done = round((self._n_finished + sum(self._done.values())) * n_iter)
-                whole = Progress(done, self._n_blocks * n_iter, progress.cost)
+                self._done[start] = max(progress.share, self._done.get(start, 0.0))
+                done = self._n_finished + sum(self._done.values())
+                whole = replace(progress, share=done / self._n_blocks)
                 for callback in self._callbacks:
                     callback(whole)
 

@@ -58,7 +58,9 @@ class CACGMM(State):
         self._barrier = None if activity is None else _barrier(activity.to(self._power))
         self._posterior = masks.clamp_min(_TINY)
         self.weights: Tensor | None = None
-        self._energy = self._power.expand_as(self._posterior)
+        self._energy = self._power.expand_as(self._posterior)  # B_k = I
+        self._logdet = torch.zeros_like(self._posterior[..., 0])
+        self._prior = self._posterior.mean(1, keepdim=True)
         self._steps = 0
 
     @classmethod
@@ -107,9 +109,7 @@ class CACGMM(State):
         self._posterior = self._log_joint().softmax(dim=2).clamp_min(_TINY)
 
     def cost(self) -> Tensor:
-        """Negative log-likelihood per bin without constants, (B,); zero before the first step."""
-        if self._steps == 0:
-            return torch.zeros_like(self._energy[:, 0, 0, 0])
+        """Negative log-likelihood per bin without constants, (B,)."""
         scale = self.mixture.shape[2] * self._power[:, :, 0].log()
         return -(self._log_joint().logsumexp(2) + scale).mean((1, 2))
 

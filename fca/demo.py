@@ -231,7 +231,7 @@ def _separate(
     residual = np.zeros(reader.n_samples, np.float32)
 
     def follow(progress: Progress) -> None:
-        tell(progress.iteration / progress.n_iter, "separating")
+        tell(progress.share, "separating")
 
     def signals(block: Block) -> Signals:
         if directions is not None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from fca.building import Building
 from fca.inference.choice import likelier, worth_fitting
 from fca.inference.gate import gated
-from fca.inference.iterate import Callback, iterate
+from fca.inference.iterate import Callback, iterate, within
 from fca.inference.refine import Refinement
 from fca.inference.settle import ARRAY_STEPS, WINDOW_SECONDS, WINDOW_STEPS, Settling
 from fca.inference.surroundings import with_late_sound, with_noise
@@ -106,7 +106,9 @@ class Fitting:
     ) -> tuple[Fittable, Trace]:
         """The fit of lowest final cost, and the trace of the best start over the whole batch."""
         begun = self._begun(mixture, n_sources, activity)
-        fits = [(model, self._iterate(model, callbacks)) for model in begun]
+        share = self._share_of_fits / len(begun)
+        told = [within(callbacks, k * share, (k + 1) * share) for k in range(len(begun))]
+        fits = [(model, self._iterate(model, t)) for model, t in zip(begun, told, strict=True)]
         likeliest = functools.reduce(likelier, [model for model, _ in fits])
         return likeliest, min((trace for _, trace in fits), key=lambda trace: trace[-1][1])
 
@@ -145,6 +147,11 @@ class Fitting:
         return trace
 
     @property
+    def _share_of_fits(self) -> float:
+        """Share of all the work that the starts and iterations are, roughly."""
+        return 0.5 if self.n_refine else 1.0
+
+    @property
     def _surrounded(self) -> bool:
         """Whether noise and late sound are modelled beside the sources."""
         return self.method.surroundings and self.method.mixing.plain
@@ -164,15 +171,17 @@ class Fitting:
         Recordings whose cost late sound does not lower take all steps without it: the cost never
         rises.
         """
-        model, trace = _refined(model, self._n_early, trace, callbacks)
-        others = self.n_refine - self._n_early
+        begin, others = self._share_of_fits, self.n_refine - self._n_early
+        late = 1 - (1 - begin) * others / self.n_refine
+        model, trace = _refined(model, self._n_early, trace, within(callbacks, begin, late))
         if not others:
             return model, trace
-        wider, wider_trace = _refined(with_late_sound(model), others, trace, callbacks)
+        told = within(callbacks, late, 1.0)
+        wider, wider_trace = _refined(with_late_sound(model), others, trace, told)
         pays = wider.cost() <= model.cost()
         if pays.all():
             return wider, wider_trace
-        early, trace = _refined(model, others, trace, callbacks)
+        early, trace = _refined(model, others, trace, within(callbacks, 1.0, 1.0))
         if not pays.any():
             return early, trace
         chosen = choose(pays, wider, with_late_sound(early, level=0.0))

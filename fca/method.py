@@ -197,19 +197,27 @@ class Method:
     @property
     def source_model(self) -> str:
         """The source model and the likelihood it has, in the words of the table."""
+        if self.spatial == "cACGMM":
+            return "none"
         each = ", each frequency alone" if self.options.get("tied") is False else ""
         heavy = "" if self.dof is None else ", Student's t"
         return f"{self.source}{each}{heavy}"
+
+    @property
+    def beginning(self) -> str:
+        """The start, in the words of the table."""
+        return "random classes" if self.spatial == "cACGMM" else self.start
 
     @property
     def inference(self) -> str:
         """How the parameters are found, as the table of methods says it."""
         spatial = {"ip": "IP", "ip2": "IP2", "iss": "ISS", "em": "EM", "mu": "MU"}[self.update]
         known = parameters(self.source)
-        if "prior" in known:
-            source = self.options.get("inference", known["inference"].default)
+        if "inference" in known:
+            chosen = self.options.get("inference", known["inference"].default)
+            source = {"em": "EM", "mu": "MU"}.get(chosen, chosen)
         else:
-            source = {"nmf": "MU", "neural": "network"}.get(self.source)
+            source = {"nmf": "MU", "sliding nmf": "MU", "neural": "network"}.get(self.source)
         fitted = spatial if source in (None, spatial) else f"{spatial} + {source}"
         by_em = self.source == "stationary" or self.options.get("refinement") == "em"
         refinement = "EM" if by_em else "gradient"

@@ -52,7 +52,7 @@ class Oracle(Separator):
         assert alive <= self.most_alive, "models of earlier blocks are still there"
         start, stop = next(self.spans)
         for callback in callbacks:
-            callback(Progress(10, 10, 0.0))
+            callback(Progress(10, 10, 0.0, 1.0))
         images = self.images[:, :, start:stop]
         images = torch.cat([images, 1e-4 * torch.randn(1, *images.shape[1:])])
         images = images[torch.from_numpy(self.rng.permutation(len(images)))]
@@ -300,8 +300,8 @@ def test_progress_counts_all_blocks(wav: Path, meeting: tuple[np.ndarray, np.nda
     told: list[Progress] = []
     for _ in BlockSeparator(Oracle(images).follow(spans), BLOCK)(wav, [told.append]):  # type: ignore[list-item]
         del _
-    assert [p.iteration for p in told] == [10 * (k + 1) for k in range(len(spans))]
-    assert {p.n_iter for p in told} == {10 * len(spans)}
+    done = [(k + 1) / len(spans) for k in range(len(spans))]
+    assert [progress.share for progress in told] == pytest.approx(done)
 
 
 @pytest.mark.parametrize("seconds", [0.01, -1.0, float("nan"), float("inf")])
@@ -366,17 +366,17 @@ def test_progress_of_several_blocks_never_falls(wav: Path) -> None:
     told: list[Progress] = []
     separator = BlockSeparator(Separator("auxiva", 3, n_iter=5), BLOCK, jobs=3)
     n_blocks = sum(1 for _ in separator(wav, [told.append]))  # type: ignore[list-item]
-    done = [progress.iteration for progress in told]
-    assert done == sorted(done) and done[-1] == told[-1].n_iter == 5 * n_blocks
+    done = [progress.share for progress in told]
+    assert len(done) == 5 * n_blocks and done == sorted(done) and done[-1] == pytest.approx(1)
 
 
 def test_progress_of_blocks_in_different_phases_is_a_share() -> None:
     """One block in the second iteration of two, another in the last of its 30."""
     told: list[Progress] = []
     overall = _Overall([told.append], 3)  # type: ignore[list-item]
-    overall.of(0)(Progress(30, 30, None))
-    overall.of(1)(Progress(1, 2, None))
-    assert [(progress.iteration, progress.n_iter) for progress in told] == [(30, 90), (3, 6)]
+    overall.of(0)(Progress(30, 30, None, 1.0))
+    overall.of(1)(Progress(1, 2, None, 0.5))
+    assert [progress.share for progress in told] == pytest.approx([1 / 3, 1 / 2])
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="POSIX signals")

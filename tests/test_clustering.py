@@ -58,7 +58,6 @@ def test_levels_of_bins_have_no_say() -> None:
 def test_em_lowers_the_cost_between_alignments() -> None:
     mixture = random_mixture(6, 3, 60)
     model = CACGMM(Observation(mixture), random_masks(mixture, 3, seeded()))
-    model.step()
     costs = [float(model.cost())]
     for _ in range(7):
         model.step()

@@ -37,7 +37,7 @@ def test_a_cost_that_is_known_is_not_computed() -> None:
 def test_callbacks_are_told_of_every_iteration() -> None:
     seen: list[Progress] = []
     iterate(Countdown([3.0, 2.0, 1.0]), 2, [seen.append], monitor_every=2)
-    assert seen == [Progress(1, 2, None), Progress(2, 2, 1.0)]
+    assert seen == [Progress(1, 2, None, 0.5), Progress(2, 2, 1.0, 1.0)]
 
 
 def test_any_callback_may_stop_the_loop() -> None:

@@ -30,7 +30,7 @@ COMPOSITIONS = {
     "fastmnmf1": (JointlyDiagonal, "nmf", "IP + MU"),
     "fastmnmf2": (JointlyDiagonal, "nmf", "IP + MU"),
     "mnmf": (FullRank, "nmf", "MU"),
-    "fastfca": (JointlyDiagonal, "free", "IP"),
+    "fastfca": (JointlyDiagonal, "free", "IP + EM"),
     "fca": (FullRank, "free", "EM"),
 }
 each_method = pytest.mark.parametrize("name", CLASSICAL)

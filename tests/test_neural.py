@@ -60,6 +60,25 @@ def test_posteriors_begin_as_the_prior(name: str, mixture: Tensor) -> None:
     assert float(built(row, mixture).source.divergence().abs().max()) == 0.0
 
 
+@pytest.mark.parametrize("concentration", [None, 0.5, 3.0])
+def test_dirichlet_posteriors_begin_as_the_prior(
+    mixture: Tensor, concentration: float | None
+) -> None:
+    sizes = {"latent": "dirichlet", "concentration": concentration}
+    untrained = NeuralFCA(replace(CONFIG, **sizes))  # type: ignore[arg-type]
+    posterior = untrained.latent.posterior(untrained.encode(mixture).raw)
+    assert float(posterior.kl().abs().max()) < 1e-5
+
+
+def test_posteriors_on_the_sphere_begin_with_directions(mixture: Tensor) -> None:
+    untrained = NeuralFCA(replace(CONFIG, latent="von-mises-fisher"))
+    raw = untrained.encode(mixture).raw
+    norm = untrained.latent.posterior(raw).mean.norm(dim=-1)
+    torch.testing.assert_close(norm, torch.ones_like(norm))
+    (gradient,) = torch.autograd.grad(raw.square().sum(), [untrained.encoder.posterior.weight])
+    assert gradient.isfinite().all()
+
+
 def built(row: Method, mixture: Tensor, seed: int = 1) -> Model:
     torch.manual_seed(seed)
     model = row.build(mixture, 2, seeded())

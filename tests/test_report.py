@@ -29,7 +29,7 @@ def test_a_log_hears_of_long_work_now_and_then(
             nonlocal now
             for iteration in range(1, 11):
                 now += 0.3 * SAY_SECONDS
-                report.advance(Progress(iteration, 10, None))
+                report.advance(Progress(iteration, 10, None, iteration / 10))
             return {}
 
         report.run(recording, work, lambda item, record: f"done {item.label}")

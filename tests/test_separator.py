@@ -247,6 +247,16 @@ def test_files_are_read(short: np.ndarray, tmp_path: Path) -> None:
         fca.separate(path, 8000)
 
 
+def test_progress_goes_through_all_starts_and_refinement(short: np.ndarray) -> None:
+    seen: list[Progress] = []
+    separator = fca.Separator("fastmnmf-dp", n_starts=2, n_iter=2, n_refine=4, surroundings=True)
+    separator(short, RATE, [seen.append])  # type: ignore[list-item]
+    share = [progress.share for progress in seen]
+    assert share[:4] == [1 / 8, 1 / 4, 3 / 8, 1 / 2]  # two iterations from each start
+    assert share[4:8] == [5 / 8, 3 / 4, 7 / 8, 1.0]
+    assert all(late == 1.0 for late in share[8:])  # again, if late sound does not pay
+
+
 def test_callbacks_follow_and_stop_the_fit(short: np.ndarray) -> None:
     seen: list[Progress] = []
 

@@ -275,7 +275,7 @@ def test_a_stack_must_cover_all_sources() -> None:
     ("make", "message"),
     [
         (lambda: NMF(0), "at least one basis"),
-        (lambda: Free("newton"), "unknown update 'newton'"),
+        (lambda: Free("newton"), "unknown inference 'newton' of a free PSD"),
         (lambda: Student(0.0), "must be positive"),
     ],
 )

@@ -205,7 +205,7 @@ def test_in_a_stack_with_a_background(mixture: Tensor, prior: SpeechPrior) -> No
 
 
 def test_bad_choices_are_refused(prior: SpeechPrior) -> None:
-    with pytest.raises(InputError, match="unknown update"):
+    with pytest.raises(InputError, match="unknown inference"):
         VAE(prior, "magic")
     with pytest.raises(InputError, match="at least one step"):
         VAE(prior, n_steps=0)

@@ -40,7 +40,7 @@ def _table() -> Table:
     table.add_column("paper")
     for row in METHODS.values():
         name = f"{row.name} (default)" if row.name == DEFAULT_METHOD else row.name
-        choices = (row.spatial, row.source_model, row.fits, row.start, row.inference)
+        choices = (row.spatial, row.source_model, row.fits, row.beginning, row.inference)
         table.add_row(name, *choices, str(row.n_iter), row.paper)
     return table
 

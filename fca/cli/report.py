@@ -81,12 +81,12 @@ class Report:
         self._progress.stop()
 
     def advance(self, iteration: Iteration) -> None:
-        """Callback of the separator: shows the iteration."""
-        self._progress.update(self._one, completed=iteration.iteration, total=iteration.n_iter)
+        """Callback of the separator: shows how much of the recording is done."""
+        self._progress.update(self._one, completed=100 * iteration.share, total=100)
         now = time.monotonic()
         if not self._console.is_terminal and now - self._said >= SAY_SECONDS:
             self._said = now
-            self._line(f"working {self._item}: {iteration.iteration / iteration.n_iter:.0%}")
+            self._line(f"working {self._item}: {iteration.share:.0%}")
 
     def run(
         self, item: Item, work: Callable[[], Record], describe: Callable[[Item, Record], str]

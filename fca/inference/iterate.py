@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
@@ -21,15 +22,27 @@ class Progress:
         Iterations done and asked for.
     cost : float or None
         Mean cost per time-frequency bin over the batch, where it was computed.
+    share : float
+        How much of the whole separation is done, from 0 to 1: it may consist of several fits.
     """
 
     iteration: int
     n_iter: int
     cost: float | None
+    share: float
 
 
 Callback = Callable[[Progress], bool | None]
 """Called after every iteration; a true return value ends the loop."""
+
+
+def within(callbacks: Sequence[Callback], begin: float, end: float) -> list[Callback]:
+    """Callbacks for a fit that goes from one share of the whole to another."""
+
+    def inside(callback: Callback, progress: Progress) -> bool | None:
+        return callback(replace(progress, share=begin + (end - begin) * progress.share))
+
+    return [partial(inside, callback) for callback in callbacks]
 
 
 class EarlyStop:
@@ -92,7 +105,7 @@ def iterate(
         if monitor_every is not None and (iteration % monitor_every == 0 or iteration == n_iter):
             cost = _finite_cost(model, iteration)
             trace.append((iteration, cost))
-        progress = Progress(iteration, n_iter, cost)
+        progress = Progress(iteration, n_iter, cost, iteration / n_iter)
         stop = [callback(progress) for callback in callbacks]
         if any(stop):
             if monitor_every is not None and cost is None:

@@ -57,6 +57,8 @@ class Encoder(nn.Module):
         F, M and N, the background included.
     n_parameters : int
         P, the number of parameters per posterior.
+    raw_prior : Tensor, optional
+        Parameters (P,) with which all posteriors begin; random unless given.
     block : str
         A key of :data:`fca.neural.blocks.BLOCKS`.
     n_blocks, n_layers : int
@@ -75,6 +77,7 @@ class Encoder(nn.Module):
         n_channels: int,
         n_sources: int,
         n_parameters: int,
+        raw_prior: Tensor | None,
         *,
         block: str,
         n_blocks: int,
@@ -89,7 +92,9 @@ class Encoder(nn.Module):
         self.lean = False
         self.enter = nn.Linear((2 * n_channels - 1) * n_freq, width)
         self.blocks = nn.ModuleList(BLOCKS[block](width, hidden, n_layers) for _ in range(n_blocks))
-        self.posterior = _silent(nn.Linear(width, n_sources * n_parameters))
+        self.posterior = nn.Linear(width, n_sources * n_parameters)
+        if raw_prior is not None:
+            _begin_at(self.posterior, raw_prior.repeat(n_sources))
         self.level = nn.Linear(width, n_sources) if levels else None
         n_outputs = n_freq * n_channels
         sweeps = n_blocks - 1 if diagonal else 0
@@ -143,11 +148,11 @@ class Encoder(nn.Module):
         return (gains / gains.mean(-1, keepdim=True)).clamp_min(FLOOR)
 
 
-def _silent(layer: nn.Linear) -> nn.Linear:
-    """A layer whose outputs are zero at first, so that the posteriors begin as the prior of z."""
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
-    return layer
+@torch.no_grad()
+def _begin_at(layer: nn.Linear, outputs: Tensor) -> None:
+    """Let a layer give these ``outputs`` at first, whatever it is given."""
+    layer.weight.zero_()
+    layer.bias.copy_(outputs)
 
 
 def features(mixture: Tensor) -> Tensor:

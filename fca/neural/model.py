@@ -118,6 +118,7 @@ class NeuralFCA(Pretrained):
             config.n_channels,
             config.n_sources,
             self.latent.n_parameters,
+            self.latent.raw_prior,
             block=config.block,
             n_blocks=config.n_blocks,
             n_layers=config.n_layers,

@@ -62,6 +62,11 @@ class Latent(ABC):
     def posterior(self, raw: Tensor) -> Posterior:
         """Posterior with unconstrained parameters ``raw`` (..., T, n_parameters)."""
 
+    @property
+    def raw_prior(self) -> Tensor | None:
+        """Parameters (n_parameters,) of the posterior that is the prior; None if there is none."""
+        return None
+
     @abstractmethod
     def sample_prior(self, *shape: int) -> Tensor:
         """Draws (*shape, D) of the prior, from torch's global generator."""
@@ -81,6 +86,10 @@ class Gaussian(Latent):
     def posterior(self, raw: Tensor) -> GaussianPosterior:
         mean, log_variance = raw.chunk(2, dim=-1)
         return GaussianPosterior(mean, log_variance.clamp(*_LOG_VARIANCE_RANGE))
+
+    @property
+    def raw_prior(self) -> Tensor:
+        return torch.zeros(self.n_parameters)
 
     def sample_prior(self, *shape: int) -> Tensor:
         return torch.randn(*shape, self.dim)
@@ -202,6 +211,11 @@ class Dirichlet(Latent):
     def posterior(self, raw: Tensor) -> DirichletPosterior:
         alpha: Tensor = functional.softplus(raw) + _SMALLEST_ALPHA
         return DirichletPosterior(alpha, self.concentration)
+
+    @property
+    def raw_prior(self) -> Tensor | None:
+        alpha = torch.full((self.dim,), self.concentration - _SMALLEST_ALPHA)
+        return alpha.expm1().log() if self.concentration > _SMALLEST_ALPHA else None
 
     def sample_prior(self, *shape: int) -> Tensor:
         alpha = torch.full((*shape, self.dim), self.concentration)

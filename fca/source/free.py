@@ -20,7 +20,7 @@ class Free(SourceModel):
     """
 
     def __init__(self, inference: str = "em") -> None:
-        check_choice("update", inference, ("em", "mu"), " of a free PSD")
+        check_choice("inference", inference, ("em", "mu"), " of a free PSD")
         self._em = inference == "em"
 
     def initialise(self, power: Tensor, generator: torch.Generator) -> None:

@@ -78,7 +78,7 @@ class VAE(Latent):
         strength: float = 1.0,
         stochastic: bool = False,
     ) -> None:
-        check_choice("update", inference, UPDATES, " of a VAE")
+        check_choice("inference", inference, UPDATES, " of a VAE")
         check_choice("refinement", refinement, REFINEMENTS, " of a VAE")
         if n_steps < 1:
             raise InputError(f"at least one step is needed, got n_steps={n_steps}")

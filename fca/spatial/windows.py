@@ -23,8 +23,8 @@ from fca.state import choose
 class InWindows(SpatialModel):
     """A jointly diagonal model in each of K windows; at first, all are that of the recording.
 
-    What the windows say about a frame is averaged with weights that fade in and out. The cost is
-    the mean over the windows.
+    What the windows say about a frame is averaged with weights that fade in and out. The cost,
+    however, is the mean over the windows, each of which has its own optimum.
 
     Parameters
     ----------
@@ -80,7 +80,9 @@ class InWindows(SpatialModel):
         return self._mean(self.inner.scm())
 
     def mean_covariance(self, psd: Tensor) -> Tensor:
-        return self._mean(self.inner.mean_covariance(self._split(psd)))
+        faded = self._by_window(self._split(psd)) * self._fade[:, None, None]
+        total = self._by_window(self.inner.mean_covariance(faded.flatten(0, 1))).sum(1)
+        return total * (self._length / psd.shape[-1])
 
     def _fades(self, like: Tensor) -> Tensor:
         """Weights of the frames of every window, (K, W), which sum to one over the windows."""
