@@ -52,7 +52,7 @@ def delay_masks(mixture: Tensor, n_sources: int) -> tuple[Tensor, Tensor]:
     correlation = pooled_correlation(phase, abs2(mixture).sum((1, 2)))
     places = peaks(correlation, n_sources)
     found = (correlation.gather(1, places) > chance(phase)).all(1)
-    steering = _steering(delay_grid(mixture)[places], mixture.shape[1])
+    steering = _steering(delay_grid(mixture)[places], angular_frequencies(phase))
     agreement = phase[:, :, None] * steering.conj()[..., None]
     return (SHARPNESS * agreement.real).softmax(2), found
 
@@ -70,8 +70,7 @@ def pooled_correlation(phase: Tensor, power: Tensor) -> Tensor:
     power : Tensor
         Power of the frames, (B, T); quiet ones are left out.
     """
-    steering = _steering(delay_grid(phase), phase.shape[1])
-    correlation = (phase.mT @ steering.conj()).real / phase.shape[1]
+    correlation = correlations(phase, angular_frequencies(phase))
     quiet = power < QUIET * power.mean(-1, keepdim=True)
     return correlation.masked_fill(quiet[..., None], -1.0).amax(1)
 
@@ -112,8 +111,27 @@ def delay_grid(like: Tensor) -> Tensor:
     return torch.arange(-steps, steps + 1, device=like.device).to(like.real.dtype) / STEPS
 
 
-def _steering(delays: Tensor, n_freq: int) -> Tensor:
+def angular_frequencies(like: Tensor) -> Tensor:
+    """Frequencies ω of values (..., F, T), in radians per sample, (F,)."""
+    n_freq, real = like.shape[-2], like.real
+    return torch.linspace(0, math.pi, n_freq, device=real.device, dtype=real.dtype)
+
+
+def correlations(phase: Tensor, omega: Tensor) -> Tensor:
+    """GCC-PHAT at every delay of the grid, (..., T, D).
+
+    Parameters
+    ----------
+    phase : Tensor
+        ``x_1 x_2* / |x_1 x_2|``, (..., F, T).
+    omega : Tensor
+        Their frequencies, in radians per sample, (F,).
+    """
+    steering = _steering(delay_grid(phase), omega)
+    return (phase.mT @ steering.conj()).real / len(omega)
+
+
+def _steering(delays: Tensor, omega: Tensor) -> Tensor:
     """Phase difference ``exp(jωτ)`` of delays τ (..., D), complex (..., F, D)."""
-    omega = torch.linspace(0, math.pi, n_freq, device=delays.device, dtype=delays.dtype)
     angle = omega[:, None] * delays[..., None, :]
     return torch.polar(torch.ones_like(angle), angle)

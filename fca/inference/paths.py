@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool1d, interpolate, max_pool1d, pad
 
-from fca.inference.delays import STEPS, delay_grid
+from fca.inference.delays import STEPS, angular_frequencies, correlations
 from fca.linalg import abs2
 from fca.spatial.base import FLOOR
 
@@ -125,7 +125,7 @@ def follow_talkers(phases: Tensor, power: Tensor, n_sources: int, look: Look) ->
         How closely to look.
     """
     few, level = phases[:: look.frequencies, :, :: look.frames], power[:: look.frames]
-    omega = _omega(phases)[:: look.frequencies]
+    omega = angular_frequencies(phases[:, 0])[:: look.frequencies]
     weight = (level / level.mean().clamp_min(FLOOR)).clamp_max(1.0)
     places = _around(_places(_correlations(few, omega, weight, look.smooth)), look.nearby)
     rows = torch.tensor(list(combinations(range(places.shape[1]), n_sources)))
@@ -154,21 +154,13 @@ def _spread(mixture: Tensor) -> Tensor:
     return mixture[:, :, torch.linspace(0, count - 1, MOST_MICROPHONES).round().long()]
 
 
-def _omega(phases: Tensor) -> Tensor:
-    """Frequencies of (F, ...), in radians per sample, (F,)."""
-    return torch.linspace(0, math.pi, len(phases), device=phases.device, dtype=phases.real.dtype)
-
-
 def _correlations(
     phases: Tensor, omega: Tensor, weight: Tensor, smooth: int
 ) -> dict[tuple[int, int], Tensor]:
     """GCC-PHAT of all pairs of microphones, smoothed over time, (T, D) each."""
-    angle = omega[:, None] * delay_grid(omega)
-    steering = torch.polar(torch.ones_like(angle), -angle)
     found = {}
     for i, j in combinations(range(phases.shape[1]), 2):
-        cross = phases[:, i] * phases[:, j].conj()
-        value = (cross.mT @ steering).real.mT * weight / len(phases)
+        value = correlations(phases[:, i] * phases[:, j].conj(), omega).mT * weight
         mean = avg_pool1d(value[None], smooth, 1, smooth // 2, count_include_pad=False)
         found[i, j] = mean[0].mT
     return found
@@ -286,7 +278,7 @@ def _moves(distance: Tensor, now: Tensor, before: Tensor, orders: Tensor) -> tup
 
 def _masks(phases: Tensor, delays: Tensor) -> Tensor:
     """Posterior probabilities (F, N, T) of talkers with delays (N, T, M)."""
-    agreement = _agreement(phases, _omega(phases), delays.transpose(0, 1))
+    agreement = _agreement(phases, angular_frequencies(phases[:, 0]), delays.transpose(0, 1))
     return (SOFTNESS * agreement).softmax(1)
 
 

@@ -178,11 +178,11 @@ def _accompanied(
             accompanied=accompanied,
             whole=whole.of(one),
         )
-        starts.append(_surer(start, found[one]) if accompanied else start)
+        starts.append(_preferred(start, found[one]) if accompanied else start)
     return starts[0] if len(starts) == 1 else joined(starts)
 
 
-def _surer(start: Start, interfered: Tensor) -> Start:
+def _preferred(start: Start, interfered: Tensor) -> Start:
     """A start that shows an interferer, preferred to starts that do not (:data:`SURER`)."""
     assert start.doubt is not None
     return replace(start, doubt=start.doubt - SURER, interfered=interfered)

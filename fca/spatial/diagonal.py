@@ -151,8 +151,11 @@ class Rank1(Diagonal):
         self.demixing = torch.cat([rows, self.demixing[:, :, self.n_sources :]], dim=2)
 
     def of(self, recordings: slice) -> Rank1:
-        """The model of some recordings of the batch."""
-        return Rank1(self.mixture[recordings], self.demixing[recordings], self.n_sources)
+        """The model of some recordings of the batch, of which it observes the plain mixture."""
+        mixture, demixing = self.mixture[recordings], self.demixing[recordings]
+        other = Rank1(mixture, demixing, self.n_sources, likelihood=self.likelihood)
+        other._step = self._step
+        return other
 
     def early_images(self, psd: Tensor, channels: slice) -> Tensor:
         """``x̂_n = a_n q_nᴴ x``: the Wiener filter of a rank-1 model does not depend on λ."""
