@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from fca.building import Building
+from fca.inference.best import Best
 from fca.inference.choice import likelier, worth_fitting
 from fca.inference.gate import gated
 from fca.inference.iterate import Callback, iterate, within
 from fca.inference.refine import Refinement
-from fca.inference.settle import ARRAY_STEPS, WINDOW_SECONDS, WINDOW_STEPS, Settling
+from fca.inference.settle import ARRAY_STEPS, WINDOW_SECONDS, WINDOW_STEPS, Settling, settle
 from fca.inference.surroundings import with_late_sound, with_noise
 from fca.inference.walkers import CERTAIN
 from fca.method import Method
@@ -214,10 +215,14 @@ def _on_whole_array(model: Model, trace: Trace) -> tuple[Model, Trace]:
 def _settled(
     model: Model, spatial: SpatialModel, n_steps: int, trace: Trace
 ) -> tuple[Model, Trace]:
-    """The model with another spatial model, settled around its sources; the trace continued."""
-    other = replace(model, spatial=spatial)
-    steps = iterate(Settling(other), n_steps)
-    return other, _continued(trace, steps)
+    """The model with another spatial model, settled around its sources; the trace continued.
+
+    With many microphones and few frames, covariances can be so near to singular that rounding
+    raises the cost: the best state is kept.
+    """
+    settling = Best(replace(model, spatial=spatial), settle)
+    steps = iterate(settling, n_steps)
+    return settling.best, _continued(trace, steps)
 
 
 def _continued(trace: Trace, more: Trace) -> Trace:

@@ -12,7 +12,7 @@ from torch import Tensor
 from fca.evaluation.metrics import evaluate
 from fca.likelihood import Likelihood
 from fca.methods import METHODS
-from fca.model import Model
+from fca.model import Fittable, Model
 from fca.separator import Separator
 from fca.simulate.stored import Item
 from fca.source import NMF, Fixed, Free, Gauss, Laplace, SourceModel, Stack, Stationary, Student
@@ -166,7 +166,7 @@ def make_model(
     return Model(spatial, source_model(kind, power))
 
 
-def costs(model: Model, step: Callable[[], None], n_steps: int) -> Tensor:
+def costs(model: Fittable, step: Callable[[], None], n_steps: int) -> Tensor:
     """Costs of a model before and after each of its steps, (n_steps + 1, B)."""
     trace = [model.cost()]
     for _ in range(n_steps):

@@ -21,7 +21,7 @@ class Settling:
     """A model of which only the spatial parameters are updated, with free gains at every frequency.
 
     Gains that are shared over frequency make a poor start robust, but hold a good one back. Like
-    all updates of spatial models, a step never raises the cost.
+    all updates of spatial models, a step does not raise the cost but for rounding.
 
     Attributes
     ----------
@@ -40,8 +40,13 @@ class Settling:
 
     def step(self) -> None:
         """One pass over the spatial parameters."""
-        self.model.spatial.update(self.model.source.psd())
+        settle(self.model)
 
     def images(self, channels: slice = slice(None)) -> Tensor:
         """Source images of the model, complex (B, F, N, C, T)."""
         return self.model.images(channels)
+
+
+def settle(model: Model) -> None:
+    """One pass over the spatial parameters, in place."""
+    model.spatial.update(model.source.psd())
