@@ -122,6 +122,28 @@ def test_lean_unrolling_has_the_same_gradients(name: str, update: str, mixture: 
     torch.testing.assert_close(results[0], results[1], rtol=1e-9, atol=1e-12)
 
 
+def kept(row: Method, mixture: Tensor, n_iter: int, lean: bool) -> int:
+    """Bytes of what is kept for the backward pass."""
+    held: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        held[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        unroll(built(row, mixture), n_iter, lean=lean)
+    return sum(held.values())
+
+
+@each_row
+def test_lean_unrolling_keeps_less_in_memory(name: str, mixture: Tensor) -> None:
+    """Where it is not lean, every iteration adds as much as the first."""
+    row = get_method(name).with_options(weights=network(name), stochastic=True)
+    plain, lean = ([kept(row, mixture, n, lean) for n in (2, 6)] for lean in (False, True))
+    assert lean[1] - lean[0] < 0.2 * (plain[1] - plain[0])
+
+
 def test_lean_unrolling_of_an_encoding_prior(mixture: Tensor) -> None:
     """Where the networks act in every round, their random draws are repeated, too."""
     torch.manual_seed(0)
