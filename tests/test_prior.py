@@ -236,7 +236,7 @@ def test_unknown_names_are_refused() -> None:
 
 def test_hub_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
-    with pytest.raises(InputError, match="pip install huggingface_hub"):
+    with pytest.raises(InputError, match="here; the hub needs the extra 'hub'"):
         SpeechPrior.from_pretrained("someone/some-prior")
 
 

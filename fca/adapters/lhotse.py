@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fca import audio
-from fca.errors import InputError
+from fca.extras import require
 from fca.separator import Separator
 
 if TYPE_CHECKING:
@@ -38,12 +38,9 @@ def separate_cuts(cuts: Iterable[Cut], folder: str | Path, separator: Separator)
     InputError
         If lhotse is not installed; and, during iteration, if a cut cannot be separated.
     """
-    try:
-        from lhotse import CutSet
-    except ImportError:
-        raise InputError("cuts need lhotse: install the extra 'lhotse'") from None
+    lhotse = require("lhotse", "lhotse", "cuts need")
     Path(folder).mkdir(parents=True, exist_ok=True)
-    return CutSet(_Separated(cuts, Path(folder), separator))
+    return lhotse.CutSet(_Separated(cuts, Path(folder), separator))
 
 
 class _Separated:

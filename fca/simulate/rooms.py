@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fca.errors import InputError
+from fca.extras import require
 from fca.simulate.images import Array, Range
 
 __all__ = [
@@ -122,7 +122,7 @@ def room_responses(
         0.5 s; beyond, the tail is thinned. None takes every reflection of the first 60 dB,
         which costs seconds in a small live room.
     """
-    pra = _pyroomacoustics()
+    pra = require("pyroomacoustics", "simulate", "room simulation needs")
     room = np.asarray(scene.room)
     order = _full_order(room, scene.rt60)
     order = order if max_order is None else min(order, max_order)
@@ -237,12 +237,3 @@ def _point(position: Any) -> Point:
 
 def _points(positions: Array) -> tuple[Point, ...]:
     return tuple(_point(position) for position in positions)
-
-
-def _pyroomacoustics() -> ModuleType:
-    try:
-        import pyroomacoustics
-    except ImportError as error:
-        raise InputError(f"room simulation needs the extra 'simulate' ({error})") from None
-    module: ModuleType = pyroomacoustics
-    return module
