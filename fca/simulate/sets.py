@@ -25,8 +25,8 @@ from fca.files import make_folder, write_text
 from fca.simulate.corpora import Corpora, draw_noise, draw_responses, draw_talkers
 from fca.simulate.diffuse import diffuse_noise
 from fca.simulate.images import Array, Range, convolve, scaled_noise
-from fca.simulate.mixtures import Mixture, mix
-from fca.simulate.motion import mix_moving, path_responses, swaying_paths, walk
+from fca.simulate.mixtures import Mixture, mix, mix_moving
+from fca.simulate.motion import path_responses, swaying_paths, walk
 from fca.simulate.rooms import random_scene, reverberation_time, room_responses
 from fca.simulate.stored import MANIFEST, PARTS, ROW, Item, load
 
