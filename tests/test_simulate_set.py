@@ -146,6 +146,20 @@ def test_a_killed_process_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "a process was killed" in said(result)
 
 
+def test_blank_lines_of_a_manifest_do_not_count_and_others_must_be_objects(
+    made: Path, tmp_path: Path
+) -> None:
+    text = (made / "manifest.jsonl").read_text()
+    (tmp_path / "manifest.jsonl").write_text(text.replace("\n", "\n \n\n"))
+    assert [item.row for item in load(tmp_path)] == [item.row for item in load(made)]
+    (tmp_path / "manifest.jsonl").write_text(text[:-10])
+    with pytest.raises(InputError, match="not JSON lines"):
+        load(tmp_path)
+    (tmp_path / "manifest.jsonl").write_text("{}\n")
+    with pytest.raises(InputError, match="each line needs an object with an id"):
+        load(tmp_path)
+
+
 def test_a_manifest_lists_what_other_calls_made(tmp_path: Path) -> None:
     simulate(tmp_path, "-c", 2)
     assert [item.id for item in simulate(tmp_path, "-c", 1)] == ["mixture_0000", "mixture_0001"]
