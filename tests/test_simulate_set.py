@@ -231,16 +231,6 @@ def test_speech_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert not (tmp_path / "set").exists()
 
 
-def test_a_set_of_an_earlier_version_continues(made: Path, tmp_path: Path) -> None:
-    (item, *_) = simulate(tmp_path, "-c", 1)
-    row = json.loads((item.folder / "row.json").read_text())
-    for added in ("level_db", "array"):
-        del row["recipe"]["asked"][added]
-    del row["recipe"]["corpora"]
-    (item.folder / "row.json").write_text(json.dumps(row))
-    assert len(simulate(tmp_path, "-c", 1)) == 1
-
-
 def test_array_of_ones_own_and_no_noise(tmp_path: Path) -> None:
     array = [[0, 0, 0], [0.1, 0, 0], [0.1, 0.05, 0]]
     (tmp_path / "array.json").write_text(json.dumps(array))

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -217,12 +217,11 @@ def _build_one(
 ) -> Row:
     name, kind, index = task
     item = folder / f"{name}_{index:04d}"
-    material = corpora.describe()
-    recipe = {"seed": seed, "index": index, "asked": kind.describe(), "corpora": material}
+    recipe = {"seed": seed, "index": index, "asked": kind.describe(), "corpora": corpora.describe()}
     row_file = item / ROW
     if row_file.is_file():
         done: Row = json.loads(row_file.read_text("utf-8"))
-        if _completed(done, material) != recipe:
+        if done["recipe"] != recipe:
             raise InputError(f"{item}: made with other settings; choose another output folder")
         return done
     rng = np.random.default_rng([seed, zlib.crc32(name.encode()), index])
@@ -241,14 +240,6 @@ def _build_one(
     }
     write_text(row_file, json.dumps(row))
     return row
-
-
-def _completed(done: Row, material: Row) -> Row:
-    """A recipe with defaults for settings that did not exist when it was written."""
-    known, recipe = {field.name for field in fields(Condition)}, done["recipe"]
-    asked = {key: value for key, value in recipe["asked"].items() if key in known}
-    corpora = recipe.get("corpora", {**material, "sample_rate": done["sample_rate"]})
-    return {**recipe, "asked": {**Condition(count=1).describe(), **asked}, "corpora": corpora}
 
 
 def _draw(kind: Condition, corpora: Corpora, rng: np.random.Generator) -> tuple[Mixture, Row]:
