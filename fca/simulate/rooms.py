@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from fca.errors import InputError
 from fca.extras import require
+from fca.positions import SPEED_OF_SOUND
 from fca.simulate.images import Array, Range
 
 __all__ = [
-    "SPEED_OF_SOUND",
     "WALL_MARGIN",
     "Scene",
     "random_scene",
@@ -24,7 +24,6 @@ __all__ = [
 
 Point = tuple[float, float, float]
 
-SPEED_OF_SOUND = 343.0
 WALL_MARGIN = 0.4
 """Nobody stands closer to a wall than this (m)."""
 SMALLEST_ROOM, LARGEST_ROOM = (3.5, 3.5, 2.4), (8.0, 7.0, 3.5)
