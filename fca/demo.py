@@ -15,6 +15,7 @@ from fca import audio, plot
 from fca.blocks import Block, BlockSeparator, Signals, stitch
 from fca.direction import IN_LINE, Directions
 from fca.errors import InputError
+from fca.extras import require
 from fca.inference.iterate import Progress
 from fca.methods import DEFAULT_METHOD, METHODS
 from fca.pieces import Reader
@@ -133,11 +134,7 @@ def build_page() -> gradio.Blocks:
         If gradio or matplotlib is not installed.
     """
     plot.require_matplotlib()
-    try:
-        import gradio as gr
-    except ImportError:
-        raise InputError("the page needs gradio: install the extra 'demo'") from None
-
+    gr = require("gradio", "demo", "the page needs")
     page: gradio.Blocks
     with gr.Blocks(title="fca", analytics_enabled=False) as page:
         gr.Markdown(INTRODUCTION)

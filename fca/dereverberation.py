@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fca.errors import InputError
+from fca.extras import require
 from fca.stft import STFT
 
 WPE_STFT = STFT(512, 128)
@@ -14,12 +14,7 @@ WPE_STFT = STFT(512, 128)
 
 def require_nara_wpe() -> None:
     """Raise :class:`~fca.errors.InputError` if nara_wpe is not installed."""
-    try:
-        import nara_wpe.wpe  # noqa: F401
-    except ImportError:
-        raise InputError(
-            "dereverberation needs nara_wpe: install the extra 'dereverberation'"
-        ) from None
+    require("nara_wpe.wpe", "dereverberation", "dereverberation needs")
 
 
 def dereverberate(signal: Tensor, taps: int = 10, delay: int = 3, n_iter: int = 3) -> Tensor:

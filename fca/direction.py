@@ -16,14 +16,12 @@ from torch import Tensor
 
 from fca.errors import InputError
 from fca.frontend import SAMPLE_RATE
+from fca.positions import SPEED_OF_SOUND
+from fca.tracks import LOWEST_HZ
 
 if TYPE_CHECKING:
     from fca.blocks import Block
 
-SPEED_OF_SOUND = 343.0
-"""In m/s, at 20 °C."""
-LOWEST_HZ = 200.0
-"""Lowest frequency that is used; below, a small array hears all directions alike."""
 STEP_DEGREES = 1.0
 IN_LINE = "microphones in a line hear both of its sides alike: azimuths may be mirrored"
 _FLAT = 0.01
@@ -120,8 +118,9 @@ def steered_response(covariance: Tensor, positions: Array, azimuths: Array) -> A
     ``P_n(θ) = Σ_f w_nf mean_{i<j} Re[R_nfij / |R_nfij| · exp(−jω_f τ_ij(θ))]``, the sum over pairs
     (DiBiase 2000) of generalised cross-correlations (Knapp & Carter 1976), with the covariance R of
     the source's image instead of the cross-spectrum of a recording. The weights
-    ``w_nf ∝ √tr(R_nf)`` sum to one over the frequencies from :data:`LOWEST_HZ` on. They are equal
-    in the papers, but a model knows little about frequencies at which a source hardly sounds.
+    ``w_nf ∝ √tr(R_nf)`` sum to one over the frequencies from :data:`~fca.tracks.LOWEST_HZ` on. They
+    are equal in the papers, but a model knows little about frequencies at which a source hardly
+    sounds.
 
     Parameters
     ----------

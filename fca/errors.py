@@ -1,4 +1,4 @@
-"""The one exception that users meet, and the checks that raise it for names and numbers."""
+"""The one exception that users meet, the checks that raise it, and text for messages."""
 
 from __future__ import annotations
 
@@ -20,6 +20,11 @@ def printable(text: str) -> str:
     Python has a lone surrogate there, which can be neither printed nor written.
     """
     return re.sub("[\ud800-\udfff]", lambda found: f"%{ord(found[0]) & 0xFF:02X}", text)
+
+
+def counted(number: int, what: str) -> str:
+    """The number and what there is of it, as "1 source" and "2 sources"."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def check_choice(name: str, value: str, known: Iterable[str], of: str = "") -> None:

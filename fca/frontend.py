@@ -130,7 +130,8 @@ def prepare(
     if early:
         signal = torch.stack([_early(recording) for recording in signal])
     gain = _root_mean_square(signal)
-    signal = pad(signal / gain, (0, stft.padded(signal.shape[-1]) - signal.shape[-1]))
+    missing = analysed_length(waves.shape[-1], rate, stft) - signal.shape[-1]
+    signal = pad(signal / gain, (0, missing))
     active = active_frames(signal, stft)
     spectrum = stft.analyse(signal).transpose(1, 2)
     if not whole_band:
@@ -275,6 +276,11 @@ def change_rate(signal: Tensor, rate: int, new_rate: int, length: int) -> Tensor
 
 def _root_mean_square(signal: Tensor) -> Tensor:
     return signal.detach().square().mean((1, 2), keepdim=True).sqrt()
+
+
+def analysed_length(length: int, rate: int, stft: STFT) -> int:
+    """Samples at :data:`SAMPLE_RATE` that are analysed of a recording of ``length`` samples."""
+    return stft.padded(_working_length(length, rate))
 
 
 def _working_length(length: int, rate: int) -> int:

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from fca.activity import Levels
 from fca.errors import InputError
 from fca.evaluation.metrics import summarise
+from fca.extras import require
 from fca.files import replacing
 
 if TYPE_CHECKING:
@@ -173,10 +174,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
 
 def require_matplotlib() -> None:
     """Raise :class:`~fca.errors.InputError` if matplotlib is not installed."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise InputError("plots need matplotlib: install the extra 'plot'") from None
+    require("matplotlib", "plot", "plots need")
 
 
 def _stack(mixture: ArrayLike, sources: ArrayLike) -> Array:

@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from fca.errors import InputError
 from fca.files import read_text
 
-__all__ = ["parse_positions", "read_positions"]
+__all__ = ["SPEED_OF_SOUND", "parse_positions", "read_positions"]
+
+SPEED_OF_SOUND = 343.0
+"""In m/s, at 20 °C."""
 
 
 def parse_positions(text: str) -> NDArray[np.float64]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import importlib
 import json
 import os
 import tempfile
@@ -23,6 +22,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from fca.errors import InputError
+from fca.extras import require
 from fca.files import read_bytes, replacing, write_text
 
 __all__ = ["Pretrained", "load", "names", "push", "resolve", "save"]
@@ -192,10 +192,7 @@ def push(save: Callable[[Path], None], repository: str, private: bool = False) -
     InputError
         If huggingface_hub is not installed, or the hub cannot be reached or refuses.
     """
-    try:
-        api = importlib.import_module("huggingface_hub").HfApi()
-    except ImportError:
-        raise InputError("to reach the hub, pip install huggingface_hub") from None
+    api = require("huggingface_hub", "hub", "the hub needs").HfApi()
     with tempfile.TemporaryDirectory() as folder:
         save(Path(folder))
         try:
@@ -217,13 +214,8 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _from_hub(repository: str) -> Path:
+    hub = require("huggingface_hub", "hub", f"no model {repository!r} here; the hub needs")
     try:
-        snapshot_download = importlib.import_module("huggingface_hub").snapshot_download
-    except ImportError:
-        raise InputError(
-            f"no model {repository!r} here; to look on the hub, pip install huggingface_hub"
-        ) from None
-    try:
-        return Path(snapshot_download(repository, allow_patterns=["*.safetensors", "*.json"]))
+        return Path(hub.snapshot_download(repository, allow_patterns=["*.safetensors", "*.json"]))
     except Exception as error:  # the hub's many errors, all of which mean that it is not there
         raise InputError(f"{repository}: {' '.join(str(error).split())}") from None

@@ -17,6 +17,7 @@ from fca.errors import InputError, at_least_one, check_choice, whole
 from fca.fitting import Fitting
 from fca.frontend import MAX_CHANNELS, SAMPLE_RATE, Frontend, check_dtype, prepare
 from fca.inference.iterate import Callback
+from fca.inference.refine import nothing_to_refine
 from fca.methods import DEFAULT_METHOD, Method, get_method
 from fca.rendering import Renderer
 from fca.separation import Separation
@@ -313,9 +314,7 @@ def _refinement(method: Method, n_refine: int | None) -> int:
     if whole("n_refine", n_refine) < 0:
         raise InputError(f"n_refine cannot be negative, got {n_refine}")
     if n_refine and not method.refinable:
-        raise InputError(
-            f"nothing to refine: {method.name} has no Gaussian latent vectors and no other step"
-        )
+        raise nothing_to_refine(method.name)
     return n_refine
 
 

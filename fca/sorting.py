@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from fca.activity import Segment, on_frames
-from fca.frontend import SAMPLE_RATE, working_channels
+from fca.frontend import SAMPLE_RATE, analysed_length, working_channels
 from fca.inference.iterate import Callback
 from fca.permutation import best_assignment
 from fca.separation import Separation
@@ -133,8 +133,8 @@ class Guided:
     def _activity(self, stretch: Stretch, track: list[int]) -> Tensor:
         """Activities of speakers on the frames of the separator, (N, T)."""
         rate, stft = stretch.sample_rate, self._separator.stft
-        n_samples = -(-stretch.mixture.shape[1] * SAMPLE_RATE // rate)
-        frames = np.arange(stft.padded(n_samples) // stft.hop + 1)
+        length = analysed_length(stretch.mixture.shape[1], rate, stft)
+        frames = np.arange(length // stft.hop + 1)
         times = stretch.start / rate + frames * stft.hop / SAMPLE_RATE
         speakers = [self._speakers[k] for k in track]
         return torch.from_numpy(on_frames(self._spoken(stretch), speakers, times))

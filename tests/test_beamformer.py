@@ -119,7 +119,7 @@ class TestDereverberation:
 
     def test_without_nara_wpe_it_is_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "nara_wpe.wpe", None)
-        with pytest.raises(InputError, match="install the extra 'dereverberation'"):
+        with pytest.raises(InputError, match="needs the extra 'dereverberation'"):
             fca.Separator(dereverberate=True)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -45,16 +44,6 @@ def test_files_that_were_cut_are_written_again(wav: Path, out: Path, cut: str, l
     after = {path: path.stat().st_size for path in (out / "talk").iterdir()}
     del before[out / "talk" / "separation.json"], after[out / "talk" / "separation.json"]
     assert after == before
-
-
-def test_results_of_versions_that_kept_no_sizes_are_finished(wav: Path, out: Path) -> None:
-    separate(wav, "-o", out)
-    path = out / "talk" / "separation.json"
-    record = json.loads(path.read_text())
-    folder = out / "talk"
-    assert record.pop("sizes") == [(folder / name).stat().st_size for name in record["files"]]
-    path.write_text(json.dumps(record))
-    assert "finished earlier" in separate(wav, "-o", out).stderr
 
 
 def test_overwrite_leaves_nothing_of_the_earlier_results(wav: Path, out: Path) -> None:
@@ -170,29 +159,3 @@ def test_large_files_are_known_by_three_pieces_of_them(tmp_path: Path) -> None:
     path.write_bytes(content)
     assert fingerprints([path]) == [before]
     assert fingerprints([path, tmp_path / "none.wav"]) is None
-
-
-def as_before(folder: Path, **changed: object) -> None:
-    """Make a record one of a version that knew inputs by their places and dates."""
-    record = json.loads((folder / "separation.json").read_text())
-    del record["contents"]
-    (folder / "separation.json").write_text(json.dumps({**record, **changed}))
-
-
-def test_records_of_versions_that_kept_stamps(
-    tmp_path: Path, wav: Path, out: Path, recording: np.ndarray
-) -> None:
-    separate(wav, "-o", out)
-    as_before(out / "talk", stamps=[[wav.stat().st_size, wav.stat().st_mtime]])
-    assert "finished earlier" in separate(wav, "-o", out).stderr
-    write_all(tmp_path, ["elsewhere/talk.wav"], recording)
-    other = separate(tmp_path / "elsewhere" / "talk.wav", "-o", out)
-    assert "results of another recording" in other.stderr
-    os.utime(wav, (1e9, 1e9))
-    assert "input before it was changed" in separate(wav, "-o", out).stderr
-
-
-def test_records_of_versions_that_kept_no_stamps(wav: Path, out: Path) -> None:
-    separate(wav, "-o", out)
-    as_before(out / "talk")
-    assert "finished earlier" in separate(wav, "-o", out).stderr

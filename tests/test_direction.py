@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 from fca import audio, plot
 from fca.blocks import BlockSeparator
 from fca.cli import app
-from fca.direction import IN_LINE, SPEED_OF_SOUND, Directions, steered_response
+from fca.direction import IN_LINE, Directions, steered_response
 from fca.errors import InputError
-from fca.positions import parse_positions, read_positions
+from fca.positions import SPEED_OF_SOUND, parse_positions, read_positions
 from fca.separator import Separator
 from fca.simulate import Scene, mix, random_scene, room_responses
 

@@ -82,7 +82,7 @@ def test_without_gradio_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
     result = CliRunner().invoke(app, ["demo", "--no-open"])
     assert result.exit_code == 1
-    assert "install the extra 'demo'" in result.stderr
+    assert "needs the extra 'demo'" in result.stderr
 
 
 @pytest.fixture

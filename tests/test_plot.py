@@ -76,5 +76,5 @@ def test_shapes_that_do_not_fit(mixture: tuple[int, ...], sources: tuple[int, ..
 
 def test_a_missing_matplotlib_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(InputError, match="install the extra 'plot'"):
+    with pytest.raises(InputError, match="need the extra 'plot'"):
         plot.require_matplotlib()

@@ -157,6 +157,12 @@ def test_fixed_weights_work_in_bfloat16_where_the_processor_does(
     torch.testing.assert_close(double.float(), exact, rtol=1e-5, atol=1e-5)
 
 
+def test_a_torch_that_cannot_tell_of_exports_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.compiler, "is_exporting", raising=False)
+    network = FrameNetwork(3, 32, 2, (1,)).requires_grad_(False)
+    assert network(torch.randn(1, 30, 3)).shape == (1, 30, 2)
+
+
 def test_matrices_in_bfloat16_are_those_of_mixed_precision_and_follow_the_weights(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -236,7 +242,7 @@ def test_unknown_names_are_refused() -> None:
 
 def test_hub_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
-    with pytest.raises(InputError, match="pip install huggingface_hub"):
+    with pytest.raises(InputError, match="here; the hub needs the extra 'hub'"):
         SpeechPrior.from_pretrained("someone/some-prior")
 
 

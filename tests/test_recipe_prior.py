@@ -134,12 +134,9 @@ def test_bad_settings_give_one_line(
     assert error.count("\n") == 1
 
 
-def test_banks_are_of_one_rate(rooms: Path, tmp_path: Path) -> None:
+def test_banks_are_of_one_rate(rooms: Path) -> None:
     with pytest.raises(InputError, match="room responses at 16000 Hz, not 8000"):
         data.load_responses(rooms, 8000)
-    with np.load(rooms) as bank:
-        np.savez(tmp_path / "old.npz", taps=bank["taps"], lengths=bank["lengths"])
-    assert len(data.load_responses(tmp_path / "old.npz", 8000)) == 4
 
 
 def test_numbers_without_a_point_are_numbers(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fca.errors import InputError
+from fca.positions import SPEED_OF_SOUND
 from fca.simulate import (
     Scene,
     diffuse_coherence,
@@ -19,7 +20,6 @@ from fca.simulate import (
     reverberation_time,
     room_responses,
 )
-from fca.simulate.rooms import SPEED_OF_SOUND
 
 RATE = 16000
 

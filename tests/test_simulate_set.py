@@ -146,6 +146,20 @@ def test_a_killed_process_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "a process was killed" in said(result)
 
 
+def test_blank_lines_of_a_manifest_do_not_count_and_others_must_be_objects(
+    made: Path, tmp_path: Path
+) -> None:
+    text = (made / "manifest.jsonl").read_text()
+    (tmp_path / "manifest.jsonl").write_text(text.replace("\n", "\n \n\n"))
+    assert [item.row for item in load(tmp_path)] == [item.row for item in load(made)]
+    (tmp_path / "manifest.jsonl").write_text(text[:-10])
+    with pytest.raises(InputError, match="not JSON lines"):
+        load(tmp_path)
+    (tmp_path / "manifest.jsonl").write_text("{}\n")
+    with pytest.raises(InputError, match="each line needs an object with an id"):
+        load(tmp_path)
+
+
 def test_a_manifest_lists_what_other_calls_made(tmp_path: Path) -> None:
     simulate(tmp_path, "-c", 2)
     assert [item.id for item in simulate(tmp_path, "-c", 1)] == ["mixture_0000", "mixture_0001"]
@@ -215,16 +229,6 @@ def test_speech_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert result.exit_code == 2
     assert "'nowhere' does not exist" in said(result)
     assert not (tmp_path / "set").exists()
-
-
-def test_a_set_of_an_earlier_version_continues(made: Path, tmp_path: Path) -> None:
-    (item, *_) = simulate(tmp_path, "-c", 1)
-    row = json.loads((item.folder / "row.json").read_text())
-    for added in ("level_db", "array"):
-        del row["recipe"]["asked"][added]
-    del row["recipe"]["corpora"]
-    (item.folder / "row.json").write_text(json.dumps(row))
-    assert len(simulate(tmp_path, "-c", 1)) == 1
 
 
 def test_array_of_ones_own_and_no_noise(tmp_path: Path) -> None:

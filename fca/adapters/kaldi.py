@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fca import audio
+from fca.adapters.talkers import write_talkers
 from fca.errors import InputError
 from fca.files import read_text, write_text
 from fca.separator import Separator
@@ -89,9 +89,4 @@ def separate_scp(wav_scp: AnyPath, folder: AnyPath, separator: Separator) -> lis
 
 
 def _separate(path: str, files: Sequence[Path], separator: Separator) -> None:
-    """Write one file per talker, unless all are there."""
-    if all(file.is_file() for file in files):
-        return
-    result = separator(path)
-    for file, source in zip(files, result.sources.cpu().numpy(), strict=True):
-        audio.write(file, source, result.sample_rate)
+    write_talkers(files, lambda: separator(path))

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fca import audio
-from fca.errors import InputError
+from fca.adapters.talkers import write_talkers
+from fca.extras import require
 from fca.separator import Separator
 
 if TYPE_CHECKING:
@@ -38,12 +38,9 @@ def separate_cuts(cuts: Iterable[Cut], folder: str | Path, separator: Separator)
     InputError
         If lhotse is not installed; and, during iteration, if a cut cannot be separated.
     """
-    try:
-        from lhotse import CutSet
-    except ImportError:
-        raise InputError("cuts need lhotse: install the extra 'lhotse'") from None
+    lhotse = require("lhotse", "lhotse", "cuts need")
     Path(folder).mkdir(parents=True, exist_ok=True)
-    return CutSet(_Separated(cuts, Path(folder), separator))
+    return lhotse.CutSet(_Separated(cuts, Path(folder), separator))
 
 
 class _Separated:
@@ -61,10 +58,7 @@ def _separate(cut: Any, folder: Path, separator: Separator) -> Iterator[Cut]:
     from lhotse import Recording
 
     files = [folder / f"{cut.id}-spk{n + 1}.wav" for n in range(separator.n_sources)]
-    if not all(file.is_file() for file in files):
-        result = separator(cut.load_audio(), cut.sampling_rate)
-        for file, source in zip(files, result.sources.cpu().numpy(), strict=True):
-            audio.write(file, source, result.sample_rate)
+    write_talkers(files, lambda: separator(cut.load_audio(), cut.sampling_rate))
     for file in files:
         talker: Any = Recording.from_file(file, recording_id=file.stem).to_cut()
         talker.id = file.stem

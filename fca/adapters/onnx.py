@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from fca.errors import InputError
+from fca.extras import require
 from fca.files import replacing
 from fca.prior import SpeechPrior
 
@@ -59,10 +59,7 @@ def export_onnx(prior: SpeechPrior, folder: str | os.PathLike[str]) -> tuple[Pat
     InputError
         If onnxscript is not installed.
     """
-    try:
-        import onnxscript  # noqa: F401
-    except ImportError:
-        raise InputError("ONNX files need onnxscript: install the extra 'onnx'") from None
+    require("onnxscript", "onnx", "ONNX files need")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     power = torch.rand(2, prior.config.n_freq, 50)

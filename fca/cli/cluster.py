@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from fca.cli.report import reason
 from fca.errors import InputError
+from fca.extras import require
 
 if TYPE_CHECKING:
     from fca.cli.inputs import Recording
@@ -87,11 +88,9 @@ def _outcome(row: Record) -> Record:
 
 
 def _connect(address: str) -> Any:
-    try:
-        import ray
-        import ray.data
-    except ImportError:
-        raise InputError("--ray needs ray: install the extra 'ray'") from None
+    require("ray.data", "ray", "--ray needs")
+    import ray
+
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == LOCAL:
         options["include_dashboard"] = False

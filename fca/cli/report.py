@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fca.errors import InputError
+from fca.errors import InputError, counted
 
 if TYPE_CHECKING:
     from fca.cli.inputs import Recording
@@ -136,13 +136,10 @@ def separation_line(recording: Recording, record: Record) -> str:
     text = f"{record['status']:<7} {recording.label} -> {record['output']}"
     if record["status"] == "skipped":
         return f"{text}: finished earlier"
+    channels = counted(record["channels"], "channel")
     text += (
-        f": {_count(record['n_sources'], 'source')} from {_count(record['channels'], 'channel')}, "
+        f": {counted(record['n_sources'], 'source')} from {channels}, "
         f"{record['duration']:.1f} s in {record['seconds']:.1f} s "
-        f"({record['method']}, {_count(record['iterations'], 'iteration')})"
+        f"({record['method']}, {counted(record['iterations'], 'iteration')})"
     )
     return "; ".join([text, *record["notes"]])
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

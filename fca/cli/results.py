@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from fca.separator import Separator
 
 Record = dict[str, Any]
-Stamps = list[list[float]]
-"""Size and time of modification of every file of a recording."""
 CHANGED = "the input before it was changed"
 HASHED = {"rttm": "turns", "weights": "network", "prior": "network"}
 """Settings that name a file, and those that hold the hash of what is in it."""
@@ -285,28 +283,13 @@ def _paths(recording: Recording) -> list[str]:
     return [str(file.resolve()) for file in recording.files]
 
 
-def _stamps(recording: Recording) -> Stamps | None:
-    """Stamps that tell whether files of the same names have changed; None if a file is missing."""
-    try:
-        found = [file.stat() for file in recording.files]
-    except OSError:
-        return None
-    return [[one.st_size, one.st_mtime] for one in found]
-
-
 def _other_input(earlier: Record, recording: Recording) -> str:
     """What earlier results are of if not of this recording; empty if they are.
 
-    What counts is the content of the files. Earlier versions kept where they lie and their stamps,
-    or not even these.
+    What counts is the content of the files; where they lie, if they cannot be read.
     """
-    before, same_place = earlier.get("contents"), earlier.get("input") == _paths(recording)
-    if before:
-        now = fingerprints(recording.files)
-        same = now == before or (now is None and same_place)
-    else:
-        stamps, now_stamps = earlier.get("stamps"), _stamps(recording)
-        same = same_place and (stamps is None or now_stamps is None or stamps == now_stamps)
+    now, same_place = fingerprints(recording.files), earlier.get("input") == _paths(recording)
+    same = same_place if now is None else now == earlier.get("contents")
     if same:
         return ""
     return CHANGED if same_place else "another recording"
@@ -315,11 +298,11 @@ def _other_input(earlier: Record, recording: Recording) -> str:
 def _complete(earlier: Record, folder: Path) -> bool:
     """Whether all files are there, and none is shorter than it was written.
 
-    A machine that failed may have left such files; earlier versions kept no sizes.
+    A machine that failed may have left such files.
     """
     names = earlier["files"]
     files = [folder / name for name in names]
-    sizes = earlier.get("sizes", [0] * len(names))
+    sizes = earlier.get("sizes", [])
     return len(sizes) == len(files) and all(
         file.is_file() and file.stat().st_size >= size
         for file, size in zip(files, sizes, strict=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fca.errors import InputError
+from fca.extras import require
 
 __all__ = ["diarization_errors", "require_pyannote"]
 
@@ -49,11 +50,8 @@ def diarization_errors(reference: Path, estimate: Path, collar: float = 0.0) -> 
 
 def require_pyannote() -> None:
     """Raise :class:`InputError` if pyannote.metrics is not installed."""
-    try:
-        import pyannote.database
-        import pyannote.metrics.diarization  # noqa: F401
-    except ImportError as error:
-        raise InputError(f"DER needs the extra 'diarize' ({error})") from None
+    for module in ("pyannote.database", "pyannote.metrics.diarization"):
+        require(module, "diarize", "DER needs")
 
 
 def _annotation(path: Path) -> Any:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from types import ModuleType
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fca.errors import InputError, check_choice
+from fca.extras import require
 
 __all__ = [
     "METRICS",
@@ -337,7 +337,4 @@ def _pair(references: ArrayLike, estimates: ArrayLike) -> tuple[Array, Array]:
 
 
 def _require(module: str, extra: str) -> ModuleType:
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise InputError(f"these metrics need the extra '{extra}' ({error})") from None
+    return require(module, extra, "these metrics need")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fca import audio
-from fca.errors import InputError
-from fca.files import read_text
-from fca.simulate.stored import MANIFEST, ROW, Item
+from fca.errors import InputError, counted
+from fca.simulate.stored import MANIFEST, ROW, Item, read_rows
 
 __all__ = ["REFERENCES", "Pair", "Signals", "find_pairs"]
 
@@ -118,8 +116,8 @@ class Pair:
         extra = found > wanted
         other = "move superfluous ones away" if extra else "add silent files for missing ones"
         return (
-            f"{_count(found, 'estimate')} for {_count(wanted, 'reference')}{hint}: one for each is "
-            f"needed; separate with --sources {wanted}, or {other}"
+            f"{counted(found, 'estimate')} for {counted(wanted, 'reference')}{hint}: one for each "
+            f"is needed; separate with --sources {wanted}, or {other}"
         )
 
     def _read_mixture(self, references: Waveform, rate: int) -> Waveform | None:
@@ -188,10 +186,6 @@ def find_pairs(
     return pairs, problems
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
 def _refuse(mixtures: Path | None, manifest: Path) -> None:
     if mixtures is not None:
         raise InputError(f"{mixtures}: not needed, mixtures come from {manifest}")
@@ -212,13 +206,9 @@ def _read(files: Sequence[Path]) -> tuple[Sequence[Waveform], int]:
 
 
 def _rows(manifest: Path) -> list[Row]:
-    lines = read_text(manifest).splitlines()
-    try:
-        rows = [json.loads(line) for line in lines if line]
-    except ValueError as error:
-        raise InputError(f"{manifest}: not JSON lines ({error})") from None
-    if not rows or not all(isinstance(row, dict) and "id" in row for row in rows):
-        raise InputError(f"{manifest}: each line needs an object with an id")
+    rows = read_rows(manifest)
+    if not rows:
+        raise InputError(f"{manifest}: lists no recordings")
     return rows
 
 

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fca import audio
-from fca.errors import InputError
 from fca.evaluation.metrics import Summary
 from fca.evaluation.pairing import Pair, Signals
 from fca.evaluation.scores import summarise_rows
+from fca.extras import require
 from fca.plot import require_matplotlib
 
 __all__ = ["LABELS", "Evaluation", "html", "markdown", "require_page", "table"]
@@ -181,11 +181,7 @@ def html(evaluation: Evaluation, heard: Sequence[tuple[Pair, Signals, Row]]) -> 
 
 def require_page() -> None:
     """Raise :class:`InputError` if what the page is made with is not installed."""
-    try:
-        import jinja2  # noqa: F401
-        import scipy.stats  # noqa: F401
-    except ImportError as error:
-        raise InputError(f"the page needs the extra 'evaluate' ({error})") from None
+    require("jinja2", "evaluate", "the page needs")
     require_matplotlib()
 
 

@@ -44,4 +44,9 @@ class Refinement(Best):
 def check_refinable(model: Fittable) -> None:
     """Raise :class:`InputError` unless the source model has a refinement of its own."""
     if not (isinstance(model, Model) and model.source.refinable):
-        raise InputError("nothing to refine: it has no Gaussian latent vectors and no other step")
+        raise nothing_to_refine("it")
+
+
+def nothing_to_refine(what: str) -> InputError:
+    """The exception for a model, or a method, without a refinement."""
+    return InputError(f"nothing to refine: {what} has no Gaussian latent vectors and no other step")

@@ -10,13 +10,12 @@ from torch.utils.checkpoint import checkpoint
 
 from fca.linalg import abs2
 from fca.neural.blocks import BLOCKS
+from fca.prior.model import LOG_POWER_SPREAD, TYPICAL_LOG_POWER
 from fca.spatial.base import FLOOR
 from fca.spatial.demixing import iss
-from fca.spatial.observation import Observation
+from fca.spatial.observation import Observation, identity_demixing
 
 _EPSILON = 1e-6
-_TYPICAL_LOG_POWER = -6.0
-_LOG_POWER_SPREAD = 4.0
 _LOG_WEIGHT_RANGE = 6.0
 
 
@@ -108,8 +107,7 @@ class Encoder(nn.Module):
         If ``lean`` is set, activations inside blocks are recomputed in the backward pass.
         """
         hidden = self.enter(features(mixture))
-        eye = torch.eye(mixture.shape[2], dtype=mixture.dtype, device=mixture.device)
-        demixing = eye.expand(*mixture.shape[:2], -1, -1)
+        demixing = identity_demixing(mixture)
         for k in range(len(self.blocks)):
             if self.lean:
                 stage = checkpoint(self._stage, k, hidden, demixing, mixture, use_reentrant=False)
@@ -176,7 +174,7 @@ def sweep(demixing: Tensor, mixture: Tensor, weight: Tensor) -> Tensor:
 
 def _standardised(power: Tensor) -> Tensor:
     """Log-power of about zero mean and unit variance."""
-    return ((power + _EPSILON).log() - _TYPICAL_LOG_POWER) / _LOG_POWER_SPREAD
+    return ((power + _EPSILON).log() - TYPICAL_LOG_POWER) / LOG_POWER_SPREAD
 
 
 def _bounded(values: Tensor) -> Tensor:

@@ -13,8 +13,9 @@ from fca.prior.latents import Posterior, make_latent
 from fca.prior.networks import FrameNetwork
 
 _LOG_RANGE = 12.0
-_TYPICAL_LOG_POWER = -6.0
-_LOG_POWER_SPREAD = 4.0
+TYPICAL_LOG_POWER = -6.0
+LOG_POWER_SPREAD = 4.0
+"""About the mean and the standard deviation of the log-powers that networks see."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ class SpeechPrior(Pretrained):
 def decode(network: nn.Module, embedded: Tensor, floor: float) -> Tensor:
     """PSD (..., F, T) of embedded latent vectors (..., T, D), at least ``floor``."""
     output = network(embedded).to(embedded.dtype)
-    log_psd = _LOG_RANGE * output.add(_TYPICAL_LOG_POWER).div_(_LOG_RANGE).tanh_()
+    log_psd = _LOG_RANGE * output.add(TYPICAL_LOG_POWER).div_(_LOG_RANGE).tanh_()
     psd: Tensor = (log_psd.exp() + floor).mT
     return psd
 
@@ -194,7 +195,7 @@ def decode(network: nn.Module, embedded: Tensor, floor: float) -> Tensor:
 def log_features(power: Tensor, gain: Tensor, floor: float) -> Tensor:
     """Log-powers relative to ``gain``, time-major (..., T, F), of about unit variance."""
     log_power = (power / gain).add_(floor).log_()
-    return log_power.sub_(_TYPICAL_LOG_POWER).div_(_LOG_POWER_SPREAD).mT
+    return log_power.sub_(TYPICAL_LOG_POWER).div_(LOG_POWER_SPREAD).mT
 
 
 def mean_power(power: Tensor) -> Tensor:

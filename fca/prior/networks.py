@@ -95,10 +95,15 @@ class FrameNetwork(nn.Sequential):
         return self._half[1]
 
     def _in_bfloat16(self, frames: Tensor) -> bool:
-        if torch.compiler.is_exporting() or any(p.requires_grad for p in self.parameters()):
+        if _is_exporting() or any(p.requires_grad for p in self.parameters()):
             return False
         usual = frames.device.type == "cpu" and frames.dtype == torch.float32
         return usual and processor_has_bfloat16()
+
+
+def _is_exporting() -> bool:
+    """Whether the network is being exported, as far as torch can tell: from 2.7 on."""
+    return hasattr(torch.compiler, "is_exporting") and torch.compiler.is_exporting()
 
 
 @functools.cache

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fca.errors import InputError
+from fca.positions import SPEED_OF_SOUND
 from fca.simulate.images import Array
-from fca.simulate.rooms import SPEED_OF_SOUND
 
 __all__ = ["diffuse_coherence", "diffuse_noise"]
 

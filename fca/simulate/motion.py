@@ -1,31 +1,21 @@
-"""Talkers who walk or sway: room responses along a path, with crossfades as the talker moves.
+"""Talkers who walk or sway: their paths, and the room responses along them.
 
-Waveforms, lengths and times are as in :mod:`fca.simulate`.
+Lengths and times are as in :mod:`fca.simulate`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fca.errors import InputError
-from fca.simulate.images import (
-    Array,
-    Range,
-    convolve,
-    delayed,
-    early_part,
-    level_gains,
-    scaled_noise,
-    stack,
-)
-from fca.simulate.mixtures import Mixture
+from fca.simulate.images import Array
 from fca.simulate.rooms import WALL_MARGIN, Scene, room_responses
 
-__all__ = ["circular_paths", "mix_moving", "path_responses", "swaying_paths", "walk"]
+__all__ = ["circular_paths", "path_responses", "swaying_paths", "walk"]
 
 SWAY_SECONDS = (3.0, 7.0)
 """Shortest and longest period of a swaying talker."""
@@ -114,77 +104,3 @@ def path_responses(
     everywhere = dataclasses.replace(scene, talkers=talkers)
     responses = room_responses(everywhere, sample_rate, max_order=max_order)
     return responses.reshape(*places.shape[:2], *responses.shape[1:])
-
-
-def mix_moving(
-    utterances: Sequence[ArrayLike],
-    responses: ArrayLike,
-    rng: np.random.Generator,
-    *,
-    level_db: Range = (-5, 5),
-    snr_db: float | None = None,
-    noise: ArrayLike | None = None,
-    early_seconds: float = 0.05,
-    sample_rate: int = 16000,
-) -> Mixture:
-    """As :func:`~fca.simulate.mix`, for talkers who pass the places of ``responses`` evenly.
-
-    What is said between two places is heard from both, with weights that sum to one: the response
-    in between is their linear interpolation.
-
-    Parameters
-    ----------
-    utterances, rng, level_db, snr_db, noise, early_seconds, sample_rate
-        as in :func:`~fca.simulate.mix`
-    responses : (talkers, P, channels, taps), from :func:`path_responses`
-
-    Raises
-    ------
-    InputError
-        For shapes that do not fit, a silent talker, or noise without `snr_db`.
-    """
-    said = stack(utterances)
-    responses = np.asarray(responses, dtype=float)
-    if responses.ndim != 4 or len(responses) != len(said):
-        raise InputError(
-            f"{len(said)} utterances need responses ({len(said)}, places, channels, taps), "
-            f"not {responses.shape}"
-        )
-    early = early_part(responses, early_seconds, sample_rate)
-    images = _walk(said, responses)
-    gain = level_gains(images, rng, level_db)[:, None, None]
-    images = gain * images
-    return Mixture(
-        images=images,
-        early=gain * _walk(said, early),
-        dry=gain[:, 0] * _walk_direct(said, responses[:, :, 0]),
-        noise=scaled_noise(images, snr_db, noise, rng),
-    )
-
-
-def _walk(said: Array, responses: Array) -> Array:
-    """Images (talkers, channels, samples) of utterances (talkers, samples) said along the paths."""
-    n_places, samples = responses.shape[1], said.shape[-1]
-    images = np.zeros((len(said), responses.shape[2], samples))
-    for place in range(n_places):
-        part = _weight(place, n_places, samples) * said
-        images += convolve(part[:, None], responses[:, place], samples)
-    return images
-
-
-def _walk_direct(said: Array, responses: Array) -> Array:
-    """The same of the direct sound alone at one microphone, from responses (talkers, P, taps)."""
-    n_places, samples = responses.shape[1], said.shape[-1]
-    parts = (
-        delayed(_weight(place, n_places, samples) * said, responses[:, place])
-        for place in range(n_places)
-    )
-    direct: Array = np.sum(list(parts), axis=0)
-    return direct
-
-
-def _weight(place: int, n_places: int, samples: int) -> Array:
-    """Weights (samples,) of one of the places that are passed evenly."""
-    here = np.linspace(0, n_places - 1, samples)
-    weight: Array = np.maximum(0, 1 - np.abs(here - place))
-    return weight

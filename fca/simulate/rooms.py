@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fca.errors import InputError
+from fca.extras import require
+from fca.positions import SPEED_OF_SOUND
 from fca.simulate.images import Array, Range
 
 __all__ = [
-    "SPEED_OF_SOUND",
     "WALL_MARGIN",
     "Scene",
     "random_scene",
@@ -24,7 +24,6 @@ __all__ = [
 
 Point = tuple[float, float, float]
 
-SPEED_OF_SOUND = 343.0
 WALL_MARGIN = 0.4
 """Nobody stands closer to a wall than this (m)."""
 SMALLEST_ROOM, LARGEST_ROOM = (3.5, 3.5, 2.4), (8.0, 7.0, 3.5)
@@ -122,7 +121,7 @@ def room_responses(
         0.5 s; beyond, the tail is thinned. None takes every reflection of the first 60 dB,
         which costs seconds in a small live room.
     """
-    pra = _pyroomacoustics()
+    pra = require("pyroomacoustics", "simulate", "room simulation needs")
     room = np.asarray(scene.room)
     order = _full_order(room, scene.rt60)
     order = order if max_order is None else min(order, max_order)
@@ -237,12 +236,3 @@ def _point(position: Any) -> Point:
 
 def _points(positions: Array) -> tuple[Point, ...]:
     return tuple(_point(position) for position in positions)
-
-
-def _pyroomacoustics() -> ModuleType:
-    try:
-        import pyroomacoustics
-    except ImportError as error:
-        raise InputError(f"room simulation needs the extra 'simulate' ({error})") from None
-    module: ModuleType = pyroomacoustics
-    return module

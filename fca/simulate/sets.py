@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,8 @@ from fca.files import make_folder, write_text
 from fca.simulate.corpora import Corpora, draw_noise, draw_responses, draw_talkers
 from fca.simulate.diffuse import diffuse_noise
 from fca.simulate.images import Array, Range, convolve, scaled_noise
-from fca.simulate.mixtures import Mixture, mix
-from fca.simulate.motion import mix_moving, path_responses, swaying_paths, walk
+from fca.simulate.mixtures import Mixture, mix, mix_moving
+from fca.simulate.motion import path_responses, swaying_paths, walk
 from fca.simulate.rooms import random_scene, reverberation_time, room_responses
 from fca.simulate.stored import MANIFEST, PARTS, ROW, Item, load
 
@@ -217,12 +217,11 @@ def _build_one(
 ) -> Row:
     name, kind, index = task
     item = folder / f"{name}_{index:04d}"
-    material = corpora.describe()
-    recipe = {"seed": seed, "index": index, "asked": kind.describe(), "corpora": material}
+    recipe = {"seed": seed, "index": index, "asked": kind.describe(), "corpora": corpora.describe()}
     row_file = item / ROW
     if row_file.is_file():
         done: Row = json.loads(row_file.read_text("utf-8"))
-        if _completed(done, material) != recipe:
+        if done["recipe"] != recipe:
             raise InputError(f"{item}: made with other settings; choose another output folder")
         return done
     rng = np.random.default_rng([seed, zlib.crc32(name.encode()), index])
@@ -241,14 +240,6 @@ def _build_one(
     }
     write_text(row_file, json.dumps(row))
     return row
-
-
-def _completed(done: Row, material: Row) -> Row:
-    """A recipe with defaults for settings that did not exist when it was written."""
-    known, recipe = {field.name for field in fields(Condition)}, done["recipe"]
-    asked = {key: value for key, value in recipe["asked"].items() if key in known}
-    corpora = recipe.get("corpora", {**material, "sample_rate": done["sample_rate"]})
-    return {**recipe, "asked": {**Condition(count=1).describe(), **asked}, "corpora": corpora}
 
 
 def _draw(kind: Condition, corpora: Corpora, rng: np.random.Generator) -> tuple[Mixture, Row]:

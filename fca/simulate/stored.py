@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from fca import audio
 from fca.errors import InputError
+from fca.files import read_text
 
-__all__ = ["MANIFEST", "PARTS", "ROW", "Item", "load"]
+__all__ = ["MANIFEST", "PARTS", "ROW", "Item", "load", "read_rows"]
 
 PARTS = ("mixture", "images", "early", "dry")
 MANIFEST = "manifest.jsonl"
@@ -78,10 +79,27 @@ def load(folder: str | Path) -> list[Item]:
     Raises
     ------
     InputError
-        If there is no manifest.
+        If there is no manifest, or it holds something else.
     """
     manifest = Path(folder) / MANIFEST
     if not manifest.is_file():
         raise InputError(f"{manifest}: no such file; make the set with `fca simulate`")
-    rows = [json.loads(line) for line in manifest.read_text("utf-8").splitlines()]
-    return [Item(Path(folder) / row["id"], row) for row in rows]
+    return [Item(Path(folder) / row["id"], row) for row in read_rows(manifest)]
+
+
+def read_rows(manifest: Path) -> list[dict[str, Any]]:
+    """Objects with an id, one a line; blank lines are passed over.
+
+    Raises
+    ------
+    InputError
+        If the file holds something else.
+    """
+    lines = read_text(manifest).splitlines()
+    try:
+        rows = [json.loads(line) for line in lines if line.strip()]
+    except ValueError as error:
+        raise InputError(f"{manifest}: not JSON lines ({error})") from None
+    if not all(isinstance(row, dict) and "id" in row for row in rows):
+        raise InputError(f"{manifest}: each line needs an object with an id")
+    return rows

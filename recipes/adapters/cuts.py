@@ -9,7 +9,7 @@ import typer
 
 import fca
 from fca.adapters.lhotse import separate_cuts
-from fca.errors import InputError
+from fca.extras import require
 from fca.methods import DEFAULT_METHOD
 from recipes import program
 from recipes.adapters.options import Iterations, MethodName, Window
@@ -23,12 +23,9 @@ def main(
     n_fft: Window = None,
 ) -> None:
     """Separate lhotse cuts."""
-    try:
-        from lhotse import CutSet
-    except ImportError:
-        raise InputError("cuts need lhotse: install the extra 'lhotse'") from None
+    lhotse = require("lhotse", "lhotse", "cuts need")
     separator = fca.Separator(method, n_sources=2, n_iter=n_iter, n_fft=n_fft)
-    talkers = separate_cuts(CutSet.from_file(manifest), folder, separator)
+    talkers = separate_cuts(lhotse.CutSet.from_file(manifest), folder, separator)
     talkers.to_file(folder / "cuts.jsonl.gz")
 
 

@@ -9,18 +9,15 @@ import torch
 import typer
 
 from fca.adapters.onnx import export_onnx
-from fca.errors import InputError
+from fca.extras import require
 from fca.prior import SpeechPrior
 from recipes import program
 
 
 def compare(folder: Path, prior: SpeechPrior, n_frames: int = 120) -> float:
     """Export a prior; largest difference of the log PSD between the runtimes, in nepers."""
-    try:
-        from onnxruntime import InferenceSession
-    except ImportError:
-        raise InputError("this needs onnxruntime: install the extra 'onnx'") from None
-    encoder, decoder = map(InferenceSession, export_onnx(prior, folder))
+    runtime = require("onnxruntime", "onnx", "this needs")
+    encoder, decoder = map(runtime.InferenceSession, export_onnx(prior, folder))
     power = torch.rand(3, prior.config.n_freq, n_frames).pow(4)
     z, gain = encoder.run(None, {"power": power.numpy()})
     (psd,) = decoder.run(None, {"z": z, "gain": gain})

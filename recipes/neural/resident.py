@@ -14,8 +14,8 @@ from torch.nn.functional import interpolate, pad
 
 from fca.errors import InputError
 from fca.frontend import SAMPLE_RATE
+from fca.positions import SPEED_OF_SOUND
 from fca.simulate.images import TALKER_RMS
-from fca.simulate.rooms import SPEED_OF_SOUND
 from recipes.neural.data import Mixtures, Room
 from recipes.prior.data import Augmentation, Corpus
 from recipes.prior.resident import Resident

@@ -183,12 +183,12 @@ def make_responses(count: int, seed: int, sample_rate: int = 16000) -> list[Arra
 
 
 def load_responses(path: Path, sample_rate: int) -> list[Array]:
-    """Bank that `main` wrote, of that rate; banks of earlier versions do not say theirs."""
+    """Bank that `main` wrote, of that rate."""
     try:
         with np.load(path, allow_pickle=False) as bank:
             ends = np.cumsum(bank["lengths"])[:-1]
             responses = np.split(bank["taps"].astype(np.float32), ends)
-            rate = int(bank["sample_rate"]) if "sample_rate" in bank else sample_rate
+            rate = int(bank["sample_rate"])
     except (OSError, KeyError, ValueError) as error:
         raise InputError(f"{path}: not a bank of room responses ({error})") from None
     if rate != sample_rate:
