@@ -204,7 +204,7 @@ def test_bad_recordings_get_one_line(prior: SpeechPrior, waves: torch.Tensor, me
     [
         ({"inference": "magic"}, "unknown inference"),
         ({"n_iter": 0}, "at least one iteration"),
-        ({"n_bases": 0}, "at least one basis"),
+        ({"n_bases": 0}, "n_bases must be at least 1"),
         ({"n_steps": 0}, "at least one step"),
         ({"colour": "blue"}, "no option 'colour'"),
         ({"prior": "nowhere"}, "no model 'nowhere'"),

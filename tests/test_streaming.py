@@ -172,7 +172,7 @@ class TestFaults:
             ({"start": "magic"}, "unknown start 'magic'"),
             ({"start": "network"}, "without a network"),
             ({"n_fft": 0}, "n_fft must be even"),
-            ({"n_bases": 0}, "at least one basis"),
+            ({"n_bases": 0}, "n_bases must be at least 1"),
             ({"warmup": -1}, "warmup cannot be negative"),
             ({"n_sources": 3, "start": "noise floor"}, "is for two sources, not 3"),
             ({"spatial": "rank-1"}, "has no rank-1 model"),
