@@ -104,8 +104,9 @@ def test_things_that_are_no_recordings_are_refused(mixture: Any) -> None:
         ({"reference_channel": -1}, "reference channel -1"),
         ({"n_fft": 511}, "n_fft must be even"),
         ({"hop": 300}, "hop at most half of it"),
-        ({"sample_rate": -8000}, "sample rate must be positive"),
-        ({"sample_rate": 0}, "sample rate must be positive"),
+        ({"sample_rate": -8000}, "the sample rate must be 1000 Hz or more: -8000"),
+        ({"sample_rate": 16}, "the sample rate must be 1000 Hz or more: 16"),
+        ({"sample_rate": True}, "sample_rate must be a whole number, got True"),
     ],
     ids=str,
 )
