@@ -92,9 +92,14 @@ class TestModule:
         torch.testing.assert_close(found, expected, rtol=0, atol=0)
         assert fca.SeparatorModule(**FAST)(waves).dtype == torch.float32
 
+    @pytest.mark.parametrize("options", [{"device": "cpu"}, {"dtype": torch.float64}])
+    def test_what_its_input_decides_is_refused(self, options: dict) -> None:
+        with pytest.raises(InputError, match="cannot be chosen: it is that of the waveforms"):
+            fca.SeparatorModule(**FAST, **options)
+
     def test_gradient_is_the_slope(self, recording: np.ndarray) -> None:
         waves = torch.from_numpy(recording).double().requires_grad_()
-        layer = fca.SeparatorModule(**FAST, dtype=torch.float64)
+        layer = fca.SeparatorModule(**FAST)
         weight = torch.randn(2, waves.shape[1], dtype=torch.float64)
         (slope,) = torch.autograd.grad((layer(waves) * weight).sum(), waves)
         step = 1e-5 * slope / slope.norm()  # uphill, where nothing cancels
