@@ -185,7 +185,8 @@ class Separator:
         Raises
         ------
         InputError
-            For a recording that cannot be separated, or activities that do not fit it.
+            For a recording that cannot be separated, or activities that do not fit it or are not
+            finite.
         """
         return self._separate(mixture, sample_rate, callbacks, torch.as_tensor(activity))
 
@@ -338,6 +339,8 @@ def _on_frames(activity: Tensor, frontend: Frontend, spectrum: Tensor) -> Tensor
         raise InputError(
             f"activities must be (talkers, {expected} frames), got {tuple(activity.shape)}"
         )
+    if not bool(torch.isfinite(activity).all()):
+        raise InputError("the activities hold NaN or infinite values")
     seen = activity.to(spectrum.real)[:, frontend.active]
     return seen.expand(len(spectrum), -1, -1)
 
