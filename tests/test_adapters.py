@@ -13,6 +13,7 @@ from conftest import RATE, MixtureMaker
 import fca
 from fca import audio
 from fca.adapters.kaldi import read_scp, separate_scp
+from fca.adapters.lhotse import separate_cuts
 from fca.errors import InputError
 from fca.prior import PriorConfig, SpeechPrior
 
@@ -134,6 +135,13 @@ class TestKaldi:
             separate_scp(tmp_path / "wav.scp", tmp_path / "out", fca.Separator(**FAST))
         assert list(read_scp(tmp_path / "out/spk1.scp")) == ["one"]
 
+    @pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "a/../../evil"])
+    def test_names_that_lead_out_of_the_folder(self, tmp_path: Path, wav: Path, name: str) -> None:
+        (tmp_path / "wav.scp").write_text(f"one {wav}\n{name} {wav}\n")
+        with pytest.raises(InputError, match=f"wav.scp: '{name}' cannot name files"):
+            separate_scp(tmp_path / "wav.scp", tmp_path / "out", fca.Separator(**FAST))
+        assert not (tmp_path / "out").exists()
+
     def test_tabs_and_byte_order_marks(self, tmp_path: Path) -> None:
         (tmp_path / "wav.scp").write_text("one\ta b.wav\ntwo \t c.wav \n", encoding="utf-8-sig")
         assert read_scp(tmp_path / "wav.scp") == {"one": "a b.wav", "two": "c.wav"}
@@ -166,6 +174,9 @@ def test_lhotse_cuts(tmp_path: Path, wav: Path, expected: np.ndarray) -> None:
     assert all(talker.custom == {"source": cut.id} for talker in talkers)
     for talker, source in zip(talkers, expected, strict=True):
         np.testing.assert_allclose(talker.load_audio()[0], source, atol=1e-6)
+    cut.id = "../evil"
+    with pytest.raises(InputError, match=r"cut '\.\./evil' cannot name files"):
+        list(separate_cuts([cut], tmp_path / "out", fca.Separator(**FAST)))
 
 
 def test_torchaudio_transforms(wav: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fca import audio
 from fca.errors import InputError
+from fca.files import leads_out
 from fca.separator import Separator
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ def separate_cuts(cuts: Iterable[Cut], folder: str | Path, separator: Separator)
     Raises
     ------
     InputError
-        If lhotse is not installed; and, during iteration, if a cut cannot be separated.
+        If lhotse is not installed; and, during iteration, if a cut cannot be separated, or files
+        named by its id would leave the folder.
     """
     try:
         from lhotse import CutSet
@@ -60,6 +62,8 @@ class _Separated:
 def _separate(cut: Any, folder: Path, separator: Separator) -> Iterator[Cut]:
     from lhotse import Recording
 
+    if leads_out(cut.id):
+        raise InputError(f"cut {cut.id!r} cannot name files")
     files = [folder / f"{cut.id}-spk{n + 1}.wav" for n in range(separator.n_sources)]
     if not all(file.is_file() for file in files):
         result = separator(cut.load_audio(), cut.sampling_rate)
