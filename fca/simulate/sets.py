@@ -221,8 +221,8 @@ def _build_one(
     recipe = {"seed": seed, "index": index, "asked": kind.describe(), "corpora": material}
     row_file = item / ROW
     if row_file.is_file():
-        done: Row = json.loads(row_file.read_text("utf-8"))
-        if _completed(done, material) != recipe:
+        done = _row_of(item)
+        if done is None or _completed(done, material) != recipe:
             raise InputError(f"{item}: made with other settings; choose another output folder")
         return done
     rng = np.random.default_rng([seed, zlib.crc32(name.encode()), index])
@@ -245,9 +245,9 @@ def _build_one(
 
 def _completed(done: Row, material: Row) -> Row:
     """A recipe with defaults for settings that did not exist when it was written."""
-    known, recipe = {field.name for field in fields(Condition)}, done["recipe"]
-    asked = {key: value for key, value in recipe["asked"].items() if key in known}
-    corpora = recipe.get("corpora", {**material, "sample_rate": done["sample_rate"]})
+    known, recipe = {field.name for field in fields(Condition)}, done.get("recipe") or {}
+    asked = {key: value for key, value in recipe.get("asked", {}).items() if key in known}
+    corpora = recipe.get("corpora", {**material, "sample_rate": done.get("sample_rate")})
     return {**recipe, "asked": {**Condition(count=1).describe(), **asked}, "corpora": corpora}
 
 
