@@ -18,10 +18,20 @@ import soxr
 from numpy.typing import NDArray
 
 from fca.completeness import check_complete, check_decoded
-from fca.errors import InputError, printable
+from fca.errors import InputError, printable, whole
 from fca.files import replacing
 
-__all__ = ["SUFFIXES", "encode_flac", "fit_length", "fits_flac", "read", "resample", "write"]
+__all__ = [
+    "MIN_RATE",
+    "SUFFIXES",
+    "check_rate",
+    "encode_flac",
+    "fit_length",
+    "fits_flac",
+    "read",
+    "resample",
+    "write",
+]
 
 Waveform: TypeAlias = NDArray[np.float32]
 AnyPath: TypeAlias = "str | os.PathLike[str]"
@@ -31,6 +41,8 @@ SUFFIXES = frozenset(
 )
 """File name endings, in lower case, that are taken for audio when a folder is searched."""
 
+MIN_RATE = 1000
+"""Lowest sample rate (Hz); room simulation fails below it, and no speech is left."""
 _SUBTYPES = {".wav": "FLOAT", ".flac": "PCM_24"}
 MAX_FLAC_CHANNELS = 8
 TOLERANCE = 0.1
@@ -66,6 +78,12 @@ def read(source: AnyPath | Sequence[AnyPath]) -> tuple[Waveform, int]:
     if not paths:
         raise InputError("a recording needs at least one file")
     return _stack_channels(paths, [_read_file(path) for path in paths])
+
+
+def check_rate(rate: float) -> None:
+    """Raise :class:`InputError` for sample rates that are no whole number, or too low."""
+    if whole("sample_rate", rate) < MIN_RATE:
+        raise InputError(f"the sample rate must be {MIN_RATE} Hz or more: {rate}")
 
 
 def resample(waveform: Waveform, rate: int, new_rate: int) -> Waveform:

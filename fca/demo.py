@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 MAX_SOURCES = 8
 DRAWN_SECONDS = 60.0
+KEPT_SECONDS = 24 * 3600
+"""How long the page keeps copies of recordings and talkers; none outlives it."""
 INTRODUCTION = """# fca
 Drop a recording of several microphones, one file with all channels or one file for each, say how
 many talkers there are, and listen to each of them. Everything stays on this machine."""
@@ -136,7 +139,8 @@ def build_page() -> gradio.Blocks:
     plot.require_matplotlib()
     gr = require("gradio", "demo", "the page needs")
     page: gradio.Blocks
-    with gr.Blocks(title="fca", analytics_enabled=False) as page:
+    kept = (3600, KEPT_SECONDS)  # looked through every hour
+    with gr.Blocks(title="fca", analytics_enabled=False, delete_cache=kept) as page:
         gr.Markdown(INTRODUCTION)
         with gr.Row():
             files = gr.File(label="Recording", file_count="multiple", file_types=["audio"])
@@ -179,12 +183,17 @@ def build_page() -> gradio.Blocks:
         )
         inputs = [files, method, count, positions]
         outputs = [status, picture, directions, *players]
-        button.click(_handler(gr), inputs, outputs, show_progress_on=status)
+        # One at a time, as all write to the same folder.
+        handler = _handler(gr)
+        button.click(handler, inputs, outputs, show_progress_on=status, concurrency_limit=1)
     return page
 
 
 def _handler(gr: Any) -> Callable[..., list[Any]]:
     progress_bar = gr.Progress()
+    scratch = tempfile.TemporaryDirectory(prefix="fca-demo-")
+    atexit.register(scratch.cleanup)
+    folder = Path(scratch.name)  # gradio copies what it shows, so that the next click can write
 
     def players(paths: list[Path]) -> list[Any]:
         shown = [gr.Audio(str(path), visible=True) for path in paths]
@@ -200,8 +209,6 @@ def _handler(gr: Any) -> Callable[..., list[Any]]:
         positions: str,
         progress: Any = progress_bar,
     ) -> list[Any]:
-        folder = Path(tempfile.mkdtemp(prefix="fca-demo-"))
-
         def tell(share: float, what: str) -> None:
             progress(share, what)
 

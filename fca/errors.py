@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from numbers import Real
+from numbers import Integral, Real
+
+LARGEST_SEED = 2**62 - 1
 
 
 class InputError(ValueError):
@@ -37,11 +39,19 @@ def check_choice(name: str, value: str, known: Iterable[str], of: str = "") -> N
 
 
 def whole(name: str, value: float) -> int:
-    """The value as an integer; :class:`InputError` if it is none."""
-    number = isinstance(value, Real)  # NumPy's are, too
-    if not number or not float(value).is_integer():
+    """The value as an integer; :class:`InputError` if it is none, or a truth value."""
+    number, integer = isinstance(value, Real), isinstance(value, Integral)  # NumPy's are, too
+    if isinstance(value, bool) or not number or not (integer or float(value).is_integer()):
         raise InputError(f"{name} must be a whole number, got {value!r}")
     return int(value)
+
+
+def not_negative(name: str, value: float) -> int:
+    """The value as an integer; :class:`InputError` if it is none, or negative."""
+    number = whole(name, value)
+    if number < 0:
+        raise InputError(f"{name} cannot be negative, got {value}")
+    return number
 
 
 def at_least_one(name: str, value: float) -> int:
@@ -49,4 +59,12 @@ def at_least_one(name: str, value: float) -> int:
     number = whole(name, value)
     if number < 1:
         raise InputError(f"{name} must be at least 1, got {value}")
+    return number
+
+
+def whole_seed(seed: float) -> int:
+    """The seed as an integer; :class:`InputError` if it is none, or beyond :data:`LARGEST_SEED`."""
+    number = whole("seed", seed)
+    if abs(number) > LARGEST_SEED:
+        raise InputError(f"the seed is too large: {seed}")
     return number

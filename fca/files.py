@@ -18,6 +18,7 @@ from fca.errors import InputError
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]+\.tmp")
 
 __all__ = [
+    "leads_out",
     "make_folder",
     "make_temporary",
     "read_bytes",
@@ -28,6 +29,12 @@ __all__ = [
     "write_json",
     "write_text",
 ]
+
+
+def leads_out(name: str) -> bool:
+    """Whether a name leads out of the folder for what it names, or names nothing there."""
+    path = Path(name)
+    return path.is_absolute() or ".." in path.parts or not path.name
 
 
 def make_folder(folder: Path) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
-from fca.audio import fit_length, resample
+from fca.audio import check_rate, fit_length, resample
 from fca.dereverberation import dereverberate
 from fca.errors import InputError
 from fca.linalg import abs2
@@ -118,8 +118,9 @@ def prepare(
     Raises
     ------
     InputError
-        If the recordings are not finite, too short, silent, or have fewer than ``min_channels``
-        live channels or more than :data:`MAX_CHANNELS`.
+        If the recordings are not finite, too short, silent, below
+        :data:`~fca.audio.MIN_RATE`, or have fewer than ``min_channels`` live channels or more than
+        :data:`MAX_CHANNELS`.
     """
     check(waves, rate, stft.n_fft, min_channels)
     signal = change_rate(waves, rate, SAMPLE_RATE, _working_length(waves.shape[-1], rate))
@@ -163,8 +164,7 @@ def check(waves: Tensor, rate: int, n_fft: int, min_channels: int = 2) -> None:
             f"{n_channels} channels, at most {MAX_CHANNELS} are supported; arrays are (channels, "
             f"samples)"
         )
-    if rate <= 0:
-        raise InputError(f"the sample rate must be positive, got {rate}")
+    check_rate(rate)
     if _working_length(length, rate) < n_fft:
         raise InputError(
             f"the recording is too short: {length / rate:.3f} s, one window is "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from fca.arguments import NETWORKS, READERS, parameters, read_networks
 from fca.building import SOURCES, Building
 from fca.effects import check_effect, needs_of
-from fca.errors import InputError, check_choice, whole
+from fca.errors import InputError, at_least_one, check_choice, not_negative, whole
 from fca.inference.rank1 import number_of_outputs
 from fca.inference.start import STARTS
 from fca.likelihood import Gaussian, Likelihood, StudentT
@@ -46,6 +46,10 @@ _CHOICES = (
 )
 _FIRST = ("n_iter", "n_fft", "n_starts", "n_refine")
 """Numbers of a row that a :class:`~fca.separator.Separator` takes as arguments of its own."""
+_NUMBERS: dict[str, Callable[[str, float], int]] = {
+    **dict.fromkeys(("n_iter", "n_refine", "spatial_steps", "free_steps", "spare"), not_negative),
+    **dict.fromkeys(("n_fft", "n_starts", "min_channels"), at_least_one),
+}
 _MIXING = tuple(choice.name for choice in dataclasses.fields(Mixing))
 
 
@@ -124,6 +128,11 @@ class Method:
         Arguments of the source model.
     mixing : Mixing
         How reverberation and motion are modelled.
+
+    Raises
+    ------
+    InputError
+        For unknown names, numbers that are none, or choices that do not go together.
     """
 
     name: str
@@ -169,10 +178,9 @@ class Method:
         check_choice("update", self.update, updates, f" of {self.spatial} models")
 
     def _check_numbers(self) -> None:
-        for name in ("spare", "spatial_steps", "free_steps"):
-            value = getattr(self, name)
-            if value is not None and value < 0:
-                raise InputError(f"{name} cannot be negative, got {value}")
+        for name, check in _NUMBERS.items():
+            if name != "spare" or self.spare is not None:
+                object.__setattr__(self, name, check(name, getattr(self, name)))
         if self.dof is not None:
             StudentT(self.dof)  # raises if there are no such
 
@@ -287,9 +295,9 @@ class Method:
         if unknown:
             raise InputError(f"{self.name} has no option {unknown[0]!r}; {_offer(known, unknown)}")
         if n_iter is not None:
-            if whole("n_iter", n_iter) < min(1, self.n_iter):
+            choices["n_iter"] = whole("n_iter", n_iter)
+            if choices["n_iter"] < min(1, self.n_iter):
                 raise InputError(f"at least one iteration is needed, got n_iter={n_iter}")
-            choices["n_iter"] = n_iter
         given = [*choices, *mixing, *options]
         inherited = {key: value for key, value in self.options.items() if key in known}
         options = {**inherited, **options}

@@ -164,13 +164,15 @@ METHODS: dict[str, Method] = {row.name: row for row in _ROWS}
 DEFAULT_METHOD = "deep-fca"
 
 
-def get_method(name: str) -> Method:
-    """The row called ``name``.
+def get_method(method: str | Method) -> Method:
+    """The row of a name; a row of one's own is returned as it is.
 
     Raises
     ------
     InputError
         For an unknown name; it lists the known ones.
     """
-    check_choice("method", name, METHODS)
-    return METHODS[name]
+    if isinstance(method, Method):
+        return method
+    check_choice("method", method, METHODS)
+    return METHODS[method]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fca.errors import InputError, check_choice
+from fca.errors import InputError, at_least_one, check_choice
 from fca.spatial.motion import exponential_windows
 from fca.spatial.observation import Observation
 from fca.spatial.reverberation import Prediction, wpe
@@ -59,6 +59,11 @@ class Mixing:
         still. By default that of ``motion``.
     inertia : float
         Number of frames that weigh as much as the prior that holds a talker's covariances together.
+
+    Raises
+    ------
+    InputError
+        For unknown kinds, and for taps, delays, forgetting factors or an inertia out of range.
     """
 
     reverberation: str = "none"
@@ -73,8 +78,8 @@ class Mixing:
     def __post_init__(self) -> None:
         check_choice("reverberation", self.reverberation, REVERBERATION)
         check_choice("motion", self.motion, MOTION)
-        if self.taps < 0 or self.ma_taps < 0 or self.delay < 1:
-            raise InputError("taps are counts, and the delay is at least one frame")
+        for name in ("taps", "ma_taps", "delay"):
+            object.__setattr__(self, name, at_least_one(name, getattr(self, name)))
         if not 0 < self.forgetfulness <= 1:
             raise InputError(f"a forgetting factor is above 0 and at most 1, not {self.forgetting}")
         if not self.inertia > 0:
@@ -96,7 +101,7 @@ class Mixing:
 
         The prediction starts from WPE.
         """
-        if self.reverberation not in ("ar", "arma") or self.taps == 0:
+        if self.reverberation not in ("ar", "arma"):
             return Observation(mixture)
         prediction = Prediction(mixture, self.taps, self.delay, self.reverberant)
         wpe(prediction)

@@ -34,13 +34,13 @@ class SeparatorModule(nn.Module):
     sample_rate : int
         Sample rate of the waveforms in Hz; gradients pass at 16000 only.
     **options
-        Options of :class:`~fca.separator.Separator`, such as n_iter, which bounds the memory that
-        gradients need.
+        Options of :class:`~fca.separator.Separator` but ``device`` and ``dtype``, such as n_iter,
+        which bounds the memory that gradients need.
 
     Raises
     ------
     InputError
-        For options that do not exist or make no sense together.
+        For options that do not exist or make no sense together, and for ``device`` and ``dtype``.
 
     Examples
     --------
@@ -61,6 +61,9 @@ class SeparatorModule(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
+        for name in ("device", "dtype"):
+            if name in options:
+                raise InputError(f"{name} cannot be chosen: it is that of the waveforms")
         self.separator = Separator(method, n_sources, device="cpu", **options)
         self.sample_rate = sample_rate
 

@@ -13,7 +13,14 @@ from torch import Tensor
 
 from fca.allocator import keep_freed_memory
 from fca.dereverberation import require_nara_wpe
-from fca.errors import InputError, at_least_one, check_choice, whole
+from fca.errors import (
+    InputError,
+    at_least_one,
+    check_choice,
+    not_negative,
+    whole,
+    whole_seed,
+)
 from fca.fitting import Fitting
 from fca.frontend import MAX_CHANNELS, SAMPLE_RATE, Frontend, check_dtype, prepare
 from fca.inference.iterate import Callback
@@ -113,8 +120,7 @@ class Separator:
         dtype: torch.dtype = torch.float32,
         **options: Any,
     ) -> None:
-        row = get_method(method) if isinstance(method, str) else method
-        self.method = row.with_options(n_iter=n_iter, **options)
+        self.method = get_method(method).with_options(n_iter=n_iter, **options)
         self.n_sources = at_least_one("n_sources", n_sources)
         if self.n_sources > MAX_SOURCES:
             raise InputError(f"n_sources={n_sources}: at most {MAX_SOURCES} can be separated")
@@ -125,14 +131,12 @@ class Separator:
         if dereverberate:
             require_nara_wpe()
         self.dereverberate = dereverberate
-        if reference_channel < 0:
+        self.reference_channel = whole("reference_channel", reference_channel)
+        if self.reference_channel < 0:
             raise InputError(f"reference channel {reference_channel}: channels count from 0")
-        self.reference_channel = reference_channel
         window = self._window(n_fft)
         self.stft = STFT(window, window // 4 if hop is None else hop)
-        if abs(whole("seed", seed)) >= 2**62:
-            raise InputError(f"the seed is too large: {seed}")
-        self.seed = seed
+        self.seed = whole_seed(seed)
         self.device = _device(device)
         check_dtype(dtype)
         self.dtype = dtype
@@ -182,7 +186,8 @@ class Separator:
         Raises
         ------
         InputError
-            For a recording that cannot be separated, or activities that do not fit it.
+            For a recording that cannot be separated, or activities that do not fit it or are not
+            finite.
         """
         return self._separate(mixture, sample_rate, callbacks, torch.as_tensor(activity))
 
@@ -241,7 +246,7 @@ class Separator:
         its = self.method.n_fft
         if n_fft not in (None, its) and self.method.whole_band:
             raise InputError(f"n_fft={n_fft}: the network of {self.method.name} is for n_fft={its}")
-        return its if n_fft is None else n_fft
+        return its if n_fft is None else whole("n_fft", n_fft)
 
     @property
     def _fitting(self) -> Fitting:
@@ -311,11 +316,10 @@ def _refinement(method: Method, n_refine: int | None) -> int:
     """Refinement steps: those asked for, or by default the method's if it can be refined."""
     if n_refine is None:
         return method.n_refine if method.refinable else 0
-    if whole("n_refine", n_refine) < 0:
-        raise InputError(f"n_refine cannot be negative, got {n_refine}")
-    if n_refine and not method.refinable:
+    steps = not_negative("n_refine", n_refine)
+    if steps and not method.refinable:
         raise nothing_to_refine(method.name)
-    return n_refine
+    return steps
 
 
 def _device(name: str) -> torch.device:
@@ -334,6 +338,8 @@ def _on_frames(activity: Tensor, frontend: Frontend, spectrum: Tensor) -> Tensor
         raise InputError(
             f"activities must be (talkers, {expected} frames), got {tuple(activity.shape)}"
         )
+    if not bool(torch.isfinite(activity).all()):
+        raise InputError("the activities hold NaN or infinite values")
     seen = activity.to(spectrum.real)[:, frontend.active]
     return seen.expand(len(spectrum), -1, -1)
 

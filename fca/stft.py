@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fca.errors import InputError
+from fca.errors import InputError, whole
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,19 @@ class STFT:
         Window length in samples, even.
     hop : int
         Frame shift in samples, at most half a window.
+
+    Raises
+    ------
+    InputError
+        For other windows or shifts.
     """
 
     n_fft: int = 1024
     hop: int = 256
 
     def __post_init__(self) -> None:
+        for name in ("n_fft", "hop"):
+            object.__setattr__(self, name, whole(name, getattr(self, name)))
         if self.n_fft < 4 or self.n_fft % 2 or not 1 <= self.hop <= self.n_fft // 2:
             raise InputError(
                 f"n_fft must be even and hop at most half of it, got n_fft={self.n_fft} "

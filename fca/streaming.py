@@ -9,7 +9,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from fca.errors import InputError
+from fca.audio import check_rate
+from fca.errors import InputError, at_least_one, whole, whole_seed
 from fca.frontend import MAX_CHANNELS, check_dtype
 from fca.inference.online import OnlineFit, Schedule
 from fca.methods import Method, get_method
@@ -70,7 +71,9 @@ class OnlineSeparator:
     dtype : torch.dtype
         torch.float32 or torch.float64.
     **options
-        Options of :class:`~fca.separator.Separator`, such as n_bases or update.
+        Of the method, ``spatial``, ``update`` and ``start``, with ``fast_start`` and ``walkers`` of
+        the start "rank-1"; of its NMF sources, ``n_bases`` and ``warmup``. Other options of
+        :class:`~fca.separator.Separator` are refused.
 
     Raises
     ------
@@ -111,25 +114,26 @@ class OnlineSeparator:
         dtype: torch.dtype = torch.float32,
         **options: Any,
     ) -> None:
-        _check(sample_rate, n_channels, n_sources, reference_channel, block)
-        if not 0 < first <= window or not memory > 0 or n_iter < 1:
-            raise InputError("0 < first <= window, memory > 0 and n_iter >= 1 are needed")
-        size = 2 ** round(math.log2(WINDOW_SECONDS * sample_rate)) if n_fft is None else n_fft
+        check_rate(sample_rate)
         check_dtype(dtype)
-        self.stft = STFT(size, size // 4 if hop is None else hop)
-        if self.stft.n_fft % self.stft.hop:
-            raise InputError(f"the hop must divide the window, got {self.stft}")
-        self.sample_rate, self.n_channels, self.n_sources = sample_rate, n_channels, n_sources
-        self.reference_channel, self.block, self.dtype = reference_channel, block, dtype
-        per_second = sample_rate / self.stft.hop
+        if not 0 < first <= window < math.inf or not memory > 0:
+            raise InputError("0 < first <= window < inf and memory > 0 are needed")
+        self.sample_rate, self.dtype = whole("sample_rate", sample_rate), dtype
+        self.n_channels = whole("n_channels", n_channels)
+        self.n_sources = at_least_one("n_sources", n_sources)
+        self.reference_channel = whole("reference_channel", reference_channel)
+        _check_channels(self.n_channels, self.reference_channel)
+        self.block = at_least_one("block", block)
+        self.stft = _stft(self.sample_rate, n_fft, hop)
+        per_second = self.sample_rate / self.stft.hop
         self._schedule = Schedule(
-            max(2 * block, round(first * per_second)),
-            max(2 * block, round(window * per_second)),
+            max(2 * self.block, round(first * per_second)),
+            max(2 * self.block, round(window * per_second)),
             memory * per_second,
-            n_iter,
+            at_least_one("n_iter", n_iter),
         )
-        self._method = _online(method, n_sources, options)
-        self._seed = seed
+        self._method = _online(method, self.n_sources, options)
+        self._seed = whole_seed(seed)
         self._reset()
 
     @property
@@ -229,9 +233,12 @@ def _online(method: str | Method, n_sources: int, options: dict[str, Any]) -> Me
     Raises
     ------
     InputError
-        If the method is not one of those that can be fitted to a stream.
+        If the method is not one of those that can be fitted to a stream, or an option cannot be
+        changed.
     """
-    row = get_method(method) if isinstance(method, str) else method
+    if "source" in options:
+        raise InputError("source cannot be changed for a stream")
+    row = get_method(method)
     if "jointly diagonal" not in row.spatial or row.source != "nmf" or row.dof is not None:
         raise InputError(f"{row.name} cannot be fitted to a stream; choose {', '.join(METHODS)}")
     online = row.with_options(**{"n_bases": 8, **options, "source": "sliding nmf"})
@@ -249,11 +256,17 @@ def _online(method: str | Method, n_sources: int, options: dict[str, Any]) -> Me
     return online
 
 
-def _check(
-    sample_rate: int, n_channels: int, n_sources: int, reference_channel: int, block: int
-) -> None:
-    if sample_rate < 1 or block < 1 or n_sources < 1:
-        raise InputError("the sample rate, the block and the number of sources must be positive")
+def _stft(sample_rate: int, n_fft: int | None, hop: int | None) -> STFT:
+    """The transform of a stream, whose shift divides the window."""
+    nearest = 2 ** round(math.log2(WINDOW_SECONDS * sample_rate))
+    size = nearest if n_fft is None else whole("n_fft", n_fft)
+    stft = STFT(size, size // 4 if hop is None else hop)
+    if stft.n_fft % stft.hop:
+        raise InputError(f"the hop must divide the window, got {stft}")
+    return stft
+
+
+def _check_channels(n_channels: int, reference_channel: int) -> None:
     if not 2 <= n_channels <= MAX_CHANNELS:
         raise InputError(f"2 to {MAX_CHANNELS} channels can be separated, got {n_channels}")
     if not 0 <= reference_channel < n_channels:

@@ -13,6 +13,7 @@ from conftest import RATE, MixtureMaker
 import fca
 from fca import audio
 from fca.adapters.kaldi import read_scp, separate_scp
+from fca.adapters.lhotse import separate_cuts
 from fca.errors import InputError
 from fca.prior import PriorConfig, SpeechPrior
 
@@ -92,9 +93,14 @@ class TestModule:
         torch.testing.assert_close(found, expected, rtol=0, atol=0)
         assert fca.SeparatorModule(**FAST)(waves).dtype == torch.float32
 
+    @pytest.mark.parametrize("options", [{"device": "cpu"}, {"dtype": torch.float64}])
+    def test_what_its_input_decides_is_refused(self, options: dict) -> None:
+        with pytest.raises(InputError, match="cannot be chosen: it is that of the waveforms"):
+            fca.SeparatorModule(**FAST, **options)
+
     def test_gradient_is_the_slope(self, recording: np.ndarray) -> None:
         waves = torch.from_numpy(recording).double().requires_grad_()
-        layer = fca.SeparatorModule(**FAST, dtype=torch.float64)
+        layer = fca.SeparatorModule(**FAST)
         weight = torch.randn(2, waves.shape[1], dtype=torch.float64)
         (slope,) = torch.autograd.grad((layer(waves) * weight).sum(), waves)
         step = 1e-5 * slope / slope.norm()  # uphill, where nothing cancels
@@ -129,6 +135,13 @@ class TestKaldi:
             separate_scp(tmp_path / "wav.scp", tmp_path / "out", fca.Separator(**FAST))
         assert list(read_scp(tmp_path / "out/spk1.scp")) == ["one"]
 
+    @pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "a/../../evil"])
+    def test_names_that_lead_out_of_the_folder(self, tmp_path: Path, wav: Path, name: str) -> None:
+        (tmp_path / "wav.scp").write_text(f"one {wav}\n{name} {wav}\n")
+        with pytest.raises(InputError, match=f"wav.scp: '{name}' cannot name files"):
+            separate_scp(tmp_path / "wav.scp", tmp_path / "out", fca.Separator(**FAST))
+        assert not (tmp_path / "out").exists()
+
     def test_tabs_and_byte_order_marks(self, tmp_path: Path) -> None:
         (tmp_path / "wav.scp").write_text("one\ta b.wav\ntwo \t c.wav \n", encoding="utf-8-sig")
         assert read_scp(tmp_path / "wav.scp") == {"one": "a b.wav", "two": "c.wav"}
@@ -161,6 +174,9 @@ def test_lhotse_cuts(tmp_path: Path, wav: Path, expected: np.ndarray) -> None:
     assert all(talker.custom == {"source": cut.id} for talker in talkers)
     for talker, source in zip(talkers, expected, strict=True):
         np.testing.assert_allclose(talker.load_audio()[0], source, atol=1e-6)
+    cut.id = "../evil"
+    with pytest.raises(InputError, match=r"cut '\.\./evil' cannot name files"):
+        list(separate_cuts([cut], tmp_path / "out", fca.Separator(**FAST)))
 
 
 def test_torchaudio_transforms(wav: Path) -> None:

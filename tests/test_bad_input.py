@@ -98,13 +98,15 @@ def test_things_that_are_no_recordings_are_refused(mixture: Any) -> None:
         ({"n_sources": -1}, "n_sources must be at least 1, got -1"),
         ({"n_starts": 0}, "n_starts must be at least 1"),
         ({"n_iter": 0}, "at least one iteration is needed"),
-        ({"n_bases": 0}, "at least one basis"),
+        ({"n_bases": 0}, "n_bases must be at least 1, got 0"),
+        ({"n_bases": 2.5}, "n_bases must be a whole number, got 2.5"),
         ({"reference_channel": 3}, "reference channel 3: the recording has channels 0 to 2"),
         ({"reference_channel": -1}, "reference channel -1"),
         ({"n_fft": 511}, "n_fft must be even"),
         ({"hop": 300}, "hop at most half of it"),
-        ({"sample_rate": -8000}, "sample rate must be positive"),
-        ({"sample_rate": 0}, "sample rate must be positive"),
+        ({"sample_rate": -8000}, "the sample rate must be 1000 Hz or more: -8000"),
+        ({"sample_rate": 16}, "the sample rate must be 1000 Hz or more: 16"),
+        ({"sample_rate": True}, "sample_rate must be a whole number, got True"),
     ],
     ids=str,
 )
@@ -285,11 +287,27 @@ def test_a_copy_of_the_first_channel_is_borne(method: str) -> None:
         ({"n_iter": 2.5}, "n_iter must be a whole number, got 2.5"),
         ({"seed": None}, "seed must be a whole number, got None"),
         ({"n_refine": "many"}, "n_refine must be a whole number, got 'many'"),
+        ({"method": None}, "unknown method None; choose from fdica"),
+        ({"reference_channel": 0.5}, "reference_channel must be a whole number, got 0.5"),
+        ({"n_fft": "512"}, "n_fft must be a whole number, got '512'"),
+        ({"hop": 100.5}, "hop must be a whole number, got 100.5"),
+        ({"spatial_steps": 1.5}, "spatial_steps must be a whole number, got 1.5"),
     ],
 )
 def test_numbers_that_are_none_get_one_line(options: dict[str, Any], message: str) -> None:
     with pytest.raises(fca.InputError, match=message):
-        fca.Separator("auxiva", **options)
+        fca.Separator(**{"method": "auxiva", **options})
+
+
+def test_whole_numbers_of_any_type_are_integers(short: np.ndarray) -> None:
+    options = {**FAST, "n_sources": 2, "hop": 128, "seed": 0, "n_bases": 2, "warmup": 2}
+    options |= {"reference_channel": 1, "spatial_steps": 1, "n_starts": 1, "n_refine": 0}
+    expected = fca.separate(short, method="fastmnmf2", **options).sources
+    for kind in (float, np.float64, np.int64):
+        same = {name: kind(value) for name, value in options.items()}
+        assert torch.equal(fca.separate(short, method="fastmnmf2", **same).sources, expected)
+    refined = fca.Separator("deep-fca-fast", n_refine=2.0)  # type: ignore[arg-type]
+    assert type(refined.n_refine) is int
 
 
 def test_one_file_per_microphone_is_a_list(short: np.ndarray, tmp_path: Path) -> None:

@@ -46,6 +46,11 @@ WRONG = [
     ("ilrma", "out=x", "out is an option of its own: --out"),
     ("ilrma", "dtype=float64", "dtype: cannot be chosen"),
     ("ilrma", "colour=blue", "no option 'colour'"),
+    ("ilrma", "build=1", "no option 'build'"),
+    ("ilrma", "self=1", "self: cannot be chosen"),
+    ("ilrma", "hop=3000", "hop at most half of it"),
+    ("ilrma", "options=1", "no option 'options'"),
+    ("deep-fca", "rate=-1", "rate must be positive"),
 ]
 
 
@@ -105,10 +110,26 @@ def test_only_factorised_noise_has_bases(tmp_path: Path, inference: str, message
         (["-O", "update=nope"], "unknown update 'nope'"),
         (["--window", "0"], "--window"),
         (["-O", "n_fft=0"], "n_fft"),
+        (["-O", "n_fft=abc"], "n_fft: a whole number is expected"),
+        (["-O", "block=1.5"], "block: a whole number is expected"),
+        (["-O", "n_bases=2.5"], "n_bases: a whole number is expected"),
+        (["-O", "self=1"], "self: cannot be chosen"),
+        (["-O", "n_starts=2"], "no option 'n_starts'"),
+        (["--rate", "16"], "the sample rate must be 1000 Hz or more: 16"),
     ],
 )
 def test_of_stream(option: list[str], message: str) -> None:
     assert message in said(fca("stream", "-r", 16000, "-c", 2, *option))
+
+
+def test_a_bug_is_no_error_of_usage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise TypeError("a bug")
+
+    monkeypatch.setattr("fca.separator.Separator", fail)
+    monkeypatch.setattr("fca.streaming.OnlineSeparator", fail)
+    assert isinstance(separate(tmp_path / "x.wav", "-o", tmp_path / "o").exception, TypeError)
+    assert isinstance(fca("stream", "-r", 16000, "-c", 2).exception, TypeError)
 
 
 def test_flags_out_of_range(tmp_path: Path) -> None:

@@ -204,8 +204,8 @@ def test_bad_recordings_get_one_line(prior: SpeechPrior, waves: torch.Tensor, me
     [
         ({"inference": "magic"}, "unknown inference"),
         ({"n_iter": 0}, "at least one iteration"),
-        ({"n_bases": 0}, "at least one basis"),
-        ({"n_steps": 0}, "at least one step"),
+        ({"n_bases": 0}, "n_bases must be at least 1"),
+        ({"n_steps": 0}, "n_steps must be at least 1"),
         ({"colour": "blue"}, "no option 'colour'"),
         ({"prior": "nowhere"}, "no model 'nowhere'"),
         ({"n_fft": 512}, "n_fft cannot be chosen"),

@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fca.errors import InputError, at_least_one, check_choice, printable, whole
+from fca.errors import (
+    InputError,
+    at_least_one,
+    check_choice,
+    not_negative,
+    printable,
+    whole,
+    whole_seed,
+)
 
 
 @pytest.mark.parametrize("number", [3, 3.0, np.float32(3), np.float64(3), np.int64(3), np.uint8(3)])
@@ -15,12 +23,14 @@ def test_whole_numbers_become_integers(number: Any) -> None:
     found = whole("n", number)
     assert found == 3
     assert type(found) is int
-    assert at_least_one("n", number) == 3
+    for check in (at_least_one, not_negative):
+        assert check("n", number) == 3
+    assert whole("n", 10**400) == 10**400
 
 
 @pytest.mark.parametrize(
     "value",
-    [2.5, np.float32(2.5), np.nan, np.inf, np.float32("inf"), "3", None, np.bool_(True), 3 + 0j],
+    [2.5, np.float32(2.5), np.nan, np.inf, np.float32("inf"), "3", None, True, np.bool_(1), 3 + 0j],
 )
 def test_what_is_no_whole_number_is_refused(value: Any) -> None:
     with pytest.raises(InputError, match="n must be a whole number, got"):
@@ -31,6 +41,24 @@ def test_what_is_no_whole_number_is_refused(value: Any) -> None:
 def test_less_than_one_is_refused(value: Any) -> None:
     with pytest.raises(InputError, match="n must be at least 1, got"):
         at_least_one("n", value)
+
+
+def test_less_than_none_is_refused() -> None:
+    assert not_negative("n", 0) == 0
+    with pytest.raises(InputError, match="n cannot be negative, got -1"):
+        not_negative("n", -1)
+
+
+@pytest.mark.parametrize("seed", [0, np.float64(1), -(2**62) + 1, 2**62 - 1])
+def test_seeds_are_integers(seed: Any) -> None:
+    assert whole_seed(seed) == seed
+    assert type(whole_seed(seed)) is int
+
+
+@pytest.mark.parametrize("seed", [2**62, -(2**62), 10**400])
+def test_seeds_beyond_those_of_generators_are_refused(seed: int) -> None:
+    with pytest.raises(InputError, match="the seed is too large"):
+        whole_seed(seed)
 
 
 def test_known_names_are_offered() -> None:

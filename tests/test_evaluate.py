@@ -183,6 +183,25 @@ def test_a_list_takes_the_channel_of_the_command(tmp_path: Path) -> None:
     assert [pair.channel for pair in pairs] == [1, 3]
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"estimates": "a.wav"}, "estimates of x must be a list of paths"),
+        ({"references": [1]}, "references of x must be a list of paths"),
+        ({"rttm": {"a": "b"}}, "rttm of x must be a list of paths"),
+        ({"mixture": 3}, "mixture of x must be a path, got 3"),
+        ({"channel": "left"}, "channel of x must be a whole number, got 'left'"),
+        ({"estimates": []}, "x needs estimates and references"),
+        ({"id": 1}, "each line needs an object with an id"),
+    ],
+)
+def test_lists_that_hold_something_else(tmp_path: Path, wrong: dict, message: str) -> None:
+    row = {"id": "x", "estimates": ["e.wav"], "references": ["r.wav"], **wrong}
+    (tmp_path / "list.jsonl").write_text(json.dumps(row))
+    with pytest.raises(InputError, match=message):
+        find_pairs(tmp_path / "list.jsonl")
+
+
 def test_dry_references_belong_to_the_first_channel(one: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="x_0000: dry references have the delay and level of"):
         find_pairs(tmp_path / "results", one, reference="dry", channel=1)

@@ -133,6 +133,13 @@ def test_talkers_come_in_the_order_of_their_activities(
             assert agreement[talker] > 0.8
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_activities_that_are_not_finite(make_mixture: MixtureMaker, value: float) -> None:
+    mixture = make_mixture(2, 2, seconds=1.0).mixture
+    with pytest.raises(InputError, match="activities hold NaN or infinite values"):
+        Separator("auxiva", **FAST).guided(mixture, torch.full((2, 63), value), RATE)
+
+
 @pytest.mark.parametrize("shape", [(2, 7), (0, 63), (63,)])
 def test_activities_that_do_not_fit(make_mixture: MixtureMaker, shape: tuple[int, ...]) -> None:
     mixture = make_mixture(2, 2, seconds=1.0).mixture

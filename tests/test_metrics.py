@@ -168,8 +168,15 @@ def test_bad_input_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         evaluate(references, estimates, protocol="bss")
     with pytest.raises(InputError, match="mixture must be"):
         evaluate(references, estimates, mixture=references)
-    with pytest.raises(InputError, match="NaN"):
+    with pytest.raises(InputError, match="estimates contain NaN"):
         evaluate(references, estimates * np.nan)
+    with pytest.raises(InputError, match="the mixture contains NaN"):
+        evaluate(references, estimates, mixture=references[0] * np.nan)
+    for n, metric in ((1, "sdr"), (2, "si_sdr")):  # SIR matches two
+        with pytest.raises(InputError, match="BSS eval needs at least 512 samples, got 511"):
+            evaluate(references[:n, :511], estimates[:n, :511], metrics=[metric])
+    assert np.isfinite(evaluate(references[:, :512], estimates[:, :512]).values["sdr"]).all()
+    assert len(evaluate(references[:1, :9], estimates[:1, :9], metrics=["si_sdr"]).values) == 1
     with pytest.raises(InputError, match="copies"):
         evaluate(references[[0, 0]], estimates)
     monkeypatch.setitem(sys.modules, "fast_bss_eval", None)

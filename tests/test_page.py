@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from typer.testing import CliRunner
 
 from fca import audio
 from fca.cli import app
-from fca.demo import separate_files
+from fca.demo import build_page, separate_files
 from fca.errors import InputError
 from recipes.demo.page import Visitor, chromium, served
 
@@ -76,6 +78,22 @@ class TestWhatTheButtonDoes:
     def test_what_cannot_be_separated(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="drop a recording"):
             separate_files([], "auxiva", 2, tmp_path, lambda *_: None)
+
+
+def test_one_folder_serves_all_clicks(
+    tmp_path: Path, wav: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("gradio")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(atexit, "register", ended := Mock())
+    (button,) = build_page().fns.values()
+    for count in (1, 2):
+        status, *_ = button.fn([str(wav)], "overiva", count, "")
+        assert f"{count} talkers from 2 channels" in status
+    (folder,) = tmp_path.glob("fca-demo-*")
+    assert (folder / "source2.wav").is_file()
+    ended.call_args.args[0]()
+    assert not folder.exists()
 
 
 def test_without_gradio_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

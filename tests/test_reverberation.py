@@ -184,18 +184,6 @@ def test_one_source_from_everywhere_is_wpe(taps: int, delay: int) -> None:
     torch.testing.assert_close(model.images()[:, :, 0], expected, rtol=1e-8, atol=1e-8)
 
 
-@pytest.mark.parametrize("name", ["auxiva", "overiva", "ilrma-t", "fastmnmf1", "fastmnmf2"])
-def test_without_taps_methods_are_their_instantaneous_selves(name: str) -> None:
-    mixture = reverberant_mixture(torch.float32)
-    images = []
-    for options in ({}, {"reverberation": "ar", "taps": 0}):
-        method = get_method(name).with_options(start="iva", **options)
-        model = method.build(mixture, 2, seeded())
-        model.step()
-        images.append(model.images())
-    assert torch.equal(*images)
-
-
 @pytest.mark.parametrize("name", ["ilrma", "overiva", "fastmnmf2"])
 def test_methods_predict(name: str) -> None:
     """The same methods with prediction fall as monotonously, and describe the mixture better."""
@@ -214,6 +202,10 @@ def test_what_cannot_be_predicted_is_refused() -> None:
         Prediction(mixture, taps=30)
     with pytest.raises(InputError, match="a delay of 1 or more: 2, 0"):
         Prediction(mixture, taps=2, delay=0)
+    with pytest.raises(InputError, match="taps must be at least 1, got 0"):
+        get_method("ilrma").with_options(reverberation="ar", taps=0)
+    with pytest.raises(InputError, match=r"delay must be a whole number, got 1\.5"):
+        get_method("ilrma").with_options(reverberation="ar", delay=1.5)
     with pytest.raises(InputError, match="unknown reverberation 'long'"):
         get_method("ilrma").with_options(reverberation="long")
     for name in ("fca", "mnmf", "cacgmm"):

@@ -131,6 +131,15 @@ def test_a_set_is_of_one_rate_and_material(made: Path, tmp_path: Path, other: Co
         build(kinds, other, tmp_path / "set", seed=5)
 
 
+@pytest.mark.parametrize("text", ["[", "[1]", '{"id": "mixture_0000", "condition": "mixture"}'])
+def test_rows_that_do_not_say_how_they_were_made(made: Path, tmp_path: Path, text: str) -> None:
+    shutil.copytree(made, tmp_path / "set")
+    (tmp_path / "set/mixture_0000/row.json").write_text(text)
+    kinds = {"mixture": Condition(**load(made)[0].row["recipe"]["asked"], count=1)}
+    with pytest.raises(InputError, match="mixture_0000: made with other settings"):
+        build(kinds, Corpora(SPEECH), tmp_path / "set", seed=5)
+
+
 def test_a_set_is_not_made_of_itself(tmp_path: Path) -> None:
     shutil.copytree(SPEECH, tmp_path / "speech")
     for root in ([tmp_path / "speech"], [SPEECH, "--noise", tmp_path / "speech"]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -274,7 +275,10 @@ def test_a_stack_must_cover_all_sources() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: NMF(0), "at least one basis"),
+        (lambda: NMF(0), "n_bases must be at least 1, got 0"),
+        (lambda: NMF(warmup=1.5), "warmup must be a whole number"),
+        (lambda: Gauss(quietest=-3), "quietest cannot be negative or infinite, got -3"),
+        (lambda: Gauss(quietest=math.inf), "quietest cannot be negative or infinite, got inf"),
         (lambda: Free("newton"), "unknown inference 'newton' of a free PSD"),
         (lambda: Student(0.0), "must be positive"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -207,8 +208,11 @@ def test_in_a_stack_with_a_background(mixture: Tensor, prior: SpeechPrior) -> No
 def test_bad_choices_are_refused(prior: SpeechPrior) -> None:
     with pytest.raises(InputError, match="unknown inference"):
         VAE(prior, "magic")
-    with pytest.raises(InputError, match="at least one step"):
+    with pytest.raises(InputError, match="n_steps must be at least 1, got 0"):
         VAE(prior, n_steps=0)
+    for rate in (-1.0, 0.0, math.nan, math.inf):
+        with pytest.raises(InputError, match="rate must be positive and finite"):
+            VAE(prior, rate=rate)
     dirichlet = SpeechPrior(PriorConfig(n_fft=16, hop=8, latent="dirichlet", width=8))
     for update in ("gradient", "sample"):
         with pytest.raises(InputError, match="Gaussian latents"):

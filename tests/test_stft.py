@@ -47,6 +47,12 @@ def test_windows_that_cannot_be_inverted_are_refused(n_fft: int, hop: int) -> No
         STFT(n_fft, hop)
 
 
+def test_sizes_are_whole_numbers_of_any_type() -> None:
+    assert STFT(64.0, 16.0).analyse(signal(100)).shape == (33, 7)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"hop must be a whole number, got 16\.5"):
+        STFT(64, 16.5)  # type: ignore[arg-type]
+
+
 def test_gradients_pass_both_ways() -> None:
     stft = STFT(16, 4)
     x = signal(2, 30).requires_grad_()

@@ -162,8 +162,19 @@ class TestFaults:
         [
             ({"n_channels": 1}, "2 to 16 channels"),
             ({"reference_channel": 4}, "reference channel 4"),
+            ({"reference_channel": 0.5}, "reference_channel must be a whole number, got 0.5"),
             ({"hop": 100, "n_fft": 256}, "must divide"),
-            ({"block": 0}, "must be positive"),
+            ({"block": 0}, "block must be at least 1, got 0"),
+            ({"block": 1.5}, "block must be a whole number, got 1.5"),
+            ({"n_sources": 0}, "n_sources must be at least 1, got 0"),
+            ({"n_channels": 2.5}, "n_channels must be a whole number, got 2.5"),
+            ({"sample_rate": 999}, "the sample rate must be 1000 Hz or more: 999"),
+            ({"window": np.inf}, "first <= window < inf"),
+            ({"n_iter": 0}, "n_iter must be at least 1, got 0"),
+            ({"n_fft": "512"}, "n_fft must be a whole number, got '512'"),
+            ({"seed": 2**70}, "the seed is too large"),
+            ({"method": None}, "unknown method None"),
+            ({"source": "free"}, "source cannot be changed"),
             ({"first": 5.0}, "first <= window"),
             ({"method": "mnmf"}, "cannot be fitted to a stream"),
             ({"method": "magic"}, "unknown method"),
@@ -172,7 +183,7 @@ class TestFaults:
             ({"start": "magic"}, "unknown start 'magic'"),
             ({"start": "network"}, "without a network"),
             ({"n_fft": 0}, "n_fft must be even"),
-            ({"n_bases": 0}, "at least one basis"),
+            ({"n_bases": 0}, "n_bases must be at least 1"),
             ({"warmup": -1}, "warmup cannot be negative"),
             ({"n_sources": 3, "start": "noise floor"}, "is for two sources, not 3"),
             ({"spatial": "rank-1"}, "has no rank-1 model"),
@@ -188,7 +199,30 @@ class TestFaults:
     )
     def test_options_that_make_no_sense(self, options: dict, message: str) -> None:
         with pytest.raises(InputError, match=message):
-            OnlineSeparator(RATE, **{"n_channels": 4, **options})
+            OnlineSeparator(**{"sample_rate": RATE, "n_channels": 4, **options})
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"spatial": "jointly diagonal", "update": "iss", "n_bases": 2, "warmup": 1},
+            {"start": "rank-1", "fast_start": True, "walkers": True},
+        ],
+    )
+    def test_options_that_pass(self, mixture: np.ndarray, options: dict) -> None:
+        sources = small(**options).push(mixture)
+        assert bool(torch.isfinite(sources).all())
+        assert not torch.equal(sources, small().push(mixture))
+
+
+def test_whole_numbers_of_any_type_are_integers(mixture: np.ndarray) -> None:
+    sizes = {"n_fft": 256, "hop": 64, "block": 3, "n_iter": 1, "seed": 0, "n_sources": 2}
+    fields = {"sample_rate": RATE, "n_channels": 2, "reference_channel": 1, **sizes}
+    seconds = {"window": 0.5, "first": 0.2}
+    expected, found = (
+        OnlineSeparator(**{name: kind(value) for name, value in fields.items()}, **seconds)
+        for kind in (int, np.float64)
+    )
+    assert torch.equal(found.push(mixture), expected.push(mixture))
 
 
 def fail() -> None:

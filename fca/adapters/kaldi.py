@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fca.adapters.talkers import write_talkers
 from fca.errors import InputError
-from fca.files import read_text, write_text
+from fca.files import leads_out, read_text, write_text
 from fca.separator import Separator
 
 AnyPath = str | os.PathLike[str]
@@ -64,14 +64,18 @@ def separate_scp(wav_scp: AnyPath, folder: AnyPath, separator: Separator) -> lis
     Raises
     ------
     InputError
-        If the table cannot be used; or at the end, if some recordings could not be separated. The
-        others are then separated and listed.
+        If the table cannot be used, or files named by its ids would leave the folder; or at the
+        end, if some recordings could not be separated. The others are then separated and listed.
     """
+    recordings = read_scp(wav_scp)
+    outside = [key for key in recordings if leads_out(key)]
+    if outside:
+        raise InputError(f"{wav_scp}: {outside[0]!r} cannot name files")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tables: list[dict[str, AnyPath]] = [{} for _ in range(separator.n_sources)]
     problems: list[str] = []
-    for key, path in read_scp(wav_scp).items():
+    for key, path in recordings.items():
         files = [folder / f"{key}-spk{n + 1}.wav" for n in range(separator.n_sources)]
         try:
             _separate(path, files, separator)

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fca.adapters.talkers import write_talkers
+from fca.errors import InputError
 from fca.extras import require
+from fca.files import leads_out
 from fca.separator import Separator
 
 if TYPE_CHECKING:
@@ -36,7 +38,8 @@ def separate_cuts(cuts: Iterable[Cut], folder: str | Path, separator: Separator)
     Raises
     ------
     InputError
-        If lhotse is not installed; and, during iteration, if a cut cannot be separated.
+        If lhotse is not installed; and, during iteration, if a cut cannot be separated, or files
+        named by its id would leave the folder.
     """
     lhotse = require("lhotse", "lhotse", "cuts need")
     Path(folder).mkdir(parents=True, exist_ok=True)
@@ -57,6 +60,8 @@ class _Separated:
 def _separate(cut: Any, folder: Path, separator: Separator) -> Iterator[Cut]:
     from lhotse import Recording
 
+    if leads_out(cut.id):
+        raise InputError(f"cut {cut.id!r} cannot name files")
     files = [folder / f"{cut.id}-spk{n + 1}.wav" for n in range(separator.n_sources)]
     write_talkers(files, lambda: separator(cut.load_audio(), cut.sampling_rate))
     for file in files:

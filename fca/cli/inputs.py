@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fca.audio import SUFFIXES
 from fca.errors import InputError, printable
+from fca.files import leads_out
 
 # A name that ends in a channel number, with what may stand before it: X.CH1, X_mic2, X-ch03, X.5
 _CHANNEL = re.compile(r"(?P<name>.*?)[._\- ]*(?:channel|mic|ch|c)?[._\- ]*(?P<number>\d+)", re.I)
@@ -236,10 +237,9 @@ def _check_names(recordings: Sequence[Recording]) -> None:
     """Refuse names that lead out of the output folder, and a name for several recordings."""
     first: dict[Path, Recording] = {}
     for recording in recordings:
-        path = Path(recording.name)
-        if path.is_absolute() or ".." in path.parts or not path.name:
+        if leads_out(recording.name):
             raise InputError(f"{recording.label}: {recording.name!r} cannot name a folder")
-        other = first.setdefault(path, recording)
+        other = first.setdefault(Path(recording.name), recording)
         if other is not recording:
             raise InputError(
                 f"{other.label} and {recording.label} are both called {recording.name}"

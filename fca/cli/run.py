@@ -210,7 +210,7 @@ class Job:
 
         with usage():
             recordings, problems, several = self.corpus.recordings()
-            separator = _build(build, device=device, **options)
+            separator = build(device=device, **options)
             self.course.build(separator)
             if self.plot:
                 from fca.plot import require_matplotlib
@@ -277,10 +277,3 @@ def contents(**paths: str | Path | None) -> Settings:
         for name, file in files.items()
         if file.is_file()
     }
-
-
-def _build(build: Callable[..., Separator], **options: Any) -> Separator:
-    try:
-        return build(**options)
-    except TypeError as error:
-        raise InputError(str(error)) from None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
 import typer
 
 from fca.cli.options import Seed, chosen
+from fca.cli.usage import usage
 from fca.cli.values import online_types
 from fca.errors import InputError
 
@@ -84,11 +85,9 @@ def stream(
         "seed": seed,
     }
     options = chosen(flags, option, online_types, stream)
-    try:
+    with usage():
         source, sink = _pipes()
         separator = OnlineSeparator(**options)
-    except (InputError, TypeError) as error:
-        raise typer.BadParameter(str(error)) from None
     delay = (
         f"{separator.latency} samples, {1000 * separator.latency / separator.sample_rate:.0f} ms"
     )

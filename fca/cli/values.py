@@ -147,6 +147,7 @@ def _types(source: str, *takers: Callable[..., Any]) -> Types:
     for taker in (*models, *takers):
         known |= _arguments(taker)
     known.pop("device", None)  # an option of the command; results do not depend on it
+    known["self"] = object  # no option, but Python would take it for the separator
     return known
 
 

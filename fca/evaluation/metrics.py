@@ -107,10 +107,13 @@ def evaluate(
     Raises
     ------
     InputError
-        For shapes that do not fit, unknown names, or a metric whose package is not installed.
+        For shapes that do not fit, samples that are not finite, signals too short for BSS eval,
+        unknown names, or a metric whose package is not installed.
     """
     references, estimates = _pair(references, estimates)
     check_metrics(metrics, protocol)
+    if len(references) > 1 or set(metrics) & set(BSS_EVAL):
+        _check_length(references)
     permutation = _match(references, estimates)
     values = _score(references, estimates[permutation], sample_rate, metrics, protocol)
     before: dict[str, Array] = {}
@@ -121,6 +124,7 @@ def evaluate(
                 f"the mixture must be {references.shape[1:]} like a reference, "
                 f"not {recording.shape}"
             )
+        _check_finite("the mixture contains", recording)
         repeated = np.broadcast_to(recording, references.shape)
         before = _score(references, repeated, sample_rate, metrics, protocol)
     return Scores(permutation, values, before)
@@ -331,9 +335,20 @@ def _pair(references: ArrayLike, estimates: ArrayLike) -> tuple[Array, Array]:
             "references and estimates must be (talkers, samples) and alike, "
             f"not {references.shape} and {estimates.shape}"
         )
-    if not (np.isfinite(references).all() and np.isfinite(estimates).all()):
-        raise InputError("references or estimates contain NaN or infinity")
+    _check_finite("references or estimates contain", references, estimates)
     return references, estimates
+
+
+def _check_finite(what: str, *signals: Array) -> None:
+    if not all(np.isfinite(signal).all() for signal in signals):
+        raise InputError(f"{what} NaN or infinity")
+
+
+def _check_length(references: Array) -> None:
+    """Refuse signals shorter than the distortion filters of BSS eval."""
+    length = references.shape[1]
+    if length < FILTER_LENGTH:
+        raise InputError(f"BSS eval needs at least {FILTER_LENGTH} samples, got {length}")
 
 
 def _require(module: str, extra: str) -> ModuleType:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fca import audio
-from fca.errors import InputError, counted
+from fca.errors import InputError, counted, whole
 from fca.simulate.stored import MANIFEST, ROW, Item, read_rows
 
 __all__ = ["REFERENCES", "Pair", "Signals", "find_pairs"]
@@ -160,7 +160,8 @@ def find_pairs(
     Raises
     ------
     InputError
-        If nothing is found at all, or the mixtures are not there or not wanted.
+        If nothing is found at all, the mixtures are not there or not wanted, or a list holds
+        something else.
     """
     if references is None:
         pairs = _listed(estimates, channel)
@@ -295,23 +296,34 @@ def _listed(manifest: Path, channel: int) -> list[Pair]:
     """Pairs of a list that names every file."""
     if not manifest.is_file():
         raise InputError(f"{manifest}: give references, too, or a list of both (.jsonl)")
-    root, pairs = manifest.parent, []
-    for row in _rows(manifest):
-        if not row.get("estimates") or not row.get("references"):
-            raise InputError(f"{manifest}: {row['id']} needs estimates and references")
-        activities = tuple(root / path for path in row.get("rttm") or ())
-        pairs.append(
-            Pair(
-                name=row["id"],
-                estimates=tuple(root / path for path in row["estimates"]),
-                references=tuple(root / path for path in row["references"]),
-                mixture=root / row["mixture"] if row.get("mixture") else None,
-                channel=row.get("channel", channel),
-                condition=row.get("condition", "all"),
-                activities=(activities[0], activities[1]) if len(activities) == 2 else None,
-            )
-        )
-    return pairs
+    return [_of_row(manifest, row, channel) for row in _rows(manifest)]
+
+
+def _of_row(manifest: Path, row: Row, channel: int) -> Pair:
+    """Pair that a line of a list names."""
+    name, mixture = row["id"], row.get("mixture")
+    if not row.get("estimates") or not row.get("references"):
+        raise InputError(f"{manifest}: {name} needs estimates and references")
+    if not isinstance(mixture, str | None):
+        raise InputError(f"{manifest}: mixture of {name} must be a path, got {mixture!r}")
+    activities = _paths(manifest, row, "rttm")
+    return Pair(
+        name=name,
+        estimates=_paths(manifest, row, "estimates"),
+        references=_paths(manifest, row, "references"),
+        mixture=manifest.parent / mixture if mixture else None,
+        channel=whole(f"{manifest}: channel of {name}", row.get("channel", channel)),
+        condition=row.get("condition", "all"),
+        activities=(activities[0], activities[1]) if len(activities) == 2 else None,
+    )
+
+
+def _paths(manifest: Path, row: Row, key: str) -> tuple[Path, ...]:
+    """Files that a line lists under a key; none if it lists none."""
+    listed = row.get(key) or []
+    if not isinstance(listed, list) or not all(isinstance(path, str) for path in listed):
+        raise InputError(f"{manifest}: {key} of {row['id']} must be a list of paths")
+    return tuple(manifest.parent / path for path in listed)
 
 
 def _results(estimates: Path, name: str, alone: bool) -> tuple[Path, ...]:

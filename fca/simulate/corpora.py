@@ -22,8 +22,6 @@ EARS = ((0.0, 0.09, 0.0), (0.0, -0.09, 0.0))
 
 LEAST_ANGLE = 20
 """By how much the directions of talkers differ at least, of measured responses (degrees)."""
-MIN_RATE = 1000
-"""Lowest sample rate (Hz); room simulation fails below it."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,11 @@ class Corpora:
         without such are one speaker each
     noise : folder of recordings; without one, noise is white
     measured : file of room responses, in the format that :func:`measured_responses` reads
+
+    Raises
+    ------
+    InputError
+        For a sample rate below :data:`~fca.audio.MIN_RATE`.
     """
 
     speech: Path
@@ -44,8 +47,7 @@ class Corpora:
     sample_rate: int = 16000
 
     def __post_init__(self) -> None:
-        if self.sample_rate < MIN_RATE:
-            raise InputError(f"the sample rate must be {MIN_RATE} Hz or more: {self.sample_rate}")
+        audio.check_rate(self.sample_rate)
 
     def describe(self) -> dict[str, Any]:
         """Sample rate and names, as a set keeps them; the folders may move."""

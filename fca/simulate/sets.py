@@ -220,8 +220,8 @@ def _build_one(
     recipe = {"seed": seed, "index": index, "asked": kind.describe(), "corpora": corpora.describe()}
     row_file = item / ROW
     if row_file.is_file():
-        done: Row = json.loads(row_file.read_text("utf-8"))
-        if done["recipe"] != recipe:
+        done = _row_of(item)
+        if done is None or done.get("recipe") != recipe:
             raise InputError(f"{item}: made with other settings; choose another output folder")
         return done
     rng = np.random.default_rng([seed, zlib.crc32(name.encode()), index])

@@ -100,6 +100,6 @@ def read_rows(manifest: Path) -> list[dict[str, Any]]:
         rows = [json.loads(line) for line in lines if line.strip()]
     except ValueError as error:
         raise InputError(f"{manifest}: not JSON lines ({error})") from None
-    if not all(isinstance(row, dict) and "id" in row for row in rows):
+    if not all(isinstance(row, dict) and isinstance(row.get("id"), str) for row in rows):
         raise InputError(f"{manifest}: each line needs an object with an id")
     return rows

@@ -7,6 +7,7 @@ with these PSDs is exactly AuxIVA (Ono 2011).
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 
 import torch
@@ -62,9 +63,16 @@ class Gauss(Invariant):
         Lower bound of λ in a frame, relative to its mean over the initial powers. Without it the
         likelihood is unbounded: an output that cancels a single frame at all frequencies would gain
         more there than separation gains elsewhere.
+
+    Raises
+    ------
+    InputError
+        For a lower bound that is negative or not finite.
     """
 
     def __init__(self, tied: bool = True, quietest: float = 0.0) -> None:
+        if not 0 <= quietest < math.inf:
+            raise InputError(f"quietest cannot be negative or infinite, got {quietest}")
         super().__init__(tied)
         self.quietest = quietest
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Protocol
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
+from fca.errors import InputError
 from fca.memo import Latest
 from fca.prior.latents import Posterior
 from fca.source.base import Evaluate, SourceModel, floored
@@ -42,6 +44,11 @@ class Latent(SourceModel):
     strength : float
         ν, how strongly bins are held to the decoded PSD when :meth:`_relax` lets them depart from
         it; see :mod:`fca.source.departure`.
+
+    Raises
+    ------
+    InputError
+        For a rate that is not positive.
     """
 
     _z: Tensor
@@ -58,6 +65,8 @@ class Latent(SourceModel):
         stochastic: bool,
         strength: float = 1.0,
     ) -> None:
+        if not 0 < rate < math.inf:
+            raise InputError(f"rate must be positive and finite, got {rate}")
         self._gaussian = gaussian
         self.n_steps, self.rate, self.stochastic = n_steps, rate, stochastic
         self.strength = strength

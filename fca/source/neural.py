@@ -33,7 +33,7 @@ class Neural(Latent):
     Raises
     ------
     InputError
-        If there are no weights.
+        If there are no weights, or the rate is not positive.
     """
 
     def __init__(

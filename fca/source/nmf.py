@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fca.errors import InputError
+from fca.errors import at_least_one, not_negative
 from fca.source.base import Evaluate, SourceModel, floored
 from fca.spatial.base import FLOOR, ObservedStatistics, Statistics
 
@@ -20,15 +20,16 @@ class NMF(SourceModel):
     warmup : int
         Updates on the initial powers alone, before the spatial model takes part. Without them the
         random bases would first pull the spatial model away from its start.
+
+    Raises
+    ------
+    InputError
+        Unless there is at least one basis, and no negative number of updates.
     """
 
     def __init__(self, n_bases: int = 8, warmup: int = 20) -> None:
-        if n_bases < 1:
-            raise InputError(f"NMF needs at least one basis, got n_bases={n_bases}")
-        if warmup < 0:
-            raise InputError(f"warmup cannot be negative, got {warmup}")
-        self.n_bases = n_bases
-        self.warmup = warmup
+        self.n_bases = at_least_one("n_bases", n_bases)
+        self.warmup = not_negative("warmup", warmup)
 
     def initialise(self, power: Tensor, generator: torch.Generator) -> None:
         batch, n_freq, n_sources, n_frames = power.shape

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fca.errors import InputError, check_choice
+from fca.errors import InputError, at_least_one, check_choice
 from fca.neural.denoiser import Denoiser
 from fca.prior import SpeechPrior
 from fca.prior.model import gaussian_nll
@@ -58,8 +58,8 @@ class VAE(Latent):
     Raises
     ------
     InputError
-        For an unknown inference or refinement, or a prior without Gaussian latents unless z is
-        encoded.
+        For an unknown inference or refinement, numbers out of range, or a prior without Gaussian
+        latents unless z is encoded.
     """
 
     at_microphone = True
@@ -80,8 +80,7 @@ class VAE(Latent):
     ) -> None:
         check_choice("inference", inference, UPDATES, " of a VAE")
         check_choice("refinement", refinement, REFINEMENTS, " of a VAE")
-        if n_steps < 1:
-            raise InputError(f"at least one step is needed, got n_steps={n_steps}")
+        n_steps = at_least_one("n_steps", n_steps)
         check_strength(strength)
         self.denoiser = (
             Denoiser.from_pretrained(denoiser) if isinstance(denoiser, str) else denoiser
