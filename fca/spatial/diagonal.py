@@ -84,8 +84,14 @@ class Diagonal(SpatialModel):
 
     def _update_demixing(self, weight: Tensor) -> None:
         """One pass over the first K rows of Q, with frame weights (B, F, K, T)."""
-        covariance = self.observation.adapt(weight)
-        self.demixing = self._step(self.demixing, covariance, self._refresh)
+        alone = weight.shape[2] < self.demixing.shape[2]  # the background depends on all rows
+        bands = [self.observation.adapt(weight)] if alone else self.observation.by_bands(weight)
+        updated, at = [], 0
+        for covariance in bands:
+            rows = self.demixing[:, at : at + covariance.shape[1]]
+            updated.append(self._step(rows, covariance, self._refresh))
+            at += covariance.shape[1]
+        self.demixing = torch.cat(updated, dim=1)
 
     def images(self, psd: Tensor, channels: slice = slice(None)) -> Tensor:
         early = functools.partial(self.early_images, psd)

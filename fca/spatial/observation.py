@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -15,6 +16,9 @@ from fca.state import State
 LOAD = 4.0
 """Diagonal load of covariances in units of rounding, without which identical channels are
 singular."""
+
+BAND_BYTES = 1 << 22
+"""Size of the covariances that are updated with at a time."""
 
 Images = Callable[[slice], Tensor]
 """Gives source images (B, F, N, C, T) at a slice of the channels."""
@@ -82,6 +86,21 @@ class Observation(State):
         Here there are none; with prediction they are the filters of these rows.
         """
         return self.covariance(weight)
+
+    def by_bands(self, weight: Tensor) -> Iterator[Tensor]:
+        """Covariances of :meth:`adapt`, those of one band of frequencies after the other.
+
+        Of large arrays, they are made when they are asked for, so that they stay in the cache.
+        """
+        batch, n_freq, n_weights, _ = weight.shape
+        size = batch * n_freq * n_weights * self.outer.shape[2] * 2 * weight.element_size()
+        n_bands = math.ceil(size / BAND_BYTES)
+        if n_bands == 1:
+            yield self.adapt(weight)
+            return
+        bands = (values.tensor_split(n_bands, dim=1) for values in (self.outer, weight))
+        for outer, its_weight in zip(*bands, strict=True):
+            yield _covariance(outer, its_weight)
 
     def images(self, demixing: Tensor, images: Images, channels: slice) -> Tensor:
         """Images at the chosen channels; ``images`` computes those of what the rows of Q pass."""
