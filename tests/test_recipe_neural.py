@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,6 +20,7 @@ from recipes import config
 from recipes.neural import data, train
 from recipes.neural.data import Bank, Conditions, Drawn, Mixtures, Recordings
 from recipes.prior.data import Corpus
+from tests.test_recipe_prior import check_resuming, check_two_processes
 
 DATA = Path(__file__).parent / "data"
 ROOT = Path(__file__).parent.parent
@@ -214,17 +212,19 @@ def test_one_step_of_every_experiment(path: Path, bank: Path, prior: Path, tmp_p
     assert not any(name.split(".")[0] in experiment.freeze for name in changed)
 
 
-def test_training_exports_and_resumes(bank: Path, prior: Path, tmp_path: Path) -> None:
+def test_training_exports(bank: Path, prior: Path, tmp_path: Path) -> None:
     path = ROOT / "recipes/neural/configs/neural-fastfca.yaml"
-    arguments = [str(path), *settings(path, bank, prior, tmp_path)]
-    assert train.main(arguments) == 0
-    first = NeuralFCA.from_pretrained(tmp_path / "network")
-    assert train.main([*arguments, "training.steps=3"]) == 0
-    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 3
-    second = NeuralFCA.from_pretrained(tmp_path / "network")
-    assert first.config == second.config
+    assert train.main([str(path), *settings(path, bank, prior, tmp_path)]) == 0
     row = get_method("neural-fastfca").with_options(weights=tmp_path / "network")
     assert row.n_fft == 128
+
+
+def test_a_stopped_training_goes_on_as_if_it_had_not_been(
+    bank: Path, prior: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = ROOT / "recipes/neural/configs/neural-fastfca.yaml"
+    arguments = [str(path), *settings(path, bank, prior, tmp_path)]
+    check_resuming(train.main, arguments, tmp_path, monkeypatch)
 
 
 def test_training_lowers_the_loss(bank: Path, prior: Path, tmp_path: Path) -> None:
@@ -250,13 +250,13 @@ def test_training_lowers_the_loss(bank: Path, prior: Path, tmp_path: Path) -> No
 def test_a_gradient_that_is_not_finite_moves_nothing(
     bank: Path, prior: Path, tmp_path: Path
 ) -> None:
+    """Nor do the momentum and the decay of the weights."""
     path = ROOT / "recipes/neural/configs/neural-fastfca.yaml"
-    task = train.make_task(
-        config.build(train.Experiment, config.load(path, settings(path, bank, prior, tmp_path)))
-    )
+    chosen = settings(path, bank, prior, tmp_path, "training.weight_decay=0.1")
+    task = train.make_task(config.build(train.Experiment, config.load(path, chosen)))
     optimizer = task.configure_optimizers()["optimizer"]
-    before = [p.detach().clone() for p in task.model.parameters()]
-    for broken in (True, False):
+    for broken in (False, True, False):
+        before = [p.detach().clone() for p in task.model.parameters()]
         for parameter in task.model.parameters():
             parameter.grad = torch.ones_like(parameter)
         if broken:
@@ -289,16 +289,9 @@ def test_processes_have_the_same_numbers_of_talkers_and_microphones(
 
 def test_two_processes_train_together(bank: Path, prior: Path, tmp_path: Path) -> None:
     path = ROOT / "recipes/neural/configs/denoiser.yaml"
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-    command += ["-m", "recipes.neural.train", str(path), "training.devices=2"]
-    command += settings(path, bank, prior, tmp_path, *DRAWN)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 4
-    assert Denoiser.from_pretrained(tmp_path / "network").config.width == 8
+    arguments = [str(path), *settings(path, bank, prior, tmp_path, *DRAWN)]
+    check_two_processes("recipes.neural.train", arguments, tmp_path)
+    assert Denoiser.from_pretrained(tmp_path / "two/network").config.width == 8
 
 
 @pytest.mark.parametrize(

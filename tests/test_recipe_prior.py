@@ -175,17 +175,45 @@ def test_one_step_of_every_experiment(path: Path, rooms: Path, tmp_path: Path) -
     assert any(not torch.equal(b, a) for b, a in zip(before, after, strict=True))
 
 
-def test_training_exports_and_resumes(rooms: Path, tmp_path: Path) -> None:
+def test_training_exports(rooms: Path, tmp_path: Path) -> None:
     arguments = [str(CONFIGS[0]), *TINY, f"data.rooms={rooms}", f"data.valid_rooms={rooms}"]
-    arguments.append(f"output={tmp_path}")
-    assert train.main(arguments) == 0
-    first = SpeechPrior.from_pretrained(tmp_path / "prior")
+    assert train.main([*arguments, f"output={tmp_path}"]) == 0
+    assert SpeechPrior.from_pretrained(tmp_path / "prior").config.width == 16
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["model"]["width"] == 16
-    assert train.main([*arguments, "training.steps=3"]) == 0
-    state = torch.load(tmp_path / "last.ckpt", weights_only=True)
-    assert state["global_step"] == 3
-    second = SpeechPrior.from_pretrained(tmp_path / "prior")
-    assert first.config == second.config
+
+
+def test_a_stopped_training_goes_on_as_if_it_had_not_been(
+    rooms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = [str(CONFIGS[0]), *TINY, f"data.rooms={rooms}", f"data.valid_rooms={rooms}"]
+    arguments += ["training.anneal=false"]  # otherwise rates depend on all the steps
+    check_resuming(train.main, arguments, tmp_path, monkeypatch)
+
+
+def check_resuming(
+    main: Callable[[list[str]], int],
+    arguments: list[str],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two steps and two more, in a folder that was moved, against four."""
+    taken, step = [], training.VariationalTask.training_step
+
+    def counted(task: training.VariationalTask, batch: object, number: int) -> torch.Tensor:
+        taken.append(task.global_step)
+        return step(task, batch, number)
+
+    monkeypatch.setattr(training.VariationalTask, "training_step", counted)
+    here, there, whole = (folder / name for name in ("here", "there", "whole"))
+    assert main([*arguments, f"output={here}", "training.steps=2"]) == 0
+    here.rename(there)
+    assert main([*arguments, f"output={there}", "training.steps=4"]) == 0
+    assert taken == [0, 1, 2, 3]
+    assert main([*arguments, f"output={whole}", "training.steps=4"]) == 0
+    assert taken == [0, 1, 2, 3] * 2
+    resumed, expected = (torch.load(run / "last.ckpt", weights_only=True) for run in (there, whole))
+    for part in ("state_dict", "optimizer_states", "lr_schedulers"):
+        torch.testing.assert_close(resumed[part], expected[part], rtol=0, atol=0)
 
 
 def test_training_is_not_continued_with_other_settings(
@@ -197,6 +225,11 @@ def test_training_is_not_continued_with_other_settings(
     assert train.main([*arguments, "training.learning_rate=1e-4"]) != 0
     assert "begun with another training.learning_rate" in capsys.readouterr().err
     assert (tmp_path / "config.yaml").read_text() == before
+
+
+def test_how_it_is_computed_may_change() -> None:
+    begun = {"data": {"workers": 0, "seconds": 2.0}, "training": {"steps": 1, "devices": "auto"}}
+    assert training._unchangeable(begun) == {"data.seconds": "2.0"}
 
 
 def test_training_goes_on_from_the_latest_and_keeps_the_best(rooms: Path, tmp_path: Path) -> None:
@@ -212,7 +245,24 @@ def test_training_goes_on_from_the_latest_and_keeps_the_best(rooms: Path, tmp_pa
     assert steps["best"] < 4
 
 
-def test_a_run_that_was_moved_goes_on(rooms: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"", b"nothing", None])
+def test_a_damaged_checkpoint_is_named(
+    content: bytes | None, rooms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(CONFIGS[0]), *TINY, f"data.rooms={rooms}", f"output={tmp_path}"]
+    assert train.main(arguments) == 0
+    last = tmp_path / "last.ckpt"
+    whole = last.read_bytes()
+    last.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    capsys.readouterr()
+    assert train.main([*arguments, "training.steps=2"]) == 1
+    error = capsys.readouterr().err
+    assert f"{last}: damaged; copy another checkpoint of the run there" in error
+    last.write_bytes((tmp_path / "best.ckpt").read_bytes())
+    assert train.main([*arguments, "training.steps=2"]) == 0
+
+
+def test_the_best_of_a_run_that_was_moved_stays(rooms: Path, tmp_path: Path) -> None:
     """At a rate at which it only becomes worse after the first step."""
     here, there = tmp_path / "here", tmp_path / "there"
     wild = ["training.hidden_rate=null", "training.learning_rate=1000.0", "training.anneal=false"]
@@ -239,17 +289,78 @@ def test_steps_after_the_last_epoch_count(rooms: Path, tmp_path: Path) -> None:
 
 
 def test_two_processes_train_together(rooms: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-    command += ["-m", "recipes.prior.train", str(CONFIGS[0]), *TINY, f"output={tmp_path}"]
-    command += [f"data.rooms={rooms}", "training.devices=2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    arguments = [str(CONFIGS[0]), *TINY, f"data.rooms={rooms}"]
+    check_two_processes("recipes.prior.train", arguments, tmp_path)
+    assert SpeechPrior.from_pretrained(tmp_path / "two/prior").config.width == 16
+
+
+EACH_KEEPS_ITS_WEIGHTS = """
+import importlib, sys, torch
+from recipes import training
+
+def keep(task):
+    torch.save(task.model.state_dict(), f"{task.trainer.default_root_dir}/{task.global_rank}.pt")
+
+training.Task.on_train_end = keep
+sys.exit(importlib.import_module(sys.argv[1]).main(sys.argv[2:]))
+"""
+
+
+def check_two_processes(program: str, arguments: list[str], folder: Path) -> None:
+    """Both end with the same weights, which are not those of one process that trains alone."""
+    script = folder / "script.py"
+    script.write_text(EACH_KEEPS_ITS_WEIGHTS)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    for name, launcher in (("one", []), ("two", torchrun)):
+        (folder / name).mkdir()
+        command = [sys.executable, *launcher, str(script), program, *arguments]
+        command.append(f"output={folder / name}")
+        done = subprocess.run(
+            command,
+            cwd=folder / name,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=400,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+    alone, first, second = (
+        torch.load(folder / name, weights_only=True)
+        for name in ("one/0.pt", "two/0.pt", "two/1.pt")
+    )
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+    assert any(not torch.equal(first[name], alone[name]) for name in first)
+
+
+def test_several_devices_without_torchrun_export_once(rooms: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(EXPORTS_ARE_COUNTED)
+    command = [sys.executable, str(script), str(CONFIGS[0]), *TINY, f"output={tmp_path / 'run'}"]
     done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+        [*command, f"data.rooms={rooms}", "training.devices=2"],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=400,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    state = torch.load(tmp_path / "last.ckpt", weights_only=True)
-    assert state["global_step"] == 1
-    assert SpeechPrior.from_pretrained(tmp_path / "prior").config.width == 16
+    assert (tmp_path / "exports").read_text() == "0"
+
+
+EXPORTS_ARE_COUNTED = """
+import os, sys
+from fca.prior import SpeechPrior
+from recipes.prior import train
+
+def save(model, folder):
+    with open("exports", "a") as file:
+        file.write(os.environ.get("LOCAL_RANK", "0"))
+
+SpeechPrior.save_pretrained = save
+sys.exit(train.main(sys.argv[1:]))
+"""
 
 
 def test_schedules() -> None:
