@@ -25,7 +25,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
-from fca.errors import InputError
+from fca.errors import InputError, at_least_one
 from fca.files import write_text
 from fca.pretrained import Pretrained
 from fca.prior.model import Elbo
@@ -70,10 +70,18 @@ class Training:
     accelerator: str = "auto"
     devices: str | int = "auto"
 
+    def __post_init__(self) -> None:
+        for name in ("steps", "steps_per_epoch"):
+            at_least_one(f"training.{name}", getattr(self, name))
+
     def beta_at(self, step: int) -> float:
         """Weight of the divergence at a step."""
+        return self.beta * self.ramp_at(step)
+
+    def ramp_at(self, step: int) -> float:
+        """That weight, relative to the largest."""
         place = step % self.beta_period if self.beta_period else step
-        return self.beta * min(1.0, (place + 1) / max(self.beta_ramp, 1))
+        return min(1.0, (place + 1) / max(self.beta_ramp, 1))
 
     def rate_at(self, step: int) -> float:
         """Learning rate at a step, relative to the largest."""

@@ -303,6 +303,10 @@ def test_two_processes_train_together(bank: Path, prior: Path, tmp_path: Path) -
         (["data.valid_rooms=null"], "data.rooms and data.valid_rooms, or neither"),
         (["method=cacgmm"], "has no option"),
         (["model.block=magic"], "unknown block"),
+        (["data.conditions.snr_db=3"], "data.conditions.snr_db is a list, not 3"),
+        (["data.conditions.snr_db=[3]"], "data.conditions.snr_db is a list of 2, not [3]"),
+        (["freeze=decoder"], "freeze is a list, not 'decoder'"),
+        (["data.batch_size=0"], "data.batch_size must be at least 1"),
     ],
 )
 def test_bad_settings_give_one_line(
@@ -330,3 +334,8 @@ def test_first_cycles_weigh_the_divergence_more() -> None:
     assert max(weights[:20]) == pytest.approx(5.0)
     assert max(weights[20:]) == pytest.approx(0.5)
     assert options.rate_at(1000) == 1.0
+
+
+def test_the_divergence_may_have_no_weight_after_the_first_cycles() -> None:
+    options = train.Training(beta=0.0, beta_ramp=1, first_beta=2.0, first_steps=1)
+    assert [options.beta_at(step) for step in range(3)] == [2.0, 0.0, 0.0]

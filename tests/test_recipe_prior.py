@@ -122,6 +122,22 @@ def test_settings_inherit_and_are_overridden(tmp_path: Path) -> None:
         (["output"], "write key=value"),
         ([f"data.train={DATA / 'nothing'}"], "no such folder or manifest"),
         (["data.rooms=nothing.npz"], "not a bank of room responses"),
+        (["data.train=..."], "data.train=...: while parsing"),
+        (["data.train=12"], "data.train is text, not 12"),
+        (["begin=???"], "begin is needed: give begin=..."),
+        (["model=3"], "model is a group of settings, not 3"),
+        (["model.latent_dim=x"], "model.latent_dim is a whole number, not 'x'"),
+        (["model.encoder_dilations=[1, x]"], "encoder_dilations is a whole number, not 'x'"),
+        (["training.steps=abc"], "training.steps is a whole number, not 'abc'"),
+        (["training.steps=1.5"], "training.steps is a whole number, not 1.5"),
+        (["training.steps=true"], "training.steps is a whole number, not True"),
+        (["training.hidden_rate=x"], "training.hidden_rate is a number or null, not 'x'"),
+        (["training.anneal=maybe"], "training.anneal is true or false, not 'maybe'"),
+        (["training.steps=0"], "training.steps must be at least 1"),
+        (["training.steps_per_epoch=0"], "training.steps_per_epoch must be at least 1"),
+        (["data.batch_size=0"], "data.batch_size must be at least 1"),
+        (["data.valid_items=0"], "data.valid_items must be at least 1"),
+        (["data.seconds=0"], "data.seconds must be positive"),
     ],
 )
 def test_bad_settings_give_one_line(
@@ -149,6 +165,8 @@ def test_numbers_without_a_point_are_numbers(tmp_path: Path) -> None:
     assert config.build(train.Experiment, settings).training.learning_rate == 1e-4
     settings = config.load(tmp_path / "a.yaml", [*speech, "training.hidden_rate=2e-4"])
     assert config.build(train.Experiment, settings).training.hidden_rate == 2e-4
+    settings = config.load(tmp_path / "a.yaml", [*speech, "training.steps=1e3"])
+    assert config.build(train.Experiment, settings).training.steps == 1000
     with pytest.raises(InputError, match=r"training\.clip is a number, not 'much'"):
         settings = config.load(tmp_path / "a.yaml", [*speech, "training.clip=much"])
         config.build(train.Experiment, settings)
@@ -162,7 +180,13 @@ def test_reverberation_needs_a_bank(corpus: Corpus) -> None:
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_one_step_of_every_experiment(path: Path, rooms: Path, tmp_path: Path) -> None:
     overrides = [*TINY, f"data.rooms={rooms}", f"data.valid_rooms={rooms}", f"output={tmp_path}"]
+    if begins := "begin" in config.load(path):
+        with pytest.raises(InputError, match="begin is needed"):
+            config.build(train.Experiment, config.load(path, overrides))
+        overrides.append(f"begin={tmp_path}")
     experiment = config.build(train.Experiment, config.load(path, overrides))
+    if begins:
+        SpeechPrior(experiment.model).save_pretrained(tmp_path)
     task = train.PriorTask(experiment)
     before = [p.detach().clone() for p in task.model.parameters()]
     batch = next(iter(Speech(experiment, 16000).train_dataloader()))

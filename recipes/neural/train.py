@@ -32,7 +32,7 @@ from fca.pretrained import Pretrained
 from fca.prior import Elbo, SpeechPrior
 from fca.stft import STFT
 from recipes import config, training
-from recipes.loaders import Loaders
+from recipes.loaders import Loaders, check_amounts
 from recipes.neural.data import Bank, Conditions, Drawn, Mixtures, Recordings, Sample, Source
 from recipes.neural.resident import Batch, ResidentMixtures
 from recipes.prior.data import Corpus
@@ -76,6 +76,9 @@ class Data:
     resident: bool = False
     conditions: Conditions = field(default_factory=Conditions)
 
+    def __post_init__(self) -> None:
+        check_amounts(self.seconds, self.batch_size, self.valid_items)
+
 
 @dataclass(frozen=True)
 class Training(training.Training):
@@ -97,8 +100,8 @@ class Training(training.Training):
     every_round: bool = False
 
     def beta_at(self, step: int) -> float:
-        weight = super().beta_at(step)
-        return weight * self.first_beta / self.beta if step < self.first_steps else weight
+        largest = self.first_beta if step < self.first_steps else self.beta
+        return largest * self.ramp_at(step)
 
 
 @dataclass(frozen=True)
