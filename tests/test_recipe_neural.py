@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -150,9 +151,11 @@ class TestMixtures:
             Bank(tmp_path)
         with pytest.raises(InputError, match="2 talkers and 3 microphones, 3 and 2 are asked"):
             Bank(bank).draw(rng).some(3, 2, rng)
-        (tmp_path / "room-000000.npz").write_bytes(b"nothing")
-        with pytest.raises(InputError, match="not a room"):
-            Bank(tmp_path).draw(rng)
+        whole = next(bank.glob("*.npz")).read_bytes()
+        for damaged in (b"nothing", b"", whole[: len(whole) // 2]):
+            (tmp_path / "room-000000.npz").write_bytes(damaged)
+            with pytest.raises(InputError, match="not a room"):
+                Bank(tmp_path).draw(rng)
         with pytest.raises(InputError, match="smallest first"):
             Conditions(talkers=(3, 2))
         with pytest.raises(InputError, match="two microphones at least"):
@@ -171,7 +174,7 @@ class TestRecordings:
         source = Recordings(folder, 3)
         draws = [source.draw(2, 2, 4000, np.random.default_rng(k)) for k in range(20)]
         assert all(draw.shape == (2, 4000) for draw in draws)
-        channels = source.waves[0].astype(np.float32) / 2**15
+        channels = source._corpus.signals[0].astype(np.float32) / 2**15
         assert channels.shape == (3, 16000)
         first = {next(m for m in range(3) if np.isin(draw[0], channels[m]).all()) for draw in draws}
         assert first == {0, 1, 2}
@@ -184,6 +187,21 @@ class TestRecordings:
     def test_enough_channels_are_needed(self, folder: Path) -> None:
         with pytest.raises(InputError, match="3 channels, 4 are needed"):
             Recordings(folder, 4)
+
+    def test_a_manifest_has_its_root(self, folder: Path, tmp_path: Path) -> None:
+        (tmp_path / "list.csv").write_text("path\na.wav\n")
+        options = train.Data(f"{tmp_path}/list.csv", "", conditions=Conditions((1, 1), (3, 3)))
+        with pytest.raises(InputError, match="no such file"):
+            train.recorded(options, options.train)
+        source = train.recorded(replace(options, root=str(folder)), options.train)
+        assert source.draw(1, 3, 4000, np.random.default_rng(0)).shape == (3, 4000)
+        with pytest.raises(InputError, match=r"data\.noise is for simulated mixtures"):
+            train.recorded(replace(options, noise=str(folder)), options.train)
+
+    def test_silence_is_named(self, tmp_path: Path) -> None:
+        audio.write(tmp_path / "nothing.wav", np.zeros((2, 8000), np.float32), 16000)
+        with pytest.raises(InputError, match=r"nothing\.wav: silent"):
+            Recordings(tmp_path, 2).draw(1, 2, 4000, np.random.default_rng(0))
 
     def test_can_be_trained_on(self, folder: Path, tmp_path: Path) -> None:
         chosen = [*TINY, *SMALL, *FIXED, f"data.train={folder}", f"data.valid={folder}"]

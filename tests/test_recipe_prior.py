@@ -158,6 +158,28 @@ def test_banks_are_of_one_rate(rooms: Path, tmp_path: Path) -> None:
     assert len(data.load_responses(tmp_path / "old.npz", 8000)) == 4
 
 
+def test_a_damaged_bank_is_named(rooms: Path, tmp_path: Path) -> None:
+    whole = rooms.read_bytes()
+    for damaged in (b"", b"nothing", whole[: len(whole) // 2]):
+        (tmp_path / "bank.npz").write_bytes(damaged)
+        with pytest.raises(InputError, match=r"bank\.npz: not a bank of room responses"):
+            data.load_responses(tmp_path / "bank.npz", 16000)
+
+
+def test_speech_is_found_among_silence(tmp_path: Path) -> None:
+    """Though most excerpts are silent, and even if all of it is faint."""
+    tone = np.sin(np.arange(800))[None].astype(np.float32)
+    for level in (0.1, 1e-3):
+        wave = np.concatenate([level * tone, np.zeros((1, 80000), np.float32)], 1)
+        audio.write(tmp_path / "a.wav", wave, 16000)
+        corpus = Corpus(tmp_path, 16000)
+        for seed in range(20):
+            assert corpus.excerpt(np.random.default_rng(seed), 400).any()
+    audio.write(tmp_path / "a.wav", np.zeros((1, 8000), np.float32), 16000)
+    with pytest.raises(InputError, match=r"a\.wav: silent"):
+        Corpus(tmp_path, 16000).excerpt(np.random.default_rng(0), 400)
+
+
 def test_numbers_without_a_point_are_numbers(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("output: x\n")
     speech = ["data={train: x, valid: x}"]

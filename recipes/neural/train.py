@@ -55,12 +55,12 @@ class Data:
     train, valid : folders or manifests of speech; of recordings as they are, without `rooms`
     root : folder that the paths of manifests are relative to
     rooms, valid_rooms : banks of rooms that the speech is put into
-    noise : folder of noise for diffuse fields, white unless given
+    noise : folder of noise for diffuse fields, white unless given; not for recordings
     seconds, batch_size : of the mixtures, per process
     valid_items : mixtures to validate on
     workers : processes that prepare batches
     resident : whether mixtures are made in the memory of the device that trains
-    conditions : what is drawn
+    conditions : what is drawn; of recordings, only how many channels and for how many talkers
     """
 
     train: str
@@ -216,8 +216,21 @@ class MixtureData(Loaders):
         if (options.rooms is None) != (options.valid_rooms is None):
             raise InputError("give data.rooms and data.valid_rooms, or neither")
         if rooms is None:
-            return Recordings(Path(folder), options.conditions.channels[1])
+            return recorded(options, folder)
         return simulated(options, folder, rooms)
+
+
+def recorded(options: Data, folder: str) -> Recordings:
+    """Recordings of a folder or manifest.
+
+    Raises
+    ------
+    InputError
+        If there are none, one has too few channels, or noise is to be added to them.
+    """
+    if options.noise is not None:
+        raise InputError("data.noise is for simulated mixtures: leave it out, or give data.rooms")
+    return Recordings(Path(folder), options.conditions.channels[1], _root(options))
 
 
 def simulated(options: Data, speech: str, rooms: str | None) -> Mixtures:
@@ -230,10 +243,13 @@ def simulated(options: Data, speech: str, rooms: str | None) -> Mixtures:
     """
     if rooms is None:
         raise InputError("mixtures are simulated in rooms: give data.rooms and data.valid_rooms")
-    root = None if options.root is None else Path(options.root)
     noise = None if options.noise is None else Corpus(Path(options.noise), SAMPLE_RATE)
-    talkers = Corpus(Path(speech), SAMPLE_RATE, root)
+    talkers = Corpus(Path(speech), SAMPLE_RATE, _root(options))
     return Mixtures(talkers, Bank(Path(rooms)), noise, options.conditions)
+
+
+def _root(options: Data) -> Path | None:
+    return None if options.root is None else Path(options.root)
 
 
 def make_network(experiment: Experiment) -> Pretrained:
