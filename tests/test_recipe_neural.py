@@ -237,6 +237,19 @@ def test_training_exports(bank: Path, prior: Path, tmp_path: Path) -> None:
     assert row.n_fft == 128
 
 
+def test_sizes_that_are_recorded_are_those_of_the_network(
+    bank: Path, prior: Path, tmp_path: Path
+) -> None:
+    path = ROOT / "recipes/neural/configs/neural-fastfca.yaml"
+    first = settings(path, bank, prior, tmp_path / "first")
+    assert train.main([str(path), *first]) == 0
+    second = settings(path, bank, prior, tmp_path / "second", "model.width=99")
+    assert train.main([str(path), *second, f"begin={tmp_path / 'first/network'}"]) == 0
+    recorded = config.load(tmp_path / "second/config.yaml")
+    assert recorded["model"]["width"] == 8
+    assert NeuralFCA.from_pretrained(tmp_path / "second/network").config.width == 8
+
+
 def test_a_stopped_training_goes_on_as_if_it_had_not_been(
     bank: Path, prior: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,6 +336,9 @@ def test_two_processes_train_together(bank: Path, prior: Path, tmp_path: Path) -
         (["model.block=magic"], "unknown block"),
         (["data.conditions.snr_db=3"], "data.conditions.snr_db is a list, not 3"),
         (["data.conditions.snr_db=[3]"], "data.conditions.snr_db is a list of 2, not [3]"),
+        (["data.conditions.talkers=[2, 3]"], "for 2 talkers, the mixtures have 2 to 3: model.n_ta"),
+        (["model.n_channels=2"], "for 2 channels, the mixtures have 3 to 3: model.n_channels and"),
+        (["begin=x", "decoder=speech-prior"], "give begin or decoder, not both"),
         (["freeze=decoder"], "freeze is a list, not 'decoder'"),
         (["data.batch_size=0"], "data.batch_size must be at least 1"),
     ],

@@ -115,7 +115,7 @@ class Experiment:
     n_fft : window in samples, the method's or the neural FCA's own unless given
     network : option of the method that takes the network, a key of :data:`NETWORKS`
     begin : trained network to begin with
-    model : sizes of a new neural FCA, where there is none to begin with
+    model : sizes of a new neural FCA; those of the network to begin with, where there is one
     decoder : speech prior to take a new network's decoder from
     freeze : parts of the network that keep their weights
     """
@@ -261,6 +261,8 @@ def make_network(experiment: Experiment) -> Pretrained:
         For an unknown kind of network or part, or one that there is nothing to begin with.
     """
     check_choice("network", experiment.network, NETWORKS)
+    if experiment.begin is not None and experiment.decoder is not None:
+        raise InputError("a network to begin with has its decoder: give begin or decoder, not both")
     if experiment.begin is not None:
         network = NETWORKS[experiment.network](experiment.begin)
     elif experiment.network == "weights":
@@ -286,10 +288,22 @@ def new_network(sizes: NeuralConfig, decoder: str | None) -> NeuralFCA:
     return network
 
 
+def check_sizes(sizes: NeuralConfig, conditions: Conditions) -> None:
+    """Raise :class:`InputError` if mixtures are not what a neural FCA is made for."""
+    for name, size in (("talkers", sizes.n_talkers), ("channels", sizes.n_channels)):
+        low, high = getattr(conditions, name)
+        if not low == high == size:
+            raise InputError(
+                f"the network is for {size} {name}, the mixtures have {low} to {high}: "
+                f"model.n_{name} and data.conditions.{name} must agree"
+            )
+
+
 def make_task(experiment: Experiment) -> MixtureTask:
     """Network and method of an experiment."""
     network = make_network(experiment)
     if isinstance(network, NeuralFCA):
+        check_sizes(network.config, experiment.data.conditions)
         network.encoder.lean = experiment.training.lean
     options = {**experiment.options, experiment.network: network}
     method = get_method(experiment.method).with_options(**options)
@@ -301,6 +315,8 @@ def run(experiment: Experiment) -> Path:
     """Train, then export the best checkpoint; returns the exported folder."""
     lightning.seed_everything(experiment.seed, verbose=False)
     task = make_task(experiment)
+    if isinstance(task.model, NeuralFCA):
+        experiment = replace(experiment, model=task.model.config)  # of whatever it began with
     return training.fit(task, experiment, MixtureData(experiment), "mixtures", "network")
 
 
