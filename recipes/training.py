@@ -52,6 +52,7 @@ class Training:
     beta_ramp : steps over which the weight rises from zero
     beta_period : steps after which it starts again (cyclic annealing, Fu et al. 2019); 0 for never
     keep_every : the model is also exported after every so many steps, as `step-…`; 0 for never
+    precision, accelerator, devices : see :class:`lightning.Trainer`; `torchrun` sets the devices
     """
 
     steps: int = 5000
