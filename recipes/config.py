@@ -118,8 +118,8 @@ def _fits(kind: Any, value: Any) -> bool:
     plain = get_origin(kind) or kind
     if plain not in KINDS:
         return True
-    if isinstance(value, bool | str):  # otherwise an integer and a sequence
-        return isinstance(value, bool if plain is bool else str) and plain in (bool, str)
+    if isinstance(value, bool | str):  # which are integers and sequences, too
+        return type(value) is plain
     return isinstance(value, int | float if plain is float else plain)
 
 

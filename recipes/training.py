@@ -67,7 +67,7 @@ class Training:
     beta_ramp: int = 1000
     beta_period: int = 0
     keep_every: int = 0
-    precision: str = "bf16-mixed"
+    precision: str | int = "bf16-mixed"
     accelerator: str = "auto"
     devices: str | int = "auto"
 

@@ -189,6 +189,8 @@ def test_numbers_without_a_point_are_numbers(tmp_path: Path) -> None:
     assert config.build(train.Experiment, settings).training.hidden_rate == 2e-4
     settings = config.load(tmp_path / "a.yaml", [*speech, "training.steps=1e3"])
     assert config.build(train.Experiment, settings).training.steps == 1000
+    settings = config.load(tmp_path / "a.yaml", [*speech, "training.precision=32"])
+    assert config.build(train.Experiment, settings).training.precision == 32
     with pytest.raises(InputError, match=r"training\.clip is a number, not 'much'"):
         settings = config.load(tmp_path / "a.yaml", [*speech, "training.clip=much"])
         config.build(train.Experiment, settings)
