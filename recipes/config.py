@@ -1,12 +1,16 @@
-"""Experiments as YAML files that inherit: `base: other.yaml` is read first, then overridden."""
+"""Experiments as YAML files that inherit: `base: other.yaml` is read first, then overridden.
+
+A setting that is `???` in a file has to be given.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -14,6 +18,20 @@ from fca.errors import InputError
 from fca.files import read_text
 
 T = TypeVar("T")
+
+NEEDED = "???"
+KINDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    NoneType: "null",
+    tuple: "a list",
+    Sequence: "a list",
+    Mapping: "a group of settings",
+    dict: "a group of settings",
+}
+"""What types of settings are called."""
 
 
 def load(path: str | Path, overrides: list[str] | None = None) -> dict[str, Any]:
@@ -23,7 +41,7 @@ def load(path: str | Path, overrides: list[str] | None = None) -> dict[str, Any]
         key, equals, value = override.partition("=")
         if not equals:
             raise InputError(f"{override!r} is not an override: write key=value")
-        nested: Any = yaml.safe_load(value)
+        nested: Any = _parse(value, override)
         for part in reversed(key.split(".")):
             nested = {part: nested}
         settings = merge(settings, nested)
@@ -41,15 +59,17 @@ def merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 
 def build(kind: type[T], values: dict[str, Any], where: str = "") -> T:
     """Dataclass from nested settings; a key it does not have is an error that names it."""
+    if not isinstance(values, dict):
+        raise InputError(f"{where.rstrip('.')} is a group of settings, not {values!r}")
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    unknown = sorted(set(values) - known)
+    unknown = sorted(set(values) - known, key=str)
     if unknown:
         raise InputError(f"unknown setting {where}{unknown[0]}; there are {sorted(known)}")
     types = get_type_hints(kind)
     arguments = {
         name: build(types[name], value, f"{where}{name}.")
         if is_dataclass(types[name])
-        else _number(types[name], value, f"{where}{name}")
+        else _checked(types[name], value, f"{where}{name}")
         for name, value in values.items()
     }
     try:
@@ -58,15 +78,49 @@ def build(kind: type[T], values: dict[str, Any], where: str = "") -> T:
         raise InputError(f"settings {where or 'of the experiment'}: {error}") from None
 
 
-def _number(kind: Any, value: Any, name: str) -> Any:
-    """The value, or the number that it stands for: YAML takes 1e-4, without a point, for text."""
-    kinds = get_args(kind) or (kind,)
-    if not isinstance(value, str) or float not in kinds or str in kinds:
-        return value
-    try:
-        return float(value)
-    except ValueError:
-        raise InputError(f"{name} is a number, not {value!r}") from None
+def _checked(kind: Any, value: Any, name: str) -> Any:
+    """The value, or the number that it stands for; an error if the setting cannot have it."""
+    if value == NEEDED:
+        raise InputError(f"{name} is needed: give {name}=...")
+    kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    value = _number(kinds, value)
+    for possible in kinds:
+        if get_origin(possible) is tuple and isinstance(value, list | tuple):
+            return _checked_list(get_args(possible), value, name)
+        if _fits(possible, value):
+            return value
+    wanted = " or ".join(KINDS[get_origin(k) or k] for k in kinds)
+    raise InputError(f"{name} is {wanted}, not {value!r}")
+
+
+def _checked_list(kinds: Sequence[Any], values: Sequence[Any], name: str) -> list[Any]:
+    """The same for a list with an entry of each kind, or with any number of the first."""
+    if kinds[-1] is Ellipsis:
+        kinds = [kinds[0]] * len(values)
+    if len(kinds) != len(values):
+        raise InputError(f"{name} is a list of {len(kinds)}, not {list(values)}")
+    return [_checked(kind, value, name) for kind, value in zip(kinds, values, strict=True)]
+
+
+def _number(kinds: Sequence[Any], value: Any) -> Any:
+    """The value, as a number where one is wanted: YAML takes 1e-4, without a point, for text."""
+    if isinstance(value, str) and str not in kinds and {int, float} & set(kinds):
+        try:
+            value = float(value)
+        except ValueError:
+            return value
+    whole = isinstance(value, float) and value.is_integer()
+    return int(value) if whole and int in kinds and float not in kinds else value
+
+
+def _fits(kind: Any, value: Any) -> bool:
+    """Whether a value is of a kind; those that have no name in :data:`KINDS` take any."""
+    plain = get_origin(kind) or kind
+    if plain not in KINDS:
+        return True
+    if isinstance(value, bool | str):  # which are integers and sequences, too
+        return type(value) is plain
+    return isinstance(value, int | float if plain is float else plain)
 
 
 def command(
@@ -85,12 +139,16 @@ def command(
 
 
 def _read(path: Path) -> dict[str, Any]:
-    text = read_text(path)
-    try:
-        settings = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: {' '.join(str(error).split())}") from None
+    settings = _parse(read_text(path), str(path)) or {}
     if not isinstance(settings, dict):
         raise InputError(f"{path}: an experiment is a mapping of settings")
     base = settings.pop("base", None)
-    return settings if base is None else merge(_read(path.parent / base), settings)
+    return settings if base is None else merge(_read(path.parent / str(base)), settings)
+
+
+def _parse(text: str, name: str) -> Any:
+    """What YAML of a file or an override holds."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{name}: {' '.join(str(error).split())}") from None

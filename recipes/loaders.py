@@ -9,6 +9,16 @@ import torch
 from torch.utils.data import Dataset
 from torch.utils.data.distributed import DistributedSampler
 
+from fca.errors import InputError, at_least_one
+
+
+def check_amounts(seconds: float, batch_size: int, valid_items: int) -> None:
+    """Raise :class:`InputError` if the settings of data ask for nothing."""
+    if not seconds > 0:
+        raise InputError(f"data.seconds must be positive, got {seconds}")
+    at_least_one("data.batch_size", batch_size)
+    at_least_one("data.valid_items", valid_items)
+
 
 class Loaders(lightning.LightningDataModule):
     """What the data of every training has in common; without a trainer, one process and epoch 0."""

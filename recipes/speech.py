@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from recipes.loaders import Loaders
+from recipes.loaders import Loaders, check_amounts
 from recipes.prior.data import Augmentation, Corpus, Excerpts, load_responses
 from recipes.prior.resident import Batches, Resident
 from recipes.training import Experiment
@@ -40,6 +40,9 @@ class Data:
     valid_items: int = 96
     augmentation: Augmentation = field(default_factory=Augmentation)
     resident: bool = False
+
+    def __post_init__(self) -> None:
+        check_amounts(self.seconds, self.batch_size, self.valid_items)
 
 
 class OnSpeech(Experiment, Protocol):

@@ -13,6 +13,7 @@ import sys
 from abc import abstractmethod
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Protocol
 
 import lightning
@@ -24,14 +25,14 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
-from fca.errors import InputError
+from fca.errors import InputError, at_least_one
 from fca.files import write_text
 from fca.pretrained import Pretrained
 from fca.prior.model import Elbo
 from fca.prior.networks import ContextBlock
 from recipes.optim import muon
 
-CHANGEABLE = ("steps", "keep_every", "accelerator", "devices", "precision", "output")
+CHANGEABLE = ("steps", "keep_every", "accelerator", "devices", "precision", "workers", "output")
 """Settings that a run which goes on may have other than it was begun with."""
 
 
@@ -51,6 +52,7 @@ class Training:
     beta_ramp : steps over which the weight rises from zero
     beta_period : steps after which it starts again (cyclic annealing, Fu et al. 2019); 0 for never
     keep_every : the model is also exported after every so many steps, as `step-…`; 0 for never
+    precision, accelerator, devices : see :class:`lightning.Trainer`; `torchrun` sets the devices
     """
 
     steps: int = 5000
@@ -65,14 +67,22 @@ class Training:
     beta_ramp: int = 1000
     beta_period: int = 0
     keep_every: int = 0
-    precision: str = "bf16-mixed"
+    precision: str | int = "bf16-mixed"
     accelerator: str = "auto"
     devices: str | int = "auto"
 
+    def __post_init__(self) -> None:
+        for name in ("steps", "steps_per_epoch"):
+            at_least_one(f"training.{name}", getattr(self, name))
+
     def beta_at(self, step: int) -> float:
         """Weight of the divergence at a step."""
+        return self.beta * self.ramp_at(step)
+
+    def ramp_at(self, step: int) -> float:
+        """That weight, relative to the largest."""
         place = step % self.beta_period if self.beta_period else step
-        return self.beta * min(1.0, (place + 1) / max(self.beta_ramp, 1))
+        return min(1.0, (place + 1) / max(self.beta_ramp, 1))
 
     def rate_at(self, step: int) -> float:
         """Learning rate at a step, relative to the largest."""
@@ -120,12 +130,15 @@ class Task(lightning.LightningModule):
         }
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """A gradient that is not finite is left out, for it would spoil every weight for good."""
+        """A gradient that is not finite is left out, for it would spoil every weight for good.
+
+        Optimisers leave weights without gradients as they are; with zeros, momentum would go on.
+        """
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)  # the device is waited for once
         if not bool(norm.isfinite()):
-            for gradient in gradients:
-                gradient.zero_()
+            for parameter in self.model.parameters():
+                parameter.grad = None
 
     def _optimizer(self) -> torch.optim.Optimizer:
         options = self.options
@@ -198,25 +211,45 @@ def fit(
     Raises
     ------
     InputError
-        If that was made with settings other than :data:`CHANGEABLE`.
+        If that was made with settings other than :data:`CHANGEABLE`, or cannot be read.
     """
     output = Path(experiment.output)
     output.mkdir(parents=True, exist_ok=True)
-    _keep_settings(output / "config.yaml", json_like(asdict(experiment)))  # type: ignore[call-overload]
     loss = f"valid/{watched}_loss"
     best = _Checkpoint(output, "best", monitor=loss, enable_version_counter=False)
     latest = _Checkpoint(output, "last", enable_version_counter=False)
-    last = output / "last.ckpt"
     trainer = _trainer(experiment, [best, latest, _Keep(output, experiment.training.keep_every)])
-    trainer.fit(task, data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+    settings = json_like(asdict(experiment))  # type: ignore[call-overload]
+    _keep_settings(output / "config.yaml", settings, trainer.is_global_zero)
+    trainer.fit(task, data, ckpt_path=_last(output), weights_only=True)
     steps = experiment.training
     ends_within = steps.steps % steps.steps_per_epoch > 0
     if not (ends_within and _ends_best(trainer, task, data, best)):
-        state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
-        task.load_state_dict(state["state_dict"])
-    if int(os.environ.get("RANK", "0")) == 0:  # the first process of a `torchrun`
+        task.load_state_dict(_weights(Path(best.best_model_path)))
+    if trainer.is_global_zero:
         task.model.save_pretrained(output / name)
     return output / name
+
+
+def _last(output: Path) -> str | None:
+    """Checkpoint that a run goes on from, if there is one that can be read."""
+    path = output / "last.ckpt"
+    if not path.is_file():
+        return None
+    _weights(path)
+    return str(path)
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    """Those of a checkpoint."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        weights: dict[str, Tensor] = state["state_dict"]
+    except (OSError, EOFError, RuntimeError, UnpicklingError, KeyError, TypeError):
+        raise InputError(
+            f"{path}: damaged; copy another checkpoint of the run there, or remove it to begin anew"
+        ) from None
+    return weights
 
 
 def _ends_best(
@@ -232,8 +265,8 @@ def _ends_best(
     return least is None or losses[str(best.monitor)] < float(least)
 
 
-def _keep_settings(path: Path, settings: dict[str, Any]) -> None:
-    """Write the settings of a run; refuse others than those with which it was begun."""
+def _keep_settings(path: Path, settings: dict[str, Any], first: bool) -> None:
+    """Have the first process write the settings of a run; refuse others than it was begun with."""
     if path.with_name("last.ckpt").is_file() and path.is_file():
         begun = yaml.safe_load(path.read_text("utf-8"))
         other = sorted(set(_unchangeable(begun).items()) ^ set(_unchangeable(settings).items()))
@@ -241,7 +274,7 @@ def _keep_settings(path: Path, settings: dict[str, Any]) -> None:
             raise InputError(
                 f"{path.parent}: begun with another {other[0][0]}; choose another output"
             )
-    if int(os.environ.get("RANK", "0")) == 0:
+    if first:
         write_text(path, yaml.safe_dump(settings))
 
 
@@ -285,7 +318,7 @@ def _trainer(experiment: Experiment, checkpoints: list[Callback]) -> lightning.T
     options = experiment.training
     return lightning.Trainer(
         accelerator=options.accelerator,
-        devices=options.devices,
+        devices=int(os.environ.get("LOCAL_WORLD_SIZE", 0)) or options.devices,  # of `torchrun`
         strategy="ddp" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else "auto",
         precision=options.precision,  # type: ignore[arg-type]
         max_steps=options.steps,

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from fca import audio
 from fca.errors import InputError
@@ -332,8 +333,14 @@ def test_a_set_is_refined_once(denoiser: Denoiser, tmp_path: Path) -> None:
     refine(*command, jobs=2)
     assert find(tmp_path / "views") == [path]
     assert Views([path], count=1, n_frames=20)[0][2].isfinite().all()
-    with pytest.raises(InputError):
-        refine(tmp_path, *command[1:])
+    with pytest.raises(InputError, match=r"views: made with .*'steps': 1.* not .*'steps': 2"):
+        refine(*command[:3], 2)
+    Denoiser(denoiser.config).save_pretrained(tmp_path / "denoiser")
+    with pytest.raises(InputError, match="checksum of the denoiser"):
+        refine(*command)
+    with pytest.raises(InputError, match="make the set"):
+        refine(tmp_path, tmp_path / "others", *command[2:])
+    assert not (tmp_path / "others").exists()
 
 
 def test_views_are_drawn_by_number(denoiser: Denoiser, tmp_path: Path) -> None:
@@ -347,12 +354,28 @@ def test_views_are_drawn_by_number(denoiser: Denoiser, tmp_path: Path) -> None:
     assert not torch.equal(views[0][0], views[1][0])
 
 
+def test_views_of_a_batch_are_as_long_as_the_shortest(tmp_path: Path) -> None:
+    for n_frames in (12, 30):
+        powers = {name: torch.zeros(2, 2, 9, n_frames).half() for name in ("own", "rest")}
+        saved = {**powers, "target": torch.zeros(2, 9, n_frames).half()}
+        save_file(saved, tmp_path / f"{n_frames}.safetensors")
+    loader = DataLoader(Views(find(tmp_path), count=8, n_frames=20), 8)
+    assert [part.shape for part in next(iter(loader))] == [(8, 9, 12)] * 3
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_one_step_of_every_experiment(
     path: Path, denoiser: Denoiser, prior_folder: Path, rooms: Path, tmp_path: Path
 ) -> None:
     arguments = tiny(prior_folder, rooms, tmp_path)
+    if path.stem != "denoiser":
+        with pytest.raises(InputError, match="begin is needed"):
+            config.build(train.Experiment, config.load(path, arguments))
+        Denoiser(DenoiserConfig(str(prior_folder), 16)).save_pretrained(tmp_path / "begin")
+        arguments.append(f"begin={tmp_path / 'begin'}")
     if path.stem.startswith("refined"):
+        with pytest.raises(InputError, match="views is needed"):
+            config.build(train.Experiment, config.load(path, arguments))
         mixture = 0.1 * torch.randn(2, 8000, generator=seeded())
         save_file(refined(mixture, 2, witness(denoiser), 1), tmp_path / "one.safetensors")
         arguments.append(f"views={tmp_path}")
@@ -375,7 +398,8 @@ def test_one_step_of_every_experiment(
 def test_training_exports_and_validates_alike(
     prior_folder: Path, rooms: Path, tmp_path: Path
 ) -> None:
-    arguments = [str(CONFIGS[0]), *tiny(prior_folder, rooms, tmp_path)]
+    (path,) = (path for path in CONFIGS if path.stem == "denoiser")
+    arguments = [str(path), *tiny(prior_folder, rooms, tmp_path)]
     assert train.main(arguments) == 0
     exported = Denoiser.from_pretrained(tmp_path / "denoiser")
     assert exported.config.width == 16

@@ -20,7 +20,7 @@ from recipes.benchmark.common import surroundings
 from recipes.meeting import count, evaluate, memory
 from recipes.meeting.simulate import (
     SAMPLE_RATE,
-    find_speakers,
+    draw_speakers,
     simulate,
     speech_segments,
     take_turns,
@@ -77,7 +77,7 @@ def test_speech_at_the_end_counts_as_far_as_it_is_heard() -> None:
 
 def test_a_meeting_is_the_sum_of_its_talkers_and_noise(speakers: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    found = find_speakers(speakers, 2, rng)
+    found = draw_speakers(speakers, 2, rng)
     meeting = simulate(list(found.values()), 2, 12 * SAMPLE_RATE, rng)
     noise = meeting.mixture[0] - meeting.images.sum(0)
     assert noise.std() == pytest.approx(0.05 * 10 ** (-30 / 20), rel=0.1)
@@ -92,7 +92,20 @@ def test_a_meeting_is_the_sum_of_its_talkers_and_noise(speakers: Path, tmp_path:
 
 def test_too_few_speakers(speakers: Path) -> None:
     with pytest.raises(InputError, match="9 speakers needed"):
-        find_speakers(speakers, 9, np.random.default_rng(0))
+        draw_speakers(speakers, 9, np.random.default_rng(0))
+
+
+def test_chapters_are_not_speakers(speakers: Path) -> None:
+    """As in LibriSpeech, SPEAKER/CHAPTER/*.flac."""
+    flat = draw_speakers(speakers, 2, np.random.default_rng(0))
+    for folder in speakers.iterdir():
+        for chapter in ("1", "2"):
+            (folder / chapter).mkdir()
+            (folder / chapter / "a.flac").write_bytes((folder / "a.flac").read_bytes())
+        (folder / "a.flac").unlink()
+    nested = draw_speakers(speakers, 2, np.random.default_rng(0))
+    assert list(nested) == list(flat)
+    assert all(len(files) == 2 for files in nested.values())
 
 
 def test_recordings_for_the_memory_table(tmp_path: Path) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,6 +21,7 @@ from recipes import config
 from recipes.neural import data, train
 from recipes.neural.data import Bank, Conditions, Drawn, Mixtures, Recordings
 from recipes.prior.data import Corpus
+from tests.test_recipe_prior import check_resuming, check_two_processes
 
 DATA = Path(__file__).parent / "data"
 ROOT = Path(__file__).parent.parent
@@ -152,9 +151,11 @@ class TestMixtures:
             Bank(tmp_path)
         with pytest.raises(InputError, match="2 talkers and 3 microphones, 3 and 2 are asked"):
             Bank(bank).draw(rng).some(3, 2, rng)
-        (tmp_path / "room-000000.npz").write_bytes(b"nothing")
-        with pytest.raises(InputError, match="not a room"):
-            Bank(tmp_path).draw(rng)
+        whole = next(bank.glob("*.npz")).read_bytes()
+        for damaged in (b"nothing", b"", whole[: len(whole) // 2]):
+            (tmp_path / "room-000000.npz").write_bytes(damaged)
+            with pytest.raises(InputError, match="not a room"):
+                Bank(tmp_path).draw(rng)
         with pytest.raises(InputError, match="smallest first"):
             Conditions(talkers=(3, 2))
         with pytest.raises(InputError, match="two microphones at least"):
@@ -173,7 +174,7 @@ class TestRecordings:
         source = Recordings(folder, 3)
         draws = [source.draw(2, 2, 4000, np.random.default_rng(k)) for k in range(20)]
         assert all(draw.shape == (2, 4000) for draw in draws)
-        channels = source.waves[0].astype(np.float32) / 2**15
+        channels = source._corpus.signals[0].astype(np.float32) / 2**15
         assert channels.shape == (3, 16000)
         first = {next(m for m in range(3) if np.isin(draw[0], channels[m]).all()) for draw in draws}
         assert first == {0, 1, 2}
@@ -186,6 +187,21 @@ class TestRecordings:
     def test_enough_channels_are_needed(self, folder: Path) -> None:
         with pytest.raises(InputError, match="3 channels, 4 are needed"):
             Recordings(folder, 4)
+
+    def test_a_manifest_has_its_root(self, folder: Path, tmp_path: Path) -> None:
+        (tmp_path / "list.csv").write_text("path\na.wav\n")
+        options = train.Data(f"{tmp_path}/list.csv", "", conditions=Conditions((1, 1), (3, 3)))
+        with pytest.raises(InputError, match="no such file"):
+            train.recorded(options, options.train)
+        source = train.recorded(replace(options, root=str(folder)), options.train)
+        assert source.draw(1, 3, 4000, np.random.default_rng(0)).shape == (3, 4000)
+        with pytest.raises(InputError, match=r"data\.noise is for simulated mixtures"):
+            train.recorded(replace(options, noise=str(folder)), options.train)
+
+    def test_silence_is_named(self, tmp_path: Path) -> None:
+        audio.write(tmp_path / "nothing.wav", np.zeros((2, 8000), np.float32), 16000)
+        with pytest.raises(InputError, match=r"nothing\.wav: silent"):
+            Recordings(tmp_path, 2).draw(1, 2, 4000, np.random.default_rng(0))
 
     def test_can_be_trained_on(self, folder: Path, tmp_path: Path) -> None:
         chosen = [*TINY, *SMALL, *FIXED, f"data.train={folder}", f"data.valid={folder}"]
@@ -214,17 +230,32 @@ def test_one_step_of_every_experiment(path: Path, bank: Path, prior: Path, tmp_p
     assert not any(name.split(".")[0] in experiment.freeze for name in changed)
 
 
-def test_training_exports_and_resumes(bank: Path, prior: Path, tmp_path: Path) -> None:
+def test_training_exports(bank: Path, prior: Path, tmp_path: Path) -> None:
     path = ROOT / "recipes/neural/configs/neural-fastfca.yaml"
-    arguments = [str(path), *settings(path, bank, prior, tmp_path)]
-    assert train.main(arguments) == 0
-    first = NeuralFCA.from_pretrained(tmp_path / "network")
-    assert train.main([*arguments, "training.steps=3"]) == 0
-    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 3
-    second = NeuralFCA.from_pretrained(tmp_path / "network")
-    assert first.config == second.config
+    assert train.main([str(path), *settings(path, bank, prior, tmp_path)]) == 0
     row = get_method("neural-fastfca").with_options(weights=tmp_path / "network")
     assert row.n_fft == 128
+
+
+def test_sizes_that_are_recorded_are_those_of_the_network(
+    bank: Path, prior: Path, tmp_path: Path
+) -> None:
+    path = ROOT / "recipes/neural/configs/neural-fastfca.yaml"
+    first = settings(path, bank, prior, tmp_path / "first")
+    assert train.main([str(path), *first]) == 0
+    second = settings(path, bank, prior, tmp_path / "second", "model.width=99")
+    assert train.main([str(path), *second, f"begin={tmp_path / 'first/network'}"]) == 0
+    recorded = config.load(tmp_path / "second/config.yaml")
+    assert recorded["model"]["width"] == 8
+    assert NeuralFCA.from_pretrained(tmp_path / "second/network").config.width == 8
+
+
+def test_a_stopped_training_goes_on_as_if_it_had_not_been(
+    bank: Path, prior: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = ROOT / "recipes/neural/configs/neural-fastfca.yaml"
+    arguments = [str(path), *settings(path, bank, prior, tmp_path)]
+    check_resuming(train.main, arguments, tmp_path, monkeypatch)
 
 
 def test_training_lowers_the_loss(bank: Path, prior: Path, tmp_path: Path) -> None:
@@ -250,13 +281,13 @@ def test_training_lowers_the_loss(bank: Path, prior: Path, tmp_path: Path) -> No
 def test_a_gradient_that_is_not_finite_moves_nothing(
     bank: Path, prior: Path, tmp_path: Path
 ) -> None:
+    """Nor do the momentum and the decay of the weights."""
     path = ROOT / "recipes/neural/configs/neural-fastfca.yaml"
-    task = train.make_task(
-        config.build(train.Experiment, config.load(path, settings(path, bank, prior, tmp_path)))
-    )
+    chosen = settings(path, bank, prior, tmp_path, "training.weight_decay=0.1")
+    task = train.make_task(config.build(train.Experiment, config.load(path, chosen)))
     optimizer = task.configure_optimizers()["optimizer"]
-    before = [p.detach().clone() for p in task.model.parameters()]
-    for broken in (True, False):
+    for broken in (False, True, False):
+        before = [p.detach().clone() for p in task.model.parameters()]
         for parameter in task.model.parameters():
             parameter.grad = torch.ones_like(parameter)
         if broken:
@@ -289,16 +320,9 @@ def test_processes_have_the_same_numbers_of_talkers_and_microphones(
 
 def test_two_processes_train_together(bank: Path, prior: Path, tmp_path: Path) -> None:
     path = ROOT / "recipes/neural/configs/denoiser.yaml"
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-    command += ["-m", "recipes.neural.train", str(path), "training.devices=2"]
-    command += settings(path, bank, prior, tmp_path, *DRAWN)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 4
-    assert Denoiser.from_pretrained(tmp_path / "network").config.width == 8
+    arguments = [str(path), *settings(path, bank, prior, tmp_path, *DRAWN)]
+    check_two_processes("recipes.neural.train", arguments, tmp_path)
+    assert Denoiser.from_pretrained(tmp_path / "two/network").config.width == 8
 
 
 @pytest.mark.parametrize(
@@ -310,6 +334,13 @@ def test_two_processes_train_together(bank: Path, prior: Path, tmp_path: Path) -
         (["data.valid_rooms=null"], "data.rooms and data.valid_rooms, or neither"),
         (["method=cacgmm"], "has no option"),
         (["model.block=magic"], "unknown block"),
+        (["data.conditions.snr_db=3"], "data.conditions.snr_db is a list, not 3"),
+        (["data.conditions.snr_db=[3]"], "data.conditions.snr_db is a list of 2, not [3]"),
+        (["data.conditions.talkers=[2, 3]"], "for 2 talkers, the mixtures have 2 to 3: model.n_ta"),
+        (["model.n_channels=2"], "for 2 channels, the mixtures have 3 to 3: model.n_channels and"),
+        (["begin=x", "decoder=speech-prior"], "give begin or decoder, not both"),
+        (["freeze=decoder"], "freeze is a list, not 'decoder'"),
+        (["data.batch_size=0"], "data.batch_size must be at least 1"),
     ],
 )
 def test_bad_settings_give_one_line(
@@ -337,3 +368,8 @@ def test_first_cycles_weigh_the_divergence_more() -> None:
     assert max(weights[:20]) == pytest.approx(5.0)
     assert max(weights[20:]) == pytest.approx(0.5)
     assert options.rate_at(1000) == 1.0
+
+
+def test_the_divergence_may_have_no_weight_after_the_first_cycles() -> None:
+    options = train.Training(beta=0.0, beta_ramp=1, first_beta=2.0, first_steps=1)
+    assert [options.beta_at(step) for step in range(3)] == [2.0, 0.0, 0.0]

@@ -122,6 +122,22 @@ def test_settings_inherit_and_are_overridden(tmp_path: Path) -> None:
         (["output"], "write key=value"),
         ([f"data.train={DATA / 'nothing'}"], "no such folder or manifest"),
         (["data.rooms=nothing.npz"], "not a bank of room responses"),
+        (["data.train=..."], "data.train=...: while parsing"),
+        (["data.train=12"], "data.train is text, not 12"),
+        (["begin=???"], "begin is needed: give begin=..."),
+        (["model=3"], "model is a group of settings, not 3"),
+        (["model.latent_dim=x"], "model.latent_dim is a whole number, not 'x'"),
+        (["model.encoder_dilations=[1, x]"], "encoder_dilations is a whole number, not 'x'"),
+        (["training.steps=abc"], "training.steps is a whole number, not 'abc'"),
+        (["training.steps=1.5"], "training.steps is a whole number, not 1.5"),
+        (["training.steps=true"], "training.steps is a whole number, not True"),
+        (["training.hidden_rate=x"], "training.hidden_rate is a number or null, not 'x'"),
+        (["training.anneal=maybe"], "training.anneal is true or false, not 'maybe'"),
+        (["training.steps=0"], "training.steps must be at least 1"),
+        (["training.steps_per_epoch=0"], "training.steps_per_epoch must be at least 1"),
+        (["data.batch_size=0"], "data.batch_size must be at least 1"),
+        (["data.valid_items=0"], "data.valid_items must be at least 1"),
+        (["data.seconds=0"], "data.seconds must be positive"),
     ],
 )
 def test_bad_settings_give_one_line(
@@ -139,6 +155,28 @@ def test_banks_are_of_one_rate(rooms: Path) -> None:
         data.load_responses(rooms, 8000)
 
 
+def test_a_damaged_bank_is_named(rooms: Path, tmp_path: Path) -> None:
+    whole = rooms.read_bytes()
+    for damaged in (b"", b"nothing", whole[: len(whole) // 2]):
+        (tmp_path / "bank.npz").write_bytes(damaged)
+        with pytest.raises(InputError, match=r"bank\.npz: not a bank of room responses"):
+            data.load_responses(tmp_path / "bank.npz", 16000)
+
+
+def test_speech_is_found_among_silence(tmp_path: Path) -> None:
+    """Though most excerpts are silent, and even if all of it is faint."""
+    tone = np.sin(np.arange(800))[None].astype(np.float32)
+    for level in (0.1, 1e-3):
+        wave = np.concatenate([level * tone, np.zeros((1, 80000), np.float32)], 1)
+        audio.write(tmp_path / "a.wav", wave, 16000)
+        corpus = Corpus(tmp_path, 16000)
+        for seed in range(20):
+            assert corpus.excerpt(np.random.default_rng(seed), 400).any()
+    audio.write(tmp_path / "a.wav", np.zeros((1, 8000), np.float32), 16000)
+    with pytest.raises(InputError, match=r"a\.wav: silent"):
+        Corpus(tmp_path, 16000).excerpt(np.random.default_rng(0), 400)
+
+
 def test_numbers_without_a_point_are_numbers(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("output: x\n")
     speech = ["data={train: x, valid: x}"]
@@ -146,6 +184,10 @@ def test_numbers_without_a_point_are_numbers(tmp_path: Path) -> None:
     assert config.build(train.Experiment, settings).training.learning_rate == 1e-4
     settings = config.load(tmp_path / "a.yaml", [*speech, "training.hidden_rate=2e-4"])
     assert config.build(train.Experiment, settings).training.hidden_rate == 2e-4
+    settings = config.load(tmp_path / "a.yaml", [*speech, "training.steps=1e3"])
+    assert config.build(train.Experiment, settings).training.steps == 1000
+    settings = config.load(tmp_path / "a.yaml", [*speech, "training.precision=32"])
+    assert config.build(train.Experiment, settings).training.precision == 32
     with pytest.raises(InputError, match=r"training\.clip is a number, not 'much'"):
         settings = config.load(tmp_path / "a.yaml", [*speech, "training.clip=much"])
         config.build(train.Experiment, settings)
@@ -159,7 +201,13 @@ def test_reverberation_needs_a_bank(corpus: Corpus) -> None:
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_one_step_of_every_experiment(path: Path, rooms: Path, tmp_path: Path) -> None:
     overrides = [*TINY, f"data.rooms={rooms}", f"data.valid_rooms={rooms}", f"output={tmp_path}"]
+    if begins := "begin" in config.load(path):
+        with pytest.raises(InputError, match="begin is needed"):
+            config.build(train.Experiment, config.load(path, overrides))
+        overrides.append(f"begin={tmp_path}")
     experiment = config.build(train.Experiment, config.load(path, overrides))
+    if begins:
+        SpeechPrior(experiment.model).save_pretrained(tmp_path)
     task = train.PriorTask(experiment)
     before = [p.detach().clone() for p in task.model.parameters()]
     batch = next(iter(Speech(experiment, 16000).train_dataloader()))
@@ -172,17 +220,45 @@ def test_one_step_of_every_experiment(path: Path, rooms: Path, tmp_path: Path) -
     assert any(not torch.equal(b, a) for b, a in zip(before, after, strict=True))
 
 
-def test_training_exports_and_resumes(rooms: Path, tmp_path: Path) -> None:
+def test_training_exports(rooms: Path, tmp_path: Path) -> None:
     arguments = [str(CONFIGS[0]), *TINY, f"data.rooms={rooms}", f"data.valid_rooms={rooms}"]
-    arguments.append(f"output={tmp_path}")
-    assert train.main(arguments) == 0
-    first = SpeechPrior.from_pretrained(tmp_path / "prior")
+    assert train.main([*arguments, f"output={tmp_path}"]) == 0
+    assert SpeechPrior.from_pretrained(tmp_path / "prior").config.width == 16
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["model"]["width"] == 16
-    assert train.main([*arguments, "training.steps=3"]) == 0
-    state = torch.load(tmp_path / "last.ckpt", weights_only=True)
-    assert state["global_step"] == 3
-    second = SpeechPrior.from_pretrained(tmp_path / "prior")
-    assert first.config == second.config
+
+
+def test_a_stopped_training_goes_on_as_if_it_had_not_been(
+    rooms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = [str(CONFIGS[0]), *TINY, f"data.rooms={rooms}", f"data.valid_rooms={rooms}"]
+    arguments += ["training.anneal=false"]  # otherwise rates depend on all the steps
+    check_resuming(train.main, arguments, tmp_path, monkeypatch)
+
+
+def check_resuming(
+    main: Callable[[list[str]], int],
+    arguments: list[str],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two steps and two more, in a folder that was moved, against four."""
+    taken, step = [], training.VariationalTask.training_step
+
+    def counted(task: training.VariationalTask, batch: object, number: int) -> torch.Tensor:
+        taken.append(task.global_step)
+        return step(task, batch, number)
+
+    monkeypatch.setattr(training.VariationalTask, "training_step", counted)
+    here, there, whole = (folder / name for name in ("here", "there", "whole"))
+    assert main([*arguments, f"output={here}", "training.steps=2"]) == 0
+    here.rename(there)
+    assert main([*arguments, f"output={there}", "training.steps=4"]) == 0
+    assert taken == [0, 1, 2, 3]
+    assert main([*arguments, f"output={whole}", "training.steps=4"]) == 0
+    assert taken == [0, 1, 2, 3] * 2
+    resumed, expected = (torch.load(run / "last.ckpt", weights_only=True) for run in (there, whole))
+    for part in ("state_dict", "optimizer_states", "lr_schedulers"):
+        torch.testing.assert_close(resumed[part], expected[part], rtol=0, atol=0)
 
 
 def test_training_is_not_continued_with_other_settings(
@@ -194,6 +270,11 @@ def test_training_is_not_continued_with_other_settings(
     assert train.main([*arguments, "training.learning_rate=1e-4"]) != 0
     assert "begun with another training.learning_rate" in capsys.readouterr().err
     assert (tmp_path / "config.yaml").read_text() == before
+
+
+def test_how_it_is_computed_may_change() -> None:
+    begun = {"data": {"workers": 0, "seconds": 2.0}, "training": {"steps": 1, "devices": "auto"}}
+    assert training._unchangeable(begun) == {"data.seconds": "2.0"}
 
 
 def test_training_goes_on_from_the_latest_and_keeps_the_best(rooms: Path, tmp_path: Path) -> None:
@@ -209,7 +290,24 @@ def test_training_goes_on_from_the_latest_and_keeps_the_best(rooms: Path, tmp_pa
     assert steps["best"] < 4
 
 
-def test_a_run_that_was_moved_goes_on(rooms: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"", b"nothing", None])
+def test_a_damaged_checkpoint_is_named(
+    content: bytes | None, rooms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(CONFIGS[0]), *TINY, f"data.rooms={rooms}", f"output={tmp_path}"]
+    assert train.main(arguments) == 0
+    last = tmp_path / "last.ckpt"
+    whole = last.read_bytes()
+    last.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    capsys.readouterr()
+    assert train.main([*arguments, "training.steps=2"]) == 1
+    error = capsys.readouterr().err
+    assert f"{last}: damaged; copy another checkpoint of the run there" in error
+    last.write_bytes((tmp_path / "best.ckpt").read_bytes())
+    assert train.main([*arguments, "training.steps=2"]) == 0
+
+
+def test_the_best_of_a_run_that_was_moved_stays(rooms: Path, tmp_path: Path) -> None:
     """At a rate at which it only becomes worse after the first step."""
     here, there = tmp_path / "here", tmp_path / "there"
     wild = ["training.hidden_rate=null", "training.learning_rate=1000.0", "training.anneal=false"]
@@ -236,17 +334,78 @@ def test_steps_after_the_last_epoch_count(rooms: Path, tmp_path: Path) -> None:
 
 
 def test_two_processes_train_together(rooms: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-    command += ["-m", "recipes.prior.train", str(CONFIGS[0]), *TINY, f"output={tmp_path}"]
-    command += [f"data.rooms={rooms}", "training.devices=2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    arguments = [str(CONFIGS[0]), *TINY, f"data.rooms={rooms}"]
+    check_two_processes("recipes.prior.train", arguments, tmp_path)
+    assert SpeechPrior.from_pretrained(tmp_path / "two/prior").config.width == 16
+
+
+EACH_KEEPS_ITS_WEIGHTS = """
+import importlib, sys, torch
+from recipes import training
+
+def keep(task):
+    torch.save(task.model.state_dict(), f"{task.trainer.default_root_dir}/{task.global_rank}.pt")
+
+training.Task.on_train_end = keep
+sys.exit(importlib.import_module(sys.argv[1]).main(sys.argv[2:]))
+"""
+
+
+def check_two_processes(program: str, arguments: list[str], folder: Path) -> None:
+    """Both end with the same weights, which are not those of one process that trains alone."""
+    script = folder / "script.py"
+    script.write_text(EACH_KEEPS_ITS_WEIGHTS)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    for name, launcher in (("one", []), ("two", torchrun)):
+        (folder / name).mkdir()
+        command = [sys.executable, *launcher, str(script), program, *arguments]
+        command.append(f"output={folder / name}")
+        done = subprocess.run(
+            command,
+            cwd=folder / name,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=400,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+    alone, first, second = (
+        torch.load(folder / name, weights_only=True)
+        for name in ("one/0.pt", "two/0.pt", "two/1.pt")
+    )
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+    assert any(not torch.equal(first[name], alone[name]) for name in first)
+
+
+def test_several_devices_without_torchrun_export_once(rooms: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(EXPORTS_ARE_COUNTED)
+    command = [sys.executable, str(script), str(CONFIGS[0]), *TINY, f"output={tmp_path / 'run'}"]
     done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+        [*command, f"data.rooms={rooms}", "training.devices=2"],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=400,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    state = torch.load(tmp_path / "last.ckpt", weights_only=True)
-    assert state["global_step"] == 1
-    assert SpeechPrior.from_pretrained(tmp_path / "prior").config.width == 16
+    assert (tmp_path / "exports").read_text() == "0"
+
+
+EXPORTS_ARE_COUNTED = """
+import os, sys
+from fca.prior import SpeechPrior
+from recipes.prior import train
+
+def save(model, folder):
+    with open("exports", "a") as file:
+        file.write(os.environ.get("LOCAL_RANK", "0"))
+
+SpeechPrior.save_pretrained = save
+sys.exit(train.main(sys.argv[1:]))
+"""
 
 
 def test_schedules() -> None:

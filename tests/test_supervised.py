@@ -155,6 +155,8 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     experiment = train.Experiment(train.Data(str(SPEECH), str(SPEECH)), str(tmp_path))
     with pytest.raises(InputError, match=r"give data\.rooms"):
         train.PairData(experiment)
+    with pytest.raises(InputError, match=r"2 talkers: give model\.n_talkers, not data\.conditions"):
+        train.check_sizes(model.ConvTasNetConfig(), Conditions(talkers=(2, 3)))
 
 
 def test_the_table_has_the_shipped_network_if_it_can_be_built(

@@ -15,7 +15,14 @@ from fca import audio
 from fca.errors import InputError
 from fca.simulate.images import Array
 
-__all__ = ["Corpora", "draw_noise", "draw_responses", "draw_talkers", "measured_responses"]
+__all__ = [
+    "Corpora",
+    "draw_noise",
+    "draw_responses",
+    "draw_talkers",
+    "find_speakers",
+    "measured_responses",
+]
 
 EARS = ((0.0, 0.09, 0.0), (0.0, -0.09, 0.0))
 """Positions (m) of the two microphones of measured responses that do not give them: 18 cm apart."""
@@ -154,21 +161,24 @@ def _draw_apart(azimuths: Array, n: int, rng: np.random.Generator) -> NDArray[np
 
 def _speakers(corpora: Corpora, parts: Sequence[str], wanted: int) -> dict[str, list[Path]]:
     """Speaker -> audio files, in one of the parts of the corpus."""
-    found: dict[str, list[Path]] = {}
-    for part in parts:
-        root = corpora.speech / part
-        places = sorted(p for p in root.glob("*") if p.is_dir())
-        if not places:
-            found |= {f"{part}/{file.stem}": [file] for file in _audio_files(root)}
-        for folder in places:
-            files = _audio_files(folder)
-            if files:
-                found[f"{part}/{folder.name}"] = files
+    found = {
+        f"{part}/{name}": files
+        for part in parts
+        for name, files in find_speakers(corpora.speech / part).items()
+    }
     if len(found) < wanted:
         raise InputError(
             f"{corpora.speech}: {len(found)} speaker folders in {list(parts)}, {wanted} needed"
         )
     return found
+
+
+def find_speakers(folder: Path) -> dict[str, list[Path]]:
+    """Speaker -> audio files, as :class:`Corpora` describes a folder of speech."""
+    places = sorted(p for p in folder.glob("*") if p.is_dir())
+    if not places:
+        return {file.stem: [file] for file in _audio_files(folder)}
+    return {place.name: files for place in places if (files := _audio_files(place))}
 
 
 def _draw_speech(

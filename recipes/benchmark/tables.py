@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,15 @@ def real_time_factor(rows: Sequence[Settings]) -> float:
     return float(np.mean(factors)) if factors else float("nan")
 
 
+def over(
+    own: Sequence[Settings], others: Sequence[Settings], decibels: Callable[[Settings], Any]
+) -> Summary:
+    """How far rows are over others, mixture by mixture."""
+    theirs = {row["key"]["item"]: row for row in others}
+    pairs = [(row, theirs[row["key"]["item"]]) for row in own if row["key"]["item"] in theirs]
+    return summarise([decibels(ours) - decibels(base) for ours, base in pairs])
+
+
 def _short(row: Settings) -> Settings:
     improvement = {
         name: [round(v, 3) if isinstance(v, float) else v for v in values]
@@ -93,15 +102,9 @@ def _line(name: str, rows: Sequence[Settings], yardstick: str | None) -> list[st
     factor = real_time_factor(own)
     line = [name, *map(_cell, summaries), "" if np.isnan(factor) else f"{factor:.2f}"]
     if yardstick is not None:
-        line.append("" if name == yardstick else _cell(_gain(own, rows, yardstick)))
+        others = [row for row in rows if row["entry"] == yardstick]
+        line.append("" if name == yardstick else _cell(over(own, others, _decibels)))
     return line
-
-
-def _gain(own: Sequence[Settings], rows: Sequence[Settings], yardstick: str) -> Summary:
-    """SI-SDR over that of the yardstick, mixture by mixture."""
-    theirs = {row["key"]["item"]: row for row in rows if row["entry"] == yardstick}
-    pairs = [(row, theirs[row["key"]["item"]]) for row in own if row["key"]["item"] in theirs]
-    return summarise([_decibels(a) - _decibels(b) for a, b in pairs])
 
 
 def _decibels(row: Settings) -> Any:

@@ -18,6 +18,7 @@ from fca.evaluation.scores import score
 from fca.files import write_json, write_text
 from fca.simulate.stored import Item, load
 from recipes.benchmark.common import Log, describe, markdown, surroundings
+from recipes.benchmark.tables import over
 from recipes.corpora.recipe import Recipe
 
 Row = dict[str, Any]
@@ -136,11 +137,10 @@ def _numbers(values: Row, name: str) -> Any:
 
 
 def _gain(own: Sequence[Row], rows: Sequence[Row], yardstick: str) -> str:
-    """SI-SDR over that of the yardstick, mixture by mixture."""
-    theirs = {r["key"]["item"]: r["scores"] for r in rows if r["key"]["method"] == yardstick}
-    pairs = [(r["scores"], theirs[r["key"]["item"]]) for r in own if r["key"]["item"] in theirs]
-    gains = [_numbers(ours, "si_sdr") - _numbers(base, "si_sdr") for ours, base in pairs]
-    return "" if own[0]["key"]["method"] == yardstick else summary_cell(summarise(gains))
+    """SI-SDR over that of the yardstick; nothing for itself."""
+    others = [row for row in rows if row["key"]["method"] == yardstick]
+    gain = over(own, others, lambda row: _numbers(row["scores"], "si_sdr"))
+    return "" if own[0]["key"]["method"] == yardstick else summary_cell(gain)
 
 
 def _caption(recipe: Recipe, items: Sequence[Item], real: bool) -> str:

@@ -9,24 +9,26 @@ inferred from that, are written to FOLDER, a file per mixture. No separated sign
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 import typer
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from fca import Separator
+from fca import Separator, pretrained
 from fca.errors import InputError
-from fca.files import replacing
+from fca.files import make_folder, read_bytes, replacing
 from fca.inference.iterate import iterate
 from fca.inference.refine import Refinement
 from fca.model import Model
@@ -34,6 +36,7 @@ from fca.neural.denoiser import Denoiser
 from fca.prior.model import Code
 from fca.simulate import stored
 from recipes import program
+from recipes.banks import check_made_with
 
 METHOD = "deep-fca"
 ROUNDS = 2
@@ -86,16 +89,24 @@ def refine_set(
 ) -> None:
     """Write a file for every mixture of a set, or of share `i` of `n`, that has none yet."""
     number, count = share
-    items = stored.load(mixtures)[number::count]
     witness = Witness.from_pretrained(denoiser)
-    output.mkdir(parents=True, exist_ok=True)
-    for item in items:
+    for item in stored.load(mixtures)[number::count]:
         path = output / f"{item.id}.safetensors"
         if path.exists():
             continue
         mixture = torch.from_numpy(item.read("mixture"))
         with replacing(path) as temporary:
             save_file(refined(mixture, item.n_talkers, witness, n_steps), temporary)
+
+
+def _made_with(mixtures: Path, denoiser: str, n_steps: int) -> dict[str, Any]:
+    """What views depend on; the set may move, and another network may get the denoiser's name."""
+    weights = hashlib.sha256(read_bytes(pretrained.resolve(denoiser) / pretrained.WEIGHTS))
+    return {
+        "set": mixtures.resolve().name,
+        "steps": n_steps,
+        "checksum of the denoiser": weights.hexdigest()[:12],
+    }
 
 
 @dataclass(frozen=True)
@@ -105,7 +116,7 @@ class Views(Dataset[tuple[Tensor, Tensor, Tensor]]):
     Attributes
     ----------
     files : as `refined` describes them
-    count, n_frames : number and length of the excerpts
+    count, n_frames : number and length of the excerpts, which are no longer than the shortest file
     seed : decides, with its number, about an excerpt
     """
 
@@ -117,16 +128,19 @@ class Views(Dataset[tuple[Tensor, Tensor, Tensor]]):
     def __len__(self) -> int:
         return self.count
 
+    @cached_property
+    def length(self) -> int:
+        """Of the excerpts in frames; all have the same, as those of a batch are stacked."""
+        return min(self.n_frames, *map(_n_frames, self.files))
+
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         rng = np.random.default_rng([*self.seed, index])
         views = load_file(self.files[int(rng.integers(len(self.files)))])
         n_rounds, n_talkers, _, n_frames = views["own"].shape
         turn, talker = rng.integers(n_rounds), rng.integers(n_talkers)
-        begin = int(rng.integers(max(1, n_frames - self.n_frames + 1)))
+        begin = int(rng.integers(n_frames - self.length + 1))
         chosen = views["own"][turn, talker], views["rest"][turn, talker], views["target"][talker]
-        own, rest, target = (
-            10 ** bels[:, begin : begin + self.n_frames].float() for bels in chosen
-        )
+        own, rest, target = (10 ** bels[:, begin : begin + self.length].float() for bels in chosen)
         return own, rest, target
 
 
@@ -159,6 +173,11 @@ class ResidentViews:
         return list((10 ** bels.float()).unbind(1))
 
 
+def _n_frames(path: Path) -> int:
+    with safe_open(path, framework="pt") as saved:
+        return int(saved.get_slice("target").get_shape()[-1])
+
+
 def _views(saved: dict[str, Tensor]) -> list[Tensor]:
     """Own, rest and target (3, F, T) of every round and talker of a file."""
     target = saved["target"].expand_as(saved["own"])
@@ -187,6 +206,9 @@ def main(
     jobs: Annotated[int, typer.Option(min=1, help="processes, each on one thread")] = 1,
 ) -> None:
     """Separate and refine mixtures, and keep what the encoder saw and should have inferred."""
+    stored.load(mixtures)  # before anything is written
+    make_folder(output)
+    check_made_with(output / "views.json", _made_with(mixtures, denoiser, steps))
     work = partial(refine_set, mixtures, output, denoiser, steps)
     if jobs == 1:
         return work()

@@ -21,7 +21,8 @@ from fca.activity import Segment, write_rttm
 from fca.errors import InputError
 from fca.files import write_json
 from fca.simulate import Scene, diffuse_noise, random_scene, room_responses
-from fca.simulate.images import TALKER_RMS
+from fca.simulate.corpora import find_speakers
+from fca.simulate.images import TALKER_RMS, convolve
 from recipes import program
 
 SAMPLE_RATE = 16000
@@ -139,9 +140,7 @@ def within(segments: list[Segment], seconds: float) -> list[Segment]:
 
 def _image(utterance: Array, responses: NDArray[np.float64]) -> Array:
     """Reverberant utterance (M, samples + taps) at :data:`TALKER_RMS`."""
-    size = 1 << (len(utterance) + responses.shape[1] - 1).bit_length()
-    spectrum = np.fft.rfft(utterance, size) * np.fft.rfft(responses, size)
-    image = np.fft.irfft(spectrum)[:, : len(utterance) + responses.shape[1]]
+    image = convolve(utterance, responses, len(utterance) + responses.shape[1])
     scaled: Array = (image * TALKER_RMS / np.sqrt(np.mean(image**2))).astype(np.float32)
     return scaled
 
@@ -157,15 +156,11 @@ def _noise(mics: NDArray[np.float64], samples: int, rng: np.random.Generator) ->
     return noise * np.float32(TALKER_RMS * 10 ** (-SNR_DB / 20) / noise.std())
 
 
-def find_speakers(folder: Path, count: int, rng: np.random.Generator) -> dict[str, list[Path]]:
+def draw_speakers(folder: Path, count: int, rng: np.random.Generator) -> dict[str, list[Path]]:
     """So many random speakers with their files."""
-    found = {
-        str(path.relative_to(folder)): files
-        for path in sorted(p for p in folder.rglob("*") if p.is_dir())
-        if (files := sorted(f for f in path.glob("*") if f.suffix.lower() in audio.SUFFIXES))
-    }
+    found = find_speakers(folder)
     if len(found) < count:
-        raise InputError(f"{folder}: {len(found)} folders of speech, {count} speakers needed")
+        raise InputError(f"{folder}: speech of {len(found)} speakers, {count} speakers needed")
     names = rng.choice(sorted(found), count, replace=False)
     return {str(name): found[name] for name in names}
 
@@ -190,7 +185,7 @@ def main(
 ) -> None:
     """Simulate a meeting."""
     rng = np.random.default_rng(seed)
-    speakers = find_speakers(speech, talkers, rng)
+    speakers = draw_speakers(speech, talkers, rng)
     samples = round(minutes * 60 * SAMPLE_RATE)
     meeting = simulate(list(speakers.values()), mics, samples, rng)
     write(meeting, output, {"speakers": list(speakers), "minutes": minutes, "seed": seed})

@@ -11,7 +11,6 @@ processes.
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -25,14 +24,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from fca import audio
 from fca.errors import InputError
-from fca.files import replacing, write_json
+from fca.files import replacing
 from fca.frontend import SAMPLE_RATE
 from fca.simulate import diffuse_noise, random_scene, room_responses
 from fca.simulate.images import convolve, level_gains, scaled_noise
 from recipes import program
-from recipes.prior.data import SILENCE, Corpus, find_speech
+from recipes.banks import arrays, check_made_with
+from recipes.prior.data import Corpus
 
 Array = NDArray[np.float32]
 Sample = tuple[Tensor, int]
@@ -111,11 +110,8 @@ class Bank:
 
     def read(self, path: Path) -> Room:
         """The room of a file."""
-        try:
-            with np.load(path, allow_pickle=False) as room:
-                return Room(room["responses"].astype(np.float32), room["mics"])
-        except (OSError, KeyError, ValueError) as error:
-            raise InputError(f"{path}: not a room of a bank ({error})") from None
+        with arrays(path, "a room of a bank") as room:
+            return Room(room["responses"].astype(np.float32), room["mics"])
 
 
 class Source(Protocol):
@@ -215,35 +211,19 @@ class Recordings:
 
     Parameters
     ----------
-    folder : searched for audio files with all their channels
+    folder : searched for audio files with all their channels, or a manifest of them
     n_channels : microphones that each must have
+    root : folder that a manifest's paths are relative to; the manifest's own unless given
     """
 
-    def __init__(self, folder: Path, n_channels: int) -> None:
-        self.waves = [_read(path, n_channels) for path in find_speech(folder)]
-        self._ends = np.cumsum([wave.shape[-1] for wave in self.waves])
+    def __init__(self, folder: Path, n_channels: int, root: Path | None = None) -> None:
+        self._corpus = Corpus(folder, SAMPLE_RATE, root, n_channels)
 
     def draw(
         self, n_talkers: int, n_channels: int, samples: int, rng: np.random.Generator
     ) -> Array:
         """A mixture (channels, samples)."""
-        for _ in range(20):
-            place = int(rng.integers(self._ends[-1]))
-            wave = self.waves[int(np.searchsorted(self._ends, place, side="right"))]
-            start = int(rng.integers(max(1, wave.shape[-1] - samples + 1)))
-            kept = rng.permutation(len(wave))[:n_channels]
-            piece = wave[kept, start : start + samples].astype(np.float32) / np.float32(2**15)
-            if np.sqrt(np.mean(piece**2)) > SILENCE:
-                break
-        return audio.fit_length(piece, samples)
-
-
-def _read(path: Path, n_channels: int) -> NDArray[np.int16]:
-    wave, rate = audio.read(path)
-    if len(wave) < n_channels:
-        raise InputError(f"{path}: {len(wave)} channels, {n_channels} are needed")
-    wave = audio.resample(wave, rate, SAMPLE_RATE)
-    return (np.clip(wave, -1, 1) * (2**15 - 1)).round().astype(np.int16)
+        return self._corpus.excerpt(rng, samples, n_channels)
 
 
 def make_room(number: int, folder: Path, n_talkers: int, n_mics: int, seed: int) -> None:
@@ -259,14 +239,6 @@ def make_room(number: int, folder: Path, n_talkers: int, n_mics: int, seed: int)
         np.savez(file, responses=responses, mics=mics, rt60=scene.rt60)
 
 
-def _continue(record: Path, made_with: dict[str, int]) -> None:
-    """Refuse to continue a bank that was made with other options."""
-    known = json.loads(record.read_text("utf-8")) if record.is_file() else made_with
-    if known != made_with:
-        raise InputError(f"{record.parent}: made with {known}, not {made_with}")
-    write_json(record, made_with)
-
-
 def main(
     output: Annotated[Path, typer.Argument(help="folder to write or to continue")],
     rooms: Annotated[int, typer.Option(help="number of rooms")] = 2000,
@@ -277,7 +249,7 @@ def main(
 ) -> None:
     """Simulate a bank of rooms."""
     output.mkdir(parents=True, exist_ok=True)
-    _continue(output / "bank.json", {"talkers": talkers, "mics": mics, "seed": seed})
+    check_made_with(output / "bank.json", {"talkers": talkers, "mics": mics, "seed": seed})
     make = partial(make_room, folder=output, n_talkers=talkers, n_mics=mics, seed=seed)
     if jobs == 1:
         for number in range(rooms):

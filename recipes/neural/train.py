@@ -32,7 +32,7 @@ from fca.pretrained import Pretrained
 from fca.prior import Elbo, SpeechPrior
 from fca.stft import STFT
 from recipes import config, training
-from recipes.loaders import Loaders
+from recipes.loaders import Loaders, check_amounts
 from recipes.neural.data import Bank, Conditions, Drawn, Mixtures, Recordings, Sample, Source
 from recipes.neural.resident import Batch, ResidentMixtures
 from recipes.prior.data import Corpus
@@ -55,12 +55,12 @@ class Data:
     train, valid : folders or manifests of speech; of recordings as they are, without `rooms`
     root : folder that the paths of manifests are relative to
     rooms, valid_rooms : banks of rooms that the speech is put into
-    noise : folder of noise for diffuse fields, white unless given
+    noise : folder of noise for diffuse fields, white unless given; not for recordings
     seconds, batch_size : of the mixtures, per process
     valid_items : mixtures to validate on
     workers : processes that prepare batches
     resident : whether mixtures are made in the memory of the device that trains
-    conditions : what is drawn
+    conditions : what is drawn; of recordings, only how many channels and for how many talkers
     """
 
     train: str
@@ -75,6 +75,9 @@ class Data:
     workers: int = 0
     resident: bool = False
     conditions: Conditions = field(default_factory=Conditions)
+
+    def __post_init__(self) -> None:
+        check_amounts(self.seconds, self.batch_size, self.valid_items)
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,8 @@ class Training(training.Training):
     every_round: bool = False
 
     def beta_at(self, step: int) -> float:
-        weight = super().beta_at(step)
-        return weight * self.first_beta / self.beta if step < self.first_steps else weight
+        largest = self.first_beta if step < self.first_steps else self.beta
+        return largest * self.ramp_at(step)
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ class Experiment:
     n_fft : window in samples, the method's or the neural FCA's own unless given
     network : option of the method that takes the network, a key of :data:`NETWORKS`
     begin : trained network to begin with
-    model : sizes of a new neural FCA, where there is none to begin with
+    model : sizes of a new neural FCA; those of the network to begin with, where there is one
     decoder : speech prior to take a new network's decoder from
     freeze : parts of the network that keep their weights
     """
@@ -213,8 +216,21 @@ class MixtureData(Loaders):
         if (options.rooms is None) != (options.valid_rooms is None):
             raise InputError("give data.rooms and data.valid_rooms, or neither")
         if rooms is None:
-            return Recordings(Path(folder), options.conditions.channels[1])
+            return recorded(options, folder)
         return simulated(options, folder, rooms)
+
+
+def recorded(options: Data, folder: str) -> Recordings:
+    """Recordings of a folder or manifest.
+
+    Raises
+    ------
+    InputError
+        If there are none, one has too few channels, or noise is to be added to them.
+    """
+    if options.noise is not None:
+        raise InputError("data.noise is for simulated mixtures: leave it out, or give data.rooms")
+    return Recordings(Path(folder), options.conditions.channels[1], _root(options))
 
 
 def simulated(options: Data, speech: str, rooms: str | None) -> Mixtures:
@@ -227,10 +243,13 @@ def simulated(options: Data, speech: str, rooms: str | None) -> Mixtures:
     """
     if rooms is None:
         raise InputError("mixtures are simulated in rooms: give data.rooms and data.valid_rooms")
-    root = None if options.root is None else Path(options.root)
     noise = None if options.noise is None else Corpus(Path(options.noise), SAMPLE_RATE)
-    talkers = Corpus(Path(speech), SAMPLE_RATE, root)
+    talkers = Corpus(Path(speech), SAMPLE_RATE, _root(options))
     return Mixtures(talkers, Bank(Path(rooms)), noise, options.conditions)
+
+
+def _root(options: Data) -> Path | None:
+    return None if options.root is None else Path(options.root)
 
 
 def make_network(experiment: Experiment) -> Pretrained:
@@ -242,6 +261,8 @@ def make_network(experiment: Experiment) -> Pretrained:
         For an unknown kind of network or part, or one that there is nothing to begin with.
     """
     check_choice("network", experiment.network, NETWORKS)
+    if experiment.begin is not None and experiment.decoder is not None:
+        raise InputError("a network to begin with has its decoder: give begin or decoder, not both")
     if experiment.begin is not None:
         network = NETWORKS[experiment.network](experiment.begin)
     elif experiment.network == "weights":
@@ -267,10 +288,22 @@ def new_network(sizes: NeuralConfig, decoder: str | None) -> NeuralFCA:
     return network
 
 
+def check_sizes(sizes: NeuralConfig, conditions: Conditions) -> None:
+    """Raise :class:`InputError` if mixtures are not what a neural FCA is made for."""
+    for name, size in (("talkers", sizes.n_talkers), ("channels", sizes.n_channels)):
+        low, high = getattr(conditions, name)
+        if not low == high == size:
+            raise InputError(
+                f"the network is for {size} {name}, the mixtures have {low} to {high}: "
+                f"model.n_{name} and data.conditions.{name} must agree"
+            )
+
+
 def make_task(experiment: Experiment) -> MixtureTask:
     """Network and method of an experiment."""
     network = make_network(experiment)
     if isinstance(network, NeuralFCA):
+        check_sizes(network.config, experiment.data.conditions)
         network.encoder.lean = experiment.training.lean
     options = {**experiment.options, experiment.network: network}
     method = get_method(experiment.method).with_options(**options)
@@ -282,6 +315,8 @@ def run(experiment: Experiment) -> Path:
     """Train, then export the best checkpoint; returns the exported folder."""
     lightning.seed_everything(experiment.seed, verbose=False)
     task = make_task(experiment)
+    if isinstance(task.model, NeuralFCA):
+        experiment = replace(experiment, model=task.model.config)  # of whatever it began with
     return training.fit(task, experiment, MixtureData(experiment), "mixtures", "network")
 
 

@@ -26,6 +26,7 @@ from fca.errors import InputError
 from fca.files import replacing
 from fca.simulate import random_scene, room_responses
 from recipes import program
+from recipes.banks import arrays
 
 Array = NDArray[np.float32]
 
@@ -35,6 +36,8 @@ KNOTS = 9
 """Places over frequency at which the gain of an equaliser is drawn."""
 SILENCE = 1e-3
 """Excerpts of less than this root mean square are drawn again (full scale is 1)."""
+TRIES, MOST_TRIES = 20, 1000
+"""After so many, less will do, but zeros never."""
 
 
 @dataclass(frozen=True)
@@ -54,36 +57,58 @@ class Augmentation:
 
 
 class Corpus:
-    """All speech of a folder or manifest in memory, as 16-bit samples.
+    """All recordings of a folder or manifest in memory, as 16-bit samples.
 
     Parameters
     ----------
     source : folder that is searched for audio files, or a CSV with the columns `path` (relative to
         `root`), and maybe `speaker`
     root : folder that a manifest's paths are relative to; the manifest's own unless given
+    n_channels : microphones that each must have; without, the first alone is kept
     """
 
-    def __init__(self, source: Path, sample_rate: int, root: Path | None = None) -> None:
+    def __init__(
+        self,
+        source: Path,
+        sample_rate: int,
+        root: Path | None = None,
+        n_channels: int | None = None,
+    ) -> None:
         self.sample_rate = sample_rate
         self.paths = find_speech(source, root)
-        self.signals = [_read_int16(path, sample_rate) for path in self.paths]
-        self._ends = np.cumsum([len(signal) for signal in self.signals])
+        self.signals = [_read(path, sample_rate, n_channels) for path in self.paths]
+        self._ends = np.cumsum([signal.shape[-1] for signal in self.signals])
 
     @property
     def seconds(self) -> float:
         """Amount of speech."""
         return float(self._ends[-1] / self.sample_rate)
 
-    def excerpt(self, rng: np.random.Generator, samples: int) -> Array:
-        """Random excerpt (samples,); an utterance that is shorter is followed by silence."""
-        for _ in range(20):
+    def excerpt(
+        self, rng: np.random.Generator, samples: int, n_channels: int | None = None
+    ) -> Array:
+        """Random excerpt (samples,); an utterance that is shorter is followed by silence.
+
+        Of recordings with all their microphones, so many of these in random order, too.
+
+        Raises
+        ------
+        InputError
+            If nothing but zeros is found.
+        """
+        for attempt in range(MOST_TRIES):
             place = int(rng.integers(self._ends[-1]))
-            signal = self.signals[int(np.searchsorted(self._ends, place, side="right"))]
-            start = int(rng.integers(max(1, len(signal) - samples + 1)))
-            piece = signal[start : start + samples].astype(np.float32) / np.float32(2**15)
-            if np.sqrt(np.mean(piece**2)) > SILENCE:
-                break
-        return audio.fit_length(piece, samples)
+            number = int(np.searchsorted(self._ends, place, side="right"))
+            signal = self.signals[number]
+            start = int(rng.integers(max(1, signal.shape[-1] - samples + 1)))
+            piece = signal[..., start : start + samples]
+            if n_channels is not None:
+                piece = piece[rng.permutation(len(piece))[:n_channels]]
+            wave = piece.astype(np.float32) / np.float32(2**15)
+            level = np.sqrt(np.mean(wave**2))
+            if level > SILENCE or (attempt >= TRIES - 1 and level > 0):
+                return audio.fit_length(wave, samples)
+        raise InputError(f"{self.paths[number]}: silent, as all of {MOST_TRIES} excerpts are")
 
 
 class Excerpts(Dataset[Tensor]):
@@ -184,13 +209,10 @@ def make_responses(count: int, seed: int, sample_rate: int = 16000) -> list[Arra
 
 def load_responses(path: Path, sample_rate: int) -> list[Array]:
     """Bank that `main` wrote, of that rate."""
-    try:
-        with np.load(path, allow_pickle=False) as bank:
-            ends = np.cumsum(bank["lengths"])[:-1]
-            responses = np.split(bank["taps"].astype(np.float32), ends)
-            rate = int(bank["sample_rate"])
-    except (OSError, KeyError, ValueError) as error:
-        raise InputError(f"{path}: not a bank of room responses ({error})") from None
+    with arrays(path, "a bank of room responses") as bank:
+        ends = np.cumsum(bank["lengths"])[:-1]
+        responses = np.split(bank["taps"].astype(np.float32), ends)
+        rate = int(bank["sample_rate"])
     if rate != sample_rate:
         raise InputError(f"{path}: room responses at {rate} Hz, not {sample_rate}")
     return responses
@@ -202,9 +224,12 @@ def _from_direct_sound(response: NDArray[np.float64]) -> Array:
     return np.asarray(response[start:] / np.abs(response[peak]), dtype=np.float32)
 
 
-def _read_int16(path: Path, sample_rate: int) -> NDArray[np.int16]:
+def _read(path: Path, sample_rate: int, n_channels: int | None) -> NDArray[np.int16]:
+    """The first channel (samples,); all of them, if so many are needed."""
     wave, rate = audio.read(path)
-    wave = audio.resample(wave[0], rate, sample_rate)
+    if len(wave) < (n_channels or 1):
+        raise InputError(f"{path}: {len(wave)} channels, {n_channels} are needed")
+    wave = audio.resample(wave[0] if n_channels is None else wave, rate, sample_rate)
     return (np.clip(wave, -1, 1) * (2**15 - 1)).round().astype(np.int16)
 
 

@@ -25,7 +25,7 @@ from fca.errors import InputError
 from fca.frontend import SAMPLE_RATE
 from recipes import config, training
 from recipes.loaders import Loaders
-from recipes.neural.data import Mixtures
+from recipes.neural.data import Conditions, Mixtures
 from recipes.neural.train import Data, simulated
 from recipes.supervised.model import ConvTasNet, ConvTasNetConfig
 
@@ -89,6 +89,15 @@ class Supervised(training.Task):
         self.log("valid/mixtures_loss", self.loss(batch), sync_dist=True, batch_size=len(batch[0]))
 
 
+def check_sizes(model: ConvTasNetConfig, conditions: Conditions) -> None:
+    """Raise :class:`InputError` for other sizes of mixtures than the model's, if they are given."""
+    for name, size in (("talkers", model.n_talkers), ("channels", model.n_channels)):
+        if getattr(conditions, name) not in (getattr(Conditions(), name), (size, size)):
+            raise InputError(
+                f"the network is for {size} {name}: give model.n_{name}, not data.conditions.{name}"
+            )
+
+
 class PairData(Loaders):
     """Loaders of an experiment; the training mixtures change with the epoch."""
 
@@ -97,6 +106,7 @@ class PairData(Loaders):
         self.experiment, self.options = experiment, experiment.data
         if self.options.resident:
             raise InputError("data.resident: pairs are not made in the memory of the device")
+        check_sizes(experiment.model, self.options.conditions)
         self._train = simulated(self.options, self.options.train, self.options.rooms)
         self._valid = simulated(self.options, self.options.valid, self.options.valid_rooms)
 
