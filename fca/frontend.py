@@ -35,6 +35,8 @@ _DEAD = 1e-6
 _SAME = 1e-6
 """Most power that a copy of a channel may have of its own, relative to its power: -60 dB, as after
 rounding to 16 bits."""
+_ALIKE = "all channels carry the same signal, as one microphone would"
+_FOR_ONE = "for one talker in noise there is fca enhance"
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Frontend:
         dead = sorted(set(range(self.n_channels)) - set(self.alive))
         remarks = [f"channel {channel} carries no signal" for channel in dead]
         if 0 < len(self.copies) == len(self.alive) - 1:
-            return [*remarks, "all channels carry the same signal, as one microphone would"]
+            return [*remarks, _ALIKE]
         return remarks + [f"channel {copy} is a copy of channel {of}" for copy, of in self.copies]
 
     def synthesise(self, spectrum: Tensor) -> Tensor:
@@ -118,8 +120,8 @@ def prepare(
     Raises
     ------
     InputError
-        If the recordings are not finite, too short, silent, below
-        :data:`~fca.audio.MIN_RATE`, or have fewer than ``min_channels`` live channels or more than
+        If the recordings are not finite, too short, silent, below :data:`~fca.audio.MIN_RATE`, or
+        have fewer than ``min_channels`` live channels of different signals or more than
         :data:`MAX_CHANNELS`.
     """
     check(waves, rate, stft.n_fft, min_channels)
@@ -128,6 +130,8 @@ def prepare(
     alive = live_channels(signal, min_channels)
     signal = signal[:, list(alive)]
     copies = tuple((alive[copy], alive[first]) for copy, first in copied_channels(signal))
+    if len(alive) - len(copies) < min_channels:
+        raise InputError(f"{_ALIKE}; {_FOR_ONE}")
     if early:
         signal = torch.stack([_early(recording) for recording in signal])
     gain = _root_mean_square(signal)
@@ -156,8 +160,7 @@ def check(waves: Tensor, rate: int, n_fft: int, min_channels: int = 2) -> None:
     n_channels, length = waves.shape[1:]
     if n_channels < min_channels:
         raise InputError(
-            "separation needs at least two microphones, the recording has one channel: for one "
-            "talker in noise there is fca enhance"
+            f"separation needs at least two microphones, the recording has one channel; {_FOR_ONE}"
         )
     if n_channels > MAX_CHANNELS:
         raise InputError(
