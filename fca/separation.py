@@ -12,7 +12,7 @@ from fca.model import Fittable
 from fca.rendering import Renderer
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Separation:
     """The result of :func:`~fca.separator.separate`.
 
@@ -47,6 +47,10 @@ class Separation:
     seconds: float
     model: Fittable
     _renderer: Renderer
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.sources.shape))
+        return f"<Separation by {self.method.name}: sources {shape} at {self.sample_rate} Hz>"
 
     @property
     def remarks(self) -> list[str]:

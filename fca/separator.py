@@ -141,6 +141,9 @@ class Separator:
         check_dtype(dtype)
         self.dtype = dtype
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.n_sources} sources by {self.method.name}>"
+
     def __call__(
         self,
         mixture: Signal,

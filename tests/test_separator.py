@@ -247,6 +247,13 @@ def test_files_are_read(short: np.ndarray, tmp_path: Path) -> None:
         fca.separate(path, 8000)
 
 
+def test_objects_say_briefly_what_they_are(short: np.ndarray) -> None:
+    separator = fca.Separator(**MNMF)
+    assert repr(separator) == "<Separator of 2 sources by fastmnmf2>"
+    result = separator(short, RATE)
+    assert repr(result) == f"<Separation by fastmnmf2: sources 2x{short.shape[1]} at 16000 Hz>"
+
+
 def test_progress_goes_through_all_starts_and_refinement(short: np.ndarray) -> None:
     seen: list[Progress] = []
     separator = fca.Separator("fastmnmf-dp", n_starts=2, n_iter=2, n_refine=4, surroundings=True)
