@@ -65,6 +65,32 @@ class TestInputs:
         assert [r.name for r in found] == ["x/talk", "y/talk.wav", "y/talk.flac", "other"]
         assert [r.id for r in found] == ["talk", "talk.wav", "talk.flac", "other"]
 
+    def test_names_do_not_depend_on_further_inputs(
+        self, tmp_path: Path, recording: np.ndarray
+    ) -> None:
+        names = ["rec/a.wav", "rec/b.wav", "more/a.flac", "x/c.wav", "y/c.wav", "a.wav"]
+        write_all(tmp_path, names, recording)
+        alone, _ = collect([str(tmp_path / "rec")], tmp_path / "out")
+        assert [r.name for r in alone] == ["a", "b"]
+        for further, others in ([["more/a.flac"], ["more/a"]], [["a.wav"], ["a.wav"]]):
+            inputs = [str(tmp_path / name) for name in ["rec", *further, "x/c.wav", "y/c.wav"]]
+            for given in (inputs, inputs[::-1]):
+                found, _ = collect(given, tmp_path / "out")
+                assert {r.name for r in found} == {"a", "b", *others, "x/c", "y/c"}
+                assert [r.name for r in found if r.files[0].parent.name == "rec"] == ["a", "b"]
+
+    def test_folders_that_hold_the_same_names(self, tmp_path: Path, recording: np.ndarray) -> None:
+        write_all(tmp_path, ["one/a.wav", "two/a.wav", "two/b.wav"], recording)
+        found, _ = collect([str(tmp_path / "one"), str(tmp_path / "two")], tmp_path / "out")
+        assert [r.name for r in found] == ["one/a", "two/a", "b"]
+
+    def test_files_yield_to_ids(self, tmp_path: Path, recording: np.ndarray) -> None:
+        write_all(tmp_path, ["x/a.wav", "y/b.wav"], recording)
+        (tmp_path / "wav.scp").write_text(f"a {tmp_path}/y/b.wav\n")
+        listed = read_manifest(tmp_path / "wav.scp")
+        found, _ = collect([str(tmp_path / "x" / "a.wav")], tmp_path / "out", listed=listed)
+        assert [r.name for r in found] == ["a", "x/a"]
+
     def test_recordings_of_a_run_have_ids_of_their_own(
         self, tmp_path: Path, recording: np.ndarray
     ) -> None:

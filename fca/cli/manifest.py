@@ -28,7 +28,7 @@ def read_manifest(path: Path) -> list[Recording]:
     from fca.adapters.kaldi import read_scp
 
     if path.suffix == ".scp":
-        found = [Recording(name, (Path(file),)) for name, file in read_scp(path).items()]
+        found = [Recording(name, (Path(file),), firm=True) for name, file in read_scp(path).items()]
     else:
         found = [_recording(line) for line in _lines(path)]
     if not found:
