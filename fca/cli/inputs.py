@@ -11,7 +11,7 @@ from glob import glob, has_magic
 from pathlib import Path
 
 from fca.audio import SUFFIXES
-from fca.errors import InputError, printable
+from fca.errors import InputError, counted, printable
 from fca.files import leads_out
 
 # A name that ends in a channel number, with what may stand before it: X.CH1, X_mic2, X-ch03, X.5
@@ -53,7 +53,7 @@ class Recording:
     @property
     def label(self) -> str:
         """Its name in messages."""
-        more = f" (+ {len(self.files) - 1} files)" if len(self.files) > 1 else ""
+        more = f" (+ {counted(len(self.files) - 1, 'file')})" if len(self.files) > 1 else ""
         return printable(f"{self.files[0]}{more}")
 
 
@@ -93,7 +93,7 @@ def collect(
     for text in inputs:
         recordings = _expand(text, out)
         if not recordings:
-            problems.append((text, "no audio files there"))
+            problems.append((text, _nothing(text)))
         found += recordings
     unnamed = [r for r in found if not _names_a_folder(r.name)]
     problems += [(r.label, f"{r.name!r} cannot name a folder") for r in unnamed]
@@ -104,6 +104,10 @@ def collect(
     named = _unique_names(found)
     _check_names(named)
     return _with_ids(named), [(printable(what), printable(why)) for what, why in problems]
+
+
+def _nothing(text: str) -> str:
+    return "no audio files there" if Path(text).is_dir() else "no file matches"
 
 
 def _expand(text: str, out: Path) -> list[Recording]:
@@ -169,14 +173,15 @@ def _join_channels(recordings: list[Recording]) -> tuple[list[Recording], list[P
     """Join files that differ only in their channel number, and say which files cannot be joined."""
     joined = [recording for recording in recordings if len(recording.files) > 1]
     channels: dict[tuple[Path, str, bool], dict[int, Path]] = defaultdict(dict)
-    problems = []
+    problems: list[Problem] = []
+    unnumbered: list[Path] = []
     for recording in recordings:
         file = recording.files[0]
         match = _CHANNEL.fullmatch(file.stem)
         if recording in joined:
             continue
         if match is None:
-            problems.append((str(file), "the name does not end in a channel number"))
+            unnumbered.append(file)
             continue
         name = _joined_name(Path(recording.name).parent, file, match["name"])
         same = channels[file.parent, name, recording.firm]
@@ -185,7 +190,13 @@ def _join_channels(recordings: list[Recording]) -> tuple[list[Recording], list[P
             problems.append((str(file), f"has the same channel number as {first}"))
     for (_, name, firm), files in channels.items():
         joined.append(Recording(name, tuple(files[number] for number in sorted(files)), firm=firm))
-    return joined, problems
+    return joined, [(str(file), _unnumbered(unnumbered)) for file in unnumbered] + problems
+
+
+def _unnumbered(files: list[Path]) -> str:
+    """What is wrong with files whose names do not say which channel they are."""
+    hint = f"; others are joined by commas, as {files[0]},{files[1]}" if files[1:] else ""
+    return f"the name does not end in a channel number{hint}"
 
 
 def _joined_name(folder: Path, file: Path, prefix: str) -> str:

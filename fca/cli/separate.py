@@ -270,7 +270,7 @@ def _number(sources: str | None) -> int | str:
         return 2
     if sources == AUTO:
         return AUTO
-    if not sources.isdecimal():
+    if not sources.removeprefix("-").isdecimal():
         raise typer.BadParameter(f"{sources!r} is neither a number nor {AUTO}")
     return int(sources)
 
