@@ -47,7 +47,7 @@ def with_nan(value: float) -> np.ndarray:
         (noise(1, 1, 2, 8000), r"expected \(channels, samples\)"),
         (noise(1, 8000), "at least two microphones"),
         (noise(0, 8000), r"expected \(channels, samples\)"),
-        (noise(17, 8000), r"17 channels, at most 16 .*arrays are \(channels, samples\)"),
+        (noise(17, 8000), "17 channels, at most 16 are supported$"),
         (noise(8000, 2), r"8000 channels, at most 16 .*arrays are \(channels, samples\)"),
         (with_nan(float("nan")), "NaN or infinite samples"),
         (with_nan(float("-inf")), "NaN or infinite samples"),
