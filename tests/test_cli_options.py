@@ -48,7 +48,7 @@ WRONG = [
     ("ilrma", "colour=blue", "no option 'colour'"),
     ("ilrma", "build=1", "no option 'build'"),
     ("ilrma", "self=1", "self: cannot be chosen"),
-    ("ilrma", "hop=3000", "hop at most half of it"),
+    ("ilrma", "hop=3000", "hop must be from 1 to n_fft / 2"),
     ("ilrma", "options=1", "no option 'options'"),
     ("deep-fca", "rate=-1", "rate must be positive"),
 ]
