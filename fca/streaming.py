@@ -116,8 +116,7 @@ class OnlineSeparator:
     ) -> None:
         check_rate(sample_rate)
         check_dtype(dtype)
-        if not 0 < first <= window < math.inf or not memory > 0:
-            raise InputError("0 < first <= window < inf and memory > 0 are needed")
+        _check_seconds(window, first, memory)
         self.sample_rate, self.dtype = whole("sample_rate", sample_rate), dtype
         self.n_channels = whole("n_channels", n_channels)
         self.n_sources = at_least_one("n_sources", n_sources)
@@ -271,3 +270,12 @@ def _check_channels(n_channels: int, reference_channel: int) -> None:
         raise InputError(f"2 to {MAX_CHANNELS} channels can be separated, got {n_channels}")
     if not 0 <= reference_channel < n_channels:
         raise InputError(f"reference channel {reference_channel}: there are 0 to {n_channels - 1}")
+def _check_seconds(window: float, first: float, memory: float) -> None:
+    if not 0 < window < math.inf:
+        raise InputError(f"window must be a positive number of seconds, got {window}")
+    if not 0 < first <= window:
+        raise InputError(f"first must be above 0 and at most window={window:g}, got {first}")
+    if not memory > 0:
+        raise InputError(f"memory must be positive, got {memory}")
+
+
