@@ -50,6 +50,8 @@ _NUMBERS: dict[str, Callable[[str, float], int]] = {
     **dict.fromkeys(("n_iter", "n_refine", "spatial_steps", "free_steps", "spare"), not_negative),
     **dict.fromkeys(("n_fft", "n_starts", "min_channels"), at_least_one),
 }
+MOVING = ("mnmf", "fca", "mnmf-dp", "neural-fca")
+"""Names of the methods with full-rank covariances, which may move."""
 _MIXING = tuple(choice.name for choice in dataclasses.fields(Mixing))
 
 
@@ -189,7 +191,7 @@ class Method:
             raise InputError(f"{self.name}: reverberation goes with a demixing matrix only")
         if self.mixing.moves and self.spatial != "full rank":
             raise InputError(
-                f"{self.name}: motion goes with full-rank covariances; choose mnmf, fca"
+                f"{self.name}: motion goes with full-rank covariances; choose {', '.join(MOVING)}"
             )
         if self.gate and self.spatial in ("rank-1", "cACGMM"):
             raise InputError(f"{self.name} cannot be gated: its filter does not depend on PSDs")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
 from toy import CLASSICAL, random_mixture, seeded
 
+from fca.cli.separate import Motion
 from fca.clustering import CACGMM
 from fca.errors import InputError
 from fca.inference import iterate
+from fca.method import MOVING
 from fca.methods import DEFAULT_METHOD, METHODS, SOURCES, Method, get_method
 from fca.model import Model
 from fca.separator import Separator
@@ -284,3 +287,11 @@ def test_choices_without_effect_are_not_offered() -> None:
     assert "n_bases" in get_method("ilrma").choices
     assert "gain_update" not in get_method("ilrma").choices
     assert "tied" not in get_method("cacgmm").choices
+
+
+def test_the_methods_with_motion_are_named() -> None:
+    named = ", ".join(MOVING)
+    assert [name for name, row in METHODS.items() if row.spatial == "full rank"] == [*MOVING]
+    assert f"{named}." in get_args(Motion)[1].help
+    with pytest.raises(InputError, match=f"choose {named}$"):
+        get_method("ilrma").with_options(motion="slow")
