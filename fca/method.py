@@ -262,7 +262,9 @@ class Method:
         """
         known = parameters(self.source)
         fields = [*_FIRST, *(name for name in _CHOICES if name not in known)]
-        ours = {name: getattr(self, name) for name in fields}
+        ours = {name: getattr(self, name) for name in fields} | {"hop": self.n_fft // 4}
+        if self.whole_band:
+            del ours["n_fft"]  # that of the network
         its = {name: self.options.get(name, known[name].default) for name in known}
         needs = needs_of(self, judges=True)
         return {

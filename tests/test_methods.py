@@ -20,7 +20,7 @@ from fca.separator import Separator
 from fca.source import VAE, Gauss, Laplace
 from fca.spatial import FullRank, JointlyDiagonal, Rank1
 
-FIRST = ("n_iter", "n_fft", "n_starts", "n_refine")
+FIRST = ("n_iter", "n_fft", "hop", "n_starts", "n_refine")
 """Choices that are a separator's own arguments."""
 COMPOSITIONS = {
     "fdica": (Rank1, "laplace", "IP"),
@@ -287,6 +287,9 @@ def test_choices_without_effect_are_not_offered() -> None:
     assert "n_bases" in get_method("ilrma").choices
     assert "gain_update" not in get_method("ilrma").choices
     assert "tied" not in get_method("cacgmm").choices
+    assert get_method("ilrma").choices["hop"] == get_method("deep-fca").choices["hop"] == 1024
+    assert "n_fft" in get_method("ilrma").choices
+    assert "n_fft" not in get_method("deep-fca").choices  # that of the network
 
 
 def test_the_methods_with_motion_are_named() -> None:
