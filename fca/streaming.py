@@ -9,6 +9,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from fca.arguments import named
 from fca.audio import check_rate
 from fca.errors import InputError, at_least_one, whole, whole_seed
 from fca.frontend import MAX_CHANNELS, check_dtype
@@ -20,6 +21,8 @@ from fca.waveforms import as_tensor, check_floating
 WINDOW_SECONDS = 0.128
 METHODS = ("fastmnmf1", "fastmnmf2")
 """Rows of the table that can be fitted to a stream."""
+FREE = ("spatial", "update", "start", "fast_start", "walkers", "n_bases", "warmup")
+"""Options of a row that can be changed for a stream."""
 FIXED = (
     "fits",
     "dof",
@@ -238,6 +241,8 @@ def _online(method: str | Method, n_sources: int, options: dict[str, Any]) -> Me
     if "source" in options:
         raise InputError("source cannot be changed for a stream")
     row = get_method(method)
+    own = [name for name in named(OnlineSeparator) if name != "dtype"]
+    row.check_options(options, own, offered=[*own, *FREE])
     if "jointly diagonal" not in row.spatial or row.source != "nmf" or row.dof is not None:
         raise InputError(f"{row.name} cannot be fitted to a stream; choose {', '.join(METHODS)}")
     online = row.with_options(**{"n_bases": 8, **options, "source": "sliding nmf"})
@@ -265,11 +270,6 @@ def _stft(sample_rate: int, n_fft: int | None, hop: int | None) -> STFT:
     return stft
 
 
-def _check_channels(n_channels: int, reference_channel: int) -> None:
-    if not 2 <= n_channels <= MAX_CHANNELS:
-        raise InputError(f"2 to {MAX_CHANNELS} channels can be separated, got {n_channels}")
-    if not 0 <= reference_channel < n_channels:
-        raise InputError(f"reference channel {reference_channel}: there are 0 to {n_channels - 1}")
 def _check_seconds(window: float, first: float, memory: float) -> None:
     if not 0 < window < math.inf:
         raise InputError(f"window must be a positive number of seconds, got {window}")
@@ -279,3 +279,8 @@ def _check_seconds(window: float, first: float, memory: float) -> None:
         raise InputError(f"memory must be positive, got {memory}")
 
 
+def _check_channels(n_channels: int, reference_channel: int) -> None:
+    if not 2 <= n_channels <= MAX_CHANNELS:
+        raise InputError(f"2 to {MAX_CHANNELS} channels can be separated, got {n_channels}")
+    if not 0 <= reference_channel < n_channels:
+        raise InputError(f"reference channel {reference_channel}: there are 0 to {n_channels - 1}")

@@ -87,7 +87,7 @@ def test_things_that_are_no_recordings_are_refused(mixture: Any) -> None:
     ("options", "message"),
     [
         ({"method": "ica"}, "unknown method 'ica'; choose from fdica"),
-        ({"n_basis": 4}, "has no option 'n_basis'; it has .*n_bases"),
+        ({"n_basis": 4}, "no option 'n_basis'; did you mean 'n_bases'[?] it has .*n_bases"),
         ({"start": "magic"}, "unknown start 'magic'; choose from identity"),
         ({"update": "em"}, "unknown update 'em'"),
         ({"device": "tpu9"}, "device 'tpu9' is not available here"),
@@ -281,7 +281,12 @@ def test_a_copy_of_the_first_channel_is_borne(method: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n_sources": "auto"}, "n_sources must be a whole number, got 'auto'"),
+        (
+            {"n_sources": "auto"},
+            r"got 'auto': talkers are counted by .*BlockSeparator\(.*count=True",
+        ),
+        ({"n_sources": "2"}, "n_sources must be a whole number, got '2'$"),
+        ({"n_source": 2}, "no option 'n_source'; did you mean 'n_sources'[?] it has method, n_"),
         ({"n_sources": None}, "n_sources must be a whole number, got None"),
         ({"n_sources": 17}, "n_sources=17: at most 16"),
         ({"n_iter": "3"}, "n_iter must be a whole number, got '3'"),

@@ -119,9 +119,13 @@ def test_options_of_the_row_are_kept_unless_changed() -> None:
         (
             "auxiva",
             {"n_bases": 3},
-            "auxiva has no option 'n_bases'; it has spatial, source, start, update",
+            "auxiva has no option 'n_bases'; it has n_iter, spatial, source, start",
         ),
-        ("ilrma", {"n_basis": 3}, "ilrma has no option 'n_basis'; it has .*n_bases"),
+        (
+            "ilrma",
+            {"n_basis": 3},
+            "ilrma has no option 'n_basis'; did you mean 'n_bases'[?] it has .*n_bases",
+        ),
         ("ilrma", {"weights": "x"}, "ilrma has no option 'weights'; it has no network"),
         ("deep-fca", {"weights": "x"}, ".*'weights'; its network is the option denoiser or prior"),
         ("ilrma", {"n_iter": 0}, "at least one iteration is needed, got n_iter=0"),
@@ -283,13 +287,13 @@ def test_the_choices_of_a_row_are_what_it_takes(name: str) -> None:
 
 def test_choices_without_effect_are_not_offered() -> None:
     assert "taps" not in get_method("ilrma").choices
+    assert get_method("ilrma").choices["hop"] == get_method("deep-fca").choices["hop"] == 1024
+    assert "n_fft" in get_method("ilrma").choices
+    assert "n_fft" not in get_method("deep-fca").choices  # that of the network
     assert get_method("ilrma").with_options(reverberation="ar").choices["taps"] == 3
     assert "n_bases" in get_method("ilrma").choices
     assert "gain_update" not in get_method("ilrma").choices
     assert "tied" not in get_method("cacgmm").choices
-    assert get_method("ilrma").choices["hop"] == get_method("deep-fca").choices["hop"] == 1024
-    assert "n_fft" in get_method("ilrma").choices
-    assert "n_fft" not in get_method("deep-fca").choices  # that of the network
 
 
 def test_the_methods_with_motion_are_named() -> None:

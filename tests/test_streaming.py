@@ -189,6 +189,10 @@ class TestFaults:
             ({"n_sources": 3, "start": "noise floor"}, "is for two sources, not 3"),
             ({"spatial": "rank-1"}, "has no rank-1 model"),
             ({"fits": "sources + 1"}, "fits cannot be changed"),
+            (
+                {"memmory": 1},
+                "no option 'memmory'; did you mean 'memory'[?] it has sample_rate, .*",
+            ),
             ({"dof": 5.0}, "dof cannot be changed"),
             ({"gate": True}, "gate cannot be changed"),
             ({"free_steps": 5}, "free_steps cannot be changed"),
