@@ -201,8 +201,8 @@ def write_rttm(path: Path, segments: Iterable[Segment], name: str) -> None:
 def read_rttm(path: str | Path, name: str | None = None, *, exact: bool = False) -> list[Segment]:
     """Segments of an RTTM file, in its order.
 
-    Turns that last no time are passed over, and what lies before the start of the recording is cut
-    off. Lines that cannot be understood are refused, unless they are about other recordings.
+    Turns that last no time are passed over. Lines that cannot be understood, and turns that begin
+    before the recording, are refused, unless they are about other recordings.
 
     Parameters
     ----------
@@ -224,6 +224,12 @@ def read_rttm(path: str | Path, name: str | None = None, *, exact: bool = False)
     if not lines:
         raise InputError(f"{path}: nothing is said of a recording called {name}")
     return _segments(path, lines)
+
+
+def other_recording(path: str | Path, name: str) -> str | None:
+    """The recording that an RTTM file is about if it is the only one and has another name."""
+    named = {line.recording for line in _read_lines(path)} - {None}
+    return None if len(named) != 1 or _word(name) in named else named.pop()
 
 
 def check_rttm(path: str | Path) -> None:
@@ -306,5 +312,5 @@ def _line(where: str, words: list[str]) -> _Line:
     if not (abs(begin) < float("inf") and 0 <= seconds < float("inf")):
         return _Line(recording, None, f"{where}not a stretch of time")
     if begin < 0:
-        begin, seconds = 0.0, begin + seconds
+        return _Line(recording, None, f"{where}begins before the recording, at {begin:g} s")
     return _Line(recording, Segment(speaker, begin, seconds) if seconds > 0 else None)

@@ -27,6 +27,15 @@ def parameters(source: str) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(SOURCES[source]).parameters
 
 
+def named(taker: Callable[..., Any]) -> list[str]:
+    """Arguments that a function or class takes by their names."""
+    return [
+        name
+        for name, parameter in inspect.signature(taker).parameters.items()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+
+
 def read_networks(source: str, options: dict[str, Any]) -> int | None:
     """Replace the names of networks by the networks, so that they are read once for all recordings.
 

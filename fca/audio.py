@@ -301,11 +301,12 @@ def check_alike(
     """
     lengths, rate = [samples for _, samples, _ in shapes], shapes[0][2]
     shortest = min(lengths)
-    for path, (channels, samples, its_rate) in zip(paths, shapes, strict=True):
+    for path, (channels, _, its_rate) in zip(paths, shapes, strict=True):
         if channels != 1:
             raise InputError(f"{path}: {channels} channels where one per file is expected")
         if its_rate != rate:
             raise InputError(f"{path}: {its_rate} Hz, but {paths[0]} has {rate} Hz")
+    for path, samples in zip(paths, lengths, strict=True):
         if samples - shortest > TOLERANCE * rate:
             other = paths[lengths.index(shortest)]
             raise InputError(f"{path}: {samples} samples, but {other} has {shortest}")

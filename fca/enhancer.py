@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
+from fca.arguments import named
 from fca.errors import InputError, check_choice
 from fca.frontend import SAMPLE_RATE
 from fca.inference.iterate import Callback
@@ -26,6 +27,8 @@ from fca.waveforms import Signal
 
 DEFAULT_PRIOR = "speech-prior"
 DEFAULT_INFERENCE = "denoise"
+_DECIDED = ("method", "n_sources")
+"""Options of a separator that are not chosen here."""
 VAE_NMF = Method(
     "vae-nmf",
     "jointly diagonal",
@@ -131,7 +134,7 @@ class Enhancer(Separator):
     ) -> None:
         row = get_inference(inference)
         own = _with_prior(row, prior)
-        for name in ("method", "n_sources", *own):
+        for name in (*_DECIDED, *own):
             if name in options:
                 raise InputError(f"{name} cannot be chosen: the inference or its prior decides it")
         super().__init__(
@@ -145,6 +148,11 @@ class Enhancer(Separator):
             **own,
             **options,
         )
+
+    @classmethod
+    def _own(cls) -> list[str]:
+        names = dict.fromkeys([*named(cls), *super()._own()])
+        return [name for name in names if name not in (*_DECIDED, "device", "dtype")]
 
     def __call__(
         self,

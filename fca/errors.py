@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from difflib import get_close_matches
 from numbers import Integral, Real
 
 LARGEST_SEED = 2**62 - 1
@@ -36,6 +37,14 @@ def check_choice(name: str, value: str, known: Iterable[str], of: str = "") -> N
         quoted = any("," in choice for choice in choices)
         listed = ", ".join(map(repr, choices) if quoted else choices)
         raise InputError(f"unknown {name} {value!r}{of}; choose from {listed}")
+
+
+def offer(name: str, known: Iterable[str]) -> str:
+    """What there is instead of something unknown, that of the most similar name first."""
+    choices = list(known)
+    similar = get_close_matches(name, choices, n=1)
+    meant = f"did you mean {similar[0]!r}? " if similar else ""
+    return f"{meant}it has {', '.join(choices)}"
 
 
 def whole(name: str, value: float) -> int:

@@ -163,10 +163,8 @@ def check(waves: Tensor, rate: int, n_fft: int, min_channels: int = 2) -> None:
             f"separation needs at least two microphones, the recording has one channel; {_FOR_ONE}"
         )
     if n_channels > MAX_CHANNELS:
-        raise InputError(
-            f"{n_channels} channels, at most {MAX_CHANNELS} are supported; arrays are (channels, "
-            f"samples)"
-        )
+        turned = "; arrays are (channels, samples)" if n_channels > length else ""
+        raise InputError(f"{n_channels} channels, at most {MAX_CHANNELS} are supported{turned}")
     check_rate(rate)
     if _working_length(length, rate) < n_fft:
         raise InputError(

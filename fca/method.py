@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from fca.arguments import NETWORKS, READERS, parameters, read_networks
 from fca.building import SOURCES, Building
 from fca.effects import check_effect, needs_of
-from fca.errors import InputError, at_least_one, check_choice, not_negative, whole
+from fca.errors import InputError, at_least_one, check_choice, not_negative, offer, whole
 from fca.inference.rank1 import number_of_outputs
 from fca.inference.start import STARTS
 from fca.likelihood import Gaussian, Likelihood, StudentT
@@ -50,6 +50,8 @@ _NUMBERS: dict[str, Callable[[str, float], int]] = {
     **dict.fromkeys(("n_iter", "n_refine", "spatial_steps", "free_steps", "spare"), not_negative),
     **dict.fromkeys(("n_fft", "n_starts", "min_channels"), at_least_one),
 }
+MOVING = ("mnmf", "fca", "mnmf-dp", "neural-fca")
+"""Names of the methods with full-rank covariances, which may move."""
 _MIXING = tuple(choice.name for choice in dataclasses.fields(Mixing))
 
 
@@ -189,7 +191,7 @@ class Method:
             raise InputError(f"{self.name}: reverberation goes with a demixing matrix only")
         if self.mixing.moves and self.spatial != "full rank":
             raise InputError(
-                f"{self.name}: motion goes with full-rank covariances; choose mnmf, fca"
+                f"{self.name}: motion goes with full-rank covariances; choose {', '.join(MOVING)}"
             )
         if self.gate and self.spatial in ("rank-1", "cACGMM"):
             raise InputError(f"{self.name} cannot be gated: its filter does not depend on PSDs")
@@ -260,7 +262,9 @@ class Method:
         """
         known = parameters(self.source)
         fields = [*_FIRST, *(name for name in _CHOICES if name not in known)]
-        ours = {name: getattr(self, name) for name in fields}
+        ours = {name: getattr(self, name) for name in fields} | {"hop": self.n_fft // 4}
+        if self.whole_band:
+            del ours["n_fft"]  # that of the network
         its = {name: self.options.get(name, known[name].default) for name in known}
         needs = needs_of(self, judges=True)
         return {
@@ -268,6 +272,41 @@ class Method:
             for name, value in {**ours, **dataclasses.asdict(self.mixing), **its}.items()
             if needs.get(name, (True, ""))[0] and not self.mixing.idle([name])
         }
+
+    def check_options(
+        self,
+        given: Mapping[str, Any],
+        own: Iterable[str] = (),
+        offered: Iterable[str] | None = None,
+    ) -> None:
+        """Refuse options that do not exist.
+
+        Parameters
+        ----------
+        given : mapping
+            Options of this method and of whoever takes them.
+        own : iterable of str
+            Names of the latter.
+        offered : iterable of str, optional
+            What there is to choose from; all options unless given.
+
+        Raises
+        ------
+        InputError
+            For an option that does not exist; it tells the one that may have been meant.
+        """
+        source = given.get("source", self.source)
+        check_choice("source model", source, SOURCES)
+        known = parameters(source)
+        names = [*own, *dict.fromkeys([*_CHOICES, *_MIXING, *known])]
+        unknown = sorted(set(given).difference(names))
+        if unknown and unknown[0] == "weights":
+            networks = " or ".join(name for name in READERS if name in known)
+            hint = f"its network is the option {networks}" if networks else "it has no network"
+            raise InputError(f"{self.name} has no option 'weights'; {hint}")
+        if unknown:
+            hint = offer(unknown[0], names if offered is None else offered)
+            raise InputError(f"{self.name} has no option {unknown[0]!r}; {hint}")
 
     def with_options(self, n_iter: int | None = None, **options: Any) -> Method:
         """The same row with some choices changed.
@@ -284,16 +323,13 @@ class Method:
         InputError
             For an option that does not exist or has no effect.
         """
+        self.check_options(options, own=["n_iter"])
         source = options.get("source", self.source)
-        check_choice("source model", source, SOURCES)
         known = parameters(source)
         ours = [key for key in _CHOICES if key not in known]  # Student's t sources have a dof, too
         choices = {key: options.pop(key) for key in ours if key in options}
         mixing = {key: options.pop(key) for key in _MIXING if key in options}
         choices["mixing"] = dataclasses.replace(self.mixing, **mixing)
-        unknown = sorted(set(options) - set(known))
-        if unknown:
-            raise InputError(f"{self.name} has no option {unknown[0]!r}; {_offer(known, unknown)}")
         if n_iter is not None:
             choices["n_iter"] = whole("n_iter", n_iter)
             if choices["n_iter"] < min(1, self.n_iter):
@@ -362,12 +398,3 @@ class Method:
             activity=activity,
         )
         return building.model()
-
-
-def _offer(known: Mapping[str, Any], unknown: Collection[str]) -> str:
-    """What to choose instead of options that do not exist."""
-    networks = [name for name in READERS if name in known]
-    if "weights" in unknown:
-        options = " or ".join(networks)
-        return f"its network is the option {options}" if networks else "it has no network"
-    return f"it has {', '.join([*_CHOICES, *_MIXING, *known])}"

@@ -61,6 +61,8 @@ class SeparatorModule(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
+        if isinstance(method, Separator):
+            raise InputError("a module takes a method and its options, and no separator")
         for name in ("device", "dtype"):
             if name in options:
                 raise InputError(f"{name} cannot be chosen: it is that of the waveforms")

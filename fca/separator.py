@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fca.allocator import keep_freed_memory
+from fca.arguments import named
 from fca.dereverberation import require_nara_wpe
 from fca.errors import (
     InputError,
@@ -120,10 +121,10 @@ class Separator:
         dtype: torch.dtype = torch.float32,
         **options: Any,
     ) -> None:
-        self.method = get_method(method).with_options(n_iter=n_iter, **options)
-        self.n_sources = at_least_one("n_sources", n_sources)
-        if self.n_sources > MAX_SOURCES:
-            raise InputError(f"n_sources={n_sources}: at most {MAX_SOURCES} can be separated")
+        row = get_method(method)
+        row.check_options(options, own=self._own())
+        self.method = row.with_options(n_iter=n_iter, **options)
+        self.n_sources = _number_of_sources(n_sources)
         starts = self.method.n_starts if n_starts is None else n_starts
         self.n_starts = at_least_one("n_starts", starts)
         self.n_refine = _refinement(self.method, n_refine)
@@ -143,6 +144,11 @@ class Separator:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.n_sources} sources by {self.method.name}>"
+
+    @classmethod
+    def _own(cls) -> list[str]:
+        """Options beside those of the method that are offered if an unknown one is given."""
+        return [name for name in named(Separator) if name not in ("device", "dtype")]
 
     def __call__(
         self,
@@ -313,6 +319,20 @@ def separate(
     torch.Size([2, 16000])
     """
     return Separator(method, n_sources, **options)(mixture, sample_rate, callbacks)
+
+
+def _number_of_sources(n_sources: int | str) -> int:
+    if isinstance(n_sources, str):
+        counting = (
+            ": talkers are counted by fca.blocks.BlockSeparator(separator, count=True) and by "
+            "fca separate --sources auto"
+        )
+        hint = counting if n_sources == "auto" else ""
+        raise InputError(f"n_sources must be a whole number, got {n_sources!r}{hint}")
+    number = at_least_one("n_sources", n_sources)
+    if number > MAX_SOURCES:
+        raise InputError(f"n_sources={number}: at most {MAX_SOURCES} can be separated")
+    return number
 
 
 def _refinement(method: Method, n_refine: int | None) -> int:

@@ -20,7 +20,7 @@ class STFT:
     Parameters
     ----------
     n_fft : int
-        Window length in samples, even.
+        Window length in samples, even and at least 4.
     hop : int
         Frame shift in samples, at most half a window.
 
@@ -36,11 +36,10 @@ class STFT:
     def __post_init__(self) -> None:
         for name in ("n_fft", "hop"):
             object.__setattr__(self, name, whole(name, getattr(self, name)))
-        if self.n_fft < 4 or self.n_fft % 2 or not 1 <= self.hop <= self.n_fft // 2:
-            raise InputError(
-                f"n_fft must be even and hop at most half of it, got n_fft={self.n_fft} "
-                f"and hop={self.hop}"
-            )
+        if self.n_fft < 4 or self.n_fft % 2:
+            raise InputError(f"n_fft must be even and at least 4, got {self.n_fft}")
+        if not 1 <= self.hop <= self.n_fft // 2:
+            raise InputError(f"hop must be from 1 to n_fft / 2 = {self.n_fft // 2}, got {self.hop}")
 
     @property
     def n_freq(self) -> int:

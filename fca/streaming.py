@@ -9,6 +9,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from fca.arguments import named
 from fca.audio import check_rate
 from fca.errors import InputError, at_least_one, whole, whole_seed
 from fca.frontend import MAX_CHANNELS, check_dtype
@@ -20,6 +21,8 @@ from fca.waveforms import as_tensor, check_floating
 WINDOW_SECONDS = 0.128
 METHODS = ("fastmnmf1", "fastmnmf2")
 """Rows of the table that can be fitted to a stream."""
+FREE = ("spatial", "update", "start", "fast_start", "walkers", "n_bases", "warmup")
+"""Options of a row that can be changed for a stream."""
 FIXED = (
     "fits",
     "dof",
@@ -116,8 +119,7 @@ class OnlineSeparator:
     ) -> None:
         check_rate(sample_rate)
         check_dtype(dtype)
-        if not 0 < first <= window < math.inf or not memory > 0:
-            raise InputError("0 < first <= window < inf and memory > 0 are needed")
+        _check_seconds(window, first, memory)
         self.sample_rate, self.dtype = whole("sample_rate", sample_rate), dtype
         self.n_channels = whole("n_channels", n_channels)
         self.n_sources = at_least_one("n_sources", n_sources)
@@ -239,6 +241,8 @@ def _online(method: str | Method, n_sources: int, options: dict[str, Any]) -> Me
     if "source" in options:
         raise InputError("source cannot be changed for a stream")
     row = get_method(method)
+    own = [name for name in named(OnlineSeparator) if name != "dtype"]
+    row.check_options(options, own, offered=[*own, *FREE])
     if "jointly diagonal" not in row.spatial or row.source != "nmf" or row.dof is not None:
         raise InputError(f"{row.name} cannot be fitted to a stream; choose {', '.join(METHODS)}")
     online = row.with_options(**{"n_bases": 8, **options, "source": "sliding nmf"})
@@ -264,6 +268,15 @@ def _stft(sample_rate: int, n_fft: int | None, hop: int | None) -> STFT:
     if stft.n_fft % stft.hop:
         raise InputError(f"the hop must divide the window, got {stft}")
     return stft
+
+
+def _check_seconds(window: float, first: float, memory: float) -> None:
+    if not 0 < window < math.inf:
+        raise InputError(f"window must be a positive number of seconds, got {window}")
+    if not 0 < first <= window:
+        raise InputError(f"first must be above 0 and at most window={window:g}, got {first}")
+    if not memory > 0:
+        raise InputError(f"memory must be positive, got {memory}")
 
 
 def _check_channels(n_channels: int, reference_channel: int) -> None:

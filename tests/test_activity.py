@@ -12,6 +12,7 @@ from fca.activity import (
     Segment,
     activities,
     check_rttm,
+    other_recording,
     read_rttm,
     segments,
     write_rttm,
@@ -142,6 +143,7 @@ class TestRTTM:
             ("SPEAKER x 1 0 -1.0 <NA> <NA> ann", "line 1: not a stretch"),
             ("SPEAKER x 1 -inf 1.0 <NA> <NA> ann", "line 1: not a stretch"),
             ("SPEAKER x 1 0 nan <NA> <NA> ann", "line 1: not a stretch"),
+            ("SPEAKER x 1 -0.5 2 <NA> <NA> ann", "line 1: begins before the recording, at -0.5 s"),
         ],
     )
     def test_bad_lines_are_named(self, tmp_path: Path, line: str, message: str) -> None:
@@ -150,9 +152,9 @@ class TestRTTM:
             with pytest.raises(InputError, match=message):
                 use(tmp_path / "x.rttm")
 
-    def test_turns_that_last_no_time_or_begin_too_early(self, tmp_path: Path) -> None:
+    def test_turns_that_last_no_time(self, tmp_path: Path) -> None:
         path = tmp_path / "x.rttm"
-        turns = [("ann", 1, 0), ("ann", -0.5, 2), ("bob", -2, 2), ("bob", -3, 1), ("bob", 1, 1)]
+        turns = [("ann", 1, 0), ("ann", 0, 1.5), ("bob", 2, 0), ("bob", 1, 1)]
         lines = [f"SPEAKER x 1 {start} {length} <NA> <NA> {who}\n" for who, start, length in turns]
         path.write_text("".join(lines))
         assert read_rttm(path) == [Segment("ann", 0, 1.5), Segment("bob", 1, 1)]
@@ -160,6 +162,15 @@ class TestRTTM:
         for use in (read_rttm, check_rttm):
             with pytest.raises(InputError, match="nobody speaks for any time"):
                 use(path)
+
+    def test_whether_a_file_is_about_another_recording(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.rttm"
+        write_rttm(path, SEGMENTS, "my talk")
+        assert other_recording(path, "my talk") is None
+        assert other_recording(path, "hall") == "my_talk"
+        with path.open("a") as file:
+            file.write("SPEAKER x 1 0.5 1.0 <NA> <NA> ann <NA> <NA>\n")
+        assert other_recording(path, "hall") is None
 
     @pytest.mark.parametrize(
         "line",

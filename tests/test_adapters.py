@@ -98,6 +98,10 @@ class TestModule:
         with pytest.raises(InputError, match="cannot be chosen: it is that of the waveforms"):
             fca.SeparatorModule(**FAST, **options)
 
+    def test_a_separator_is_no_method(self) -> None:
+        with pytest.raises(InputError, match="takes a method and its options, and no separator"):
+            fca.SeparatorModule(fca.Separator(**FAST))
+
     def test_gradient_is_the_slope(self, recording: np.ndarray) -> None:
         waves = torch.from_numpy(recording).double().requires_grad_()
         layer = fca.SeparatorModule(**FAST)

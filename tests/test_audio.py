@@ -114,6 +114,7 @@ def test_one_file_per_channel_equals_one_file(tmp_path: Path, noise: np.ndarray)
     [
         ((4000, 2399), (RATE, RATE), "4000 samples, but .* has 2399"),
         ((4000, 4000), (RATE, 8000), "8000 Hz, but .* has 16000 Hz"),
+        ((4000, 2000), (RATE, 8000), "8000 Hz, but .* has 16000 Hz"),
     ],
 )
 def test_files_of_one_recording_must_agree(

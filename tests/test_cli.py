@@ -206,6 +206,7 @@ class TestResults:
         [
             ("nothing", "begins with SPEAKER"),
             ("SPEAKER a 1 0 -1 <NA> <NA> ann", "line 1: not a stretch of time"),
+            ("SPEAKER a 1 -1 2 <NA> <NA> ann", "line 1: begins before the recording, at -1 s"),
             (None, "x.rttm: No such file or directory"),
         ],
     )
@@ -259,6 +260,9 @@ class TestResults:
         assert separate(wav, "-o", out, *guide, "--target", "ann").exit_code == 1
         (record,) = records(separate(wav, "-o", out, *guide))
         assert record["notes"] == ["ann speaks after the end only: silent"]
+        write_rttm(tmp_path / "x.rttm", [*late[1:], Segment("cat", 0.9, 0.4)], "talk")
+        (record,) = records(separate(wav, "-o", out / "cut", *guide))
+        assert record["notes"] == ["turns go on after the end, by up to 0.3 s"]
 
     @pytest.mark.parametrize("options", [[], ["--shard", "1/2"]])
     def test_a_guide_about_another_is_for_a_single_recording(
@@ -271,13 +275,16 @@ class TestResults:
         both = separate(tmp_path / "hall.wav", wav, "-o", out, *guide, *options)
         assert both.exit_code == 1
         assert "nothing is said of a recording called hall" in both.stderr
-        assert separate(tmp_path / "hall.wav", "-o", out / "x", *guide).exit_code == 0
+        alone = separate(tmp_path / "hall.wav", "-o", out / "x", *guide, "--json")
+        assert records(alone)[0]["notes"] == [
+            f"{tmp_path / 'x.rttm'} is about talk, applied to hall"
+        ]
 
     def test_a_bad_turn_of_one_recording_leaves_the_others(
         self, tmp_path: Path, wav: Path, out: Path, recording: np.ndarray
     ) -> None:
         write_all(tmp_path, ["hall.wav"], recording)
-        turns = ["talk 1 -0.2 0.8 <NA> <NA> ann", "talk 1 0.4 0.6 <NA> <NA> bob"]
+        turns = ["talk 1 0 0.6 <NA> <NA> ann", "talk 1 0.4 0.6 <NA> <NA> bob"]
         turns += ["talk 1 0.5 0 <NA> <NA> cat", "hall 1 0.5 much <NA> <NA> ann"]
         turns += ["hall 1 0.1 0.6 <NA> <NA> ann"]
         (tmp_path / "x.rttm").write_text("".join(f"SPEAKER {turn}\n" for turn in turns))

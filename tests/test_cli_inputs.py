@@ -65,6 +65,32 @@ class TestInputs:
         assert [r.name for r in found] == ["x/talk", "y/talk.wav", "y/talk.flac", "other"]
         assert [r.id for r in found] == ["talk", "talk.wav", "talk.flac", "other"]
 
+    def test_names_do_not_depend_on_further_inputs(
+        self, tmp_path: Path, recording: np.ndarray
+    ) -> None:
+        names = ["rec/a.wav", "rec/b.wav", "more/a.flac", "x/c.wav", "y/c.wav", "a.wav"]
+        write_all(tmp_path, names, recording)
+        alone, _ = collect([str(tmp_path / "rec")], tmp_path / "out")
+        assert [r.name for r in alone] == ["a", "b"]
+        for further, others in ([["more/a.flac"], ["more/a"]], [["a.wav"], ["a.wav"]]):
+            inputs = [str(tmp_path / name) for name in ["rec", *further, "x/c.wav", "y/c.wav"]]
+            for given in (inputs, inputs[::-1]):
+                found, _ = collect(given, tmp_path / "out")
+                assert {r.name for r in found} == {"a", "b", *others, "x/c", "y/c"}
+                assert [r.name for r in found if r.files[0].parent.name == "rec"] == ["a", "b"]
+
+    def test_folders_that_hold_the_same_names(self, tmp_path: Path, recording: np.ndarray) -> None:
+        write_all(tmp_path, ["one/a.wav", "two/a.wav", "two/b.wav"], recording)
+        found, _ = collect([str(tmp_path / "one"), str(tmp_path / "two")], tmp_path / "out")
+        assert [r.name for r in found] == ["one/a", "two/a", "b"]
+
+    def test_files_yield_to_ids(self, tmp_path: Path, recording: np.ndarray) -> None:
+        write_all(tmp_path, ["x/a.wav", "y/b.wav"], recording)
+        (tmp_path / "wav.scp").write_text(f"a {tmp_path}/y/b.wav\n")
+        listed = read_manifest(tmp_path / "wav.scp")
+        found, _ = collect([str(tmp_path / "x" / "a.wav")], tmp_path / "out", listed=listed)
+        assert [r.name for r in found] == ["a", "x/a"]
+
     def test_recordings_of_a_run_have_ids_of_their_own(
         self, tmp_path: Path, recording: np.ndarray
     ) -> None:
@@ -110,10 +136,11 @@ class TestInputs:
     def test_ids_that_lead_elsewhere_are_refused(
         self, tmp_path: Path, wav: Path, out: Path, name: str
     ) -> None:
-        (tmp_path / "wav.scp").write_text(f"{name} {wav}\n")
+        (tmp_path / "wav.scp").write_text(f"talk {wav}\n\n{name} {wav}\n")
         result = separate("-o", out, "--manifest", tmp_path / "wav.scp")
         assert result.exit_code == 2
-        assert "cannot name a folder" in " ".join(result.stderr.replace("│", " ").split())
+        said = " ".join(result.stderr.replace("│", " ").split())
+        assert f"wav.scp, line 3: '{name}' cannot name a folder" in said
         assert not out.exists()
 
     @pytest.mark.parametrize(
@@ -143,6 +170,14 @@ class TestInputs:
         assert [r.name for r in found] == ["s1", "s2/U"]
         assert len(problems) == 1
         assert "does not end in a channel number" in problems[0][1]
+
+    def test_files_of_other_names_are_joined_by_commas(self, tmp_path: Path) -> None:
+        left, right = (str(tmp_path / name) for name in ("left.wav", "right.wav"))
+        for inputs, hint in (([left, right], f"commas, as {left},{right}"), ([left], "number")):
+            found, problems = collect(inputs, tmp_path / "out", file_per_channel=True)
+            assert not found
+            assert [what for what, _ in problems] == inputs
+            assert all(why.endswith(hint) for _, why in problems)
 
     def test_one_file_per_channel_equals_one_file(
         self, tmp_path: Path, wav: Path, out: Path, recording: np.ndarray
@@ -281,6 +316,7 @@ class TestFailures:
             ["--target", "ann"],
             ["--sources", "two"],
             ["--sources", "0"],
+            ["--sources", "-1"],
             ["--iterations", "-1"],
             ["--option", "n_fft"],
             ["--option", "n_fft=17"],
@@ -311,4 +347,7 @@ class TestFailures:
     ) -> None:
         result = separate(wav, "nothing*.wav", "-o", out, "--shard", share)
         assert result.exit_code == status
-        assert ("no audio files there" in result.stderr) == bool(status)
+        assert ("nothing*.wav: no file matches" in result.stderr) == bool(status)
+
+    def test_a_folder_without_audio(self, tmp_path: Path, out: Path) -> None:
+        assert f"{tmp_path}: no audio files there" in separate(tmp_path, "-o", out).stderr

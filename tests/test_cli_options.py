@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from fca.cli.values import enhancer_types, online_types, read_value, separator_t
 from fca.enhancer import INFERENCES
 from fca.errors import InputError
 from fca.methods import METHODS
+from fca.streaming import FIXED
 
 WRONG = [
     ("ilrma", "n_bases=abc", "n_bases: a whole number is expected, got 'abc'"),
@@ -45,10 +47,11 @@ WRONG = [
     ("ilrma", "device=cpu", "device is an option of its own: --device"),
     ("ilrma", "out=x", "out is an option of its own: --out"),
     ("ilrma", "dtype=float64", "dtype: cannot be chosen"),
-    ("ilrma", "colour=blue", "no option 'colour'"),
+    ("ilrma", "colour=blue", "no option 'colour'; it has method,"),
+    ("ilrma", "n_basis=4", "no option 'n_basis'; did you mean 'n_bases'?"),
     ("ilrma", "build=1", "no option 'build'"),
     ("ilrma", "self=1", "self: cannot be chosen"),
-    ("ilrma", "hop=3000", "hop at most half of it"),
+    ("ilrma", "hop=3000", "hop must be from 1 to n_fft / 2"),
     ("ilrma", "options=1", "no option 'options'"),
     ("deep-fca", "rate=-1", "rate must be positive"),
 ]
@@ -115,6 +118,7 @@ def test_only_factorised_noise_has_bases(tmp_path: Path, inference: str, message
         (["-O", "n_bases=2.5"], "n_bases: a whole number is expected"),
         (["-O", "self=1"], "self: cannot be chosen"),
         (["-O", "n_starts=2"], "no option 'n_starts'"),
+        (["-O", "memmory=2"], "no option 'memmory'; did you mean 'memory'?"),
         (["--rate", "16"], "the sample rate must be 1000 Hz or more: 16"),
     ],
 )
@@ -130,6 +134,15 @@ def test_a_bug_is_no_error_of_usage(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("fca.streaming.OnlineSeparator", fail)
     assert isinstance(separate(tmp_path / "x.wav", "-o", tmp_path / "o").exception, TypeError)
     assert isinstance(fca("stream", "-r", 16000, "-c", 2).exception, TypeError)
+
+
+def test_what_is_offered_can_be_chosen(tmp_path: Path) -> None:
+    told = said(fca("enhance", tmp_path / "x.wav", "-o", tmp_path / "o", "-O", "foo=1"))
+    assert not re.search(r"\b(method|n_sources|device|dtype)\b", told.split("it has")[1])
+    told = said(fca("stream", "-r", 16000, "-c", 2, "-O", "foo=1"))
+    offered = re.findall(r"\w+", told.split("it has")[1])
+    assert {"memory", "n_bases", "start"} <= set(offered)
+    assert not {*FIXED, "source", "taps", "dtype"} & set(offered)
 
 
 def test_flags_out_of_range(tmp_path: Path) -> None:

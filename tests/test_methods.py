@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
 from toy import CLASSICAL, random_mixture, seeded
 
+from fca.cli.separate import Motion
 from fca.clustering import CACGMM
 from fca.errors import InputError
 from fca.inference import iterate
+from fca.method import MOVING
 from fca.methods import DEFAULT_METHOD, METHODS, SOURCES, Method, get_method
 from fca.model import Model
 from fca.separator import Separator
 from fca.source import VAE, Gauss, Laplace
 from fca.spatial import FullRank, JointlyDiagonal, Rank1
 
-FIRST = ("n_iter", "n_fft", "n_starts", "n_refine")
+FIRST = ("n_iter", "n_fft", "hop", "n_starts", "n_refine")
 """Choices that are a separator's own arguments."""
 COMPOSITIONS = {
     "fdica": (Rank1, "laplace", "IP"),
@@ -116,9 +119,13 @@ def test_options_of_the_row_are_kept_unless_changed() -> None:
         (
             "auxiva",
             {"n_bases": 3},
-            "auxiva has no option 'n_bases'; it has spatial, source, start, update",
+            "auxiva has no option 'n_bases'; it has n_iter, spatial, source, start",
         ),
-        ("ilrma", {"n_basis": 3}, "ilrma has no option 'n_basis'; it has .*n_bases"),
+        (
+            "ilrma",
+            {"n_basis": 3},
+            "ilrma has no option 'n_basis'; did you mean 'n_bases'[?] it has .*n_bases",
+        ),
         ("ilrma", {"weights": "x"}, "ilrma has no option 'weights'; it has no network"),
         ("deep-fca", {"weights": "x"}, ".*'weights'; its network is the option denoiser or prior"),
         ("ilrma", {"n_iter": 0}, "at least one iteration is needed, got n_iter=0"),
@@ -280,7 +287,18 @@ def test_the_choices_of_a_row_are_what_it_takes(name: str) -> None:
 
 def test_choices_without_effect_are_not_offered() -> None:
     assert "taps" not in get_method("ilrma").choices
+    assert get_method("ilrma").choices["hop"] == get_method("deep-fca").choices["hop"] == 1024
+    assert "n_fft" in get_method("ilrma").choices
+    assert "n_fft" not in get_method("deep-fca").choices  # that of the network
     assert get_method("ilrma").with_options(reverberation="ar").choices["taps"] == 3
     assert "n_bases" in get_method("ilrma").choices
     assert "gain_update" not in get_method("ilrma").choices
     assert "tied" not in get_method("cacgmm").choices
+
+
+def test_the_methods_with_motion_are_named() -> None:
+    named = ", ".join(MOVING)
+    assert [name for name, row in METHODS.items() if row.spatial == "full rank"] == [*MOVING]
+    assert f"{named}." in get_args(Motion)[1].help
+    with pytest.raises(InputError, match=f"choose {named}$"):
+        get_method("ilrma").with_options(motion="slow")

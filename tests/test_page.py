@@ -96,6 +96,13 @@ def test_one_folder_serves_all_clicks(
     assert not folder.exists()
 
 
+def test_its_address_is_told_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("gradio")
+    monkeypatch.setattr("gradio.Blocks.block_thread", lambda page: page.close(verbose=False))
+    result = CliRunner().invoke(app, ["demo", "--no-open"])
+    assert re.fullmatch(r"the page is at http://127\.0\.0\.1:\d+/; Ctrl-C ends it\n", result.stdout)
+
+
 def test_without_gradio_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
     result = CliRunner().invoke(app, ["demo", "--no-open"])

@@ -43,7 +43,7 @@ def test_analysis_is_the_windowed_fourier_transform() -> None:
 
 @pytest.mark.parametrize(("n_fft", "hop"), [(63, 16), (64, 0), (64, 33), (2, 1), (0, 1)])
 def test_windows_that_cannot_be_inverted_are_refused(n_fft: int, hop: int) -> None:
-    with pytest.raises(InputError, match="n_fft must be even"):
+    with pytest.raises(InputError, match=r"n_fft must be even|hop must be from 1"):
         STFT(n_fft, hop)
 
 

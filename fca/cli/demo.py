@@ -28,7 +28,16 @@ def demo(port: Port = None, browser: Open = True) -> None:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
     try:
-        page.launch(server_name="127.0.0.1", server_port=port, inbrowser=browser, share=False)
+        _, address, _ = page.launch(
+            server_name="127.0.0.1",
+            server_port=port,
+            inbrowser=browser,
+            share=False,
+            quiet=True,  # it would offer to share the page
+            prevent_thread_lock=True,
+        )
     except OSError as error:
         typer.echo(f"error: {' '.join(str(error).split())}", err=True)
         raise typer.Exit(1) from None
+    typer.echo(f"the page is at {address}; Ctrl-C ends it")
+    page.block_thread()

@@ -11,7 +11,7 @@ from glob import glob, has_magic
 from pathlib import Path
 
 from fca.audio import SUFFIXES
-from fca.errors import InputError, printable
+from fca.errors import InputError, counted, printable
 from fca.files import leads_out
 
 # A name that ends in a channel number, with what may stand before it: X.CH1, X_mic2, X-ch03, X.5
@@ -35,11 +35,15 @@ class Recording:
         One file with all channels, or one file per microphone in order.
     id : str
         Its name in RTTM files, unique within a run; the last part of ``name`` unless given.
+    firm : bool
+        Whether its name is a path inside a folder or an id of a manifest: files that are called
+        alike yield to it.
     """
 
     name: str
     files: tuple[Path, ...]
     id: str = ""
+    firm: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", printable(self.name))
@@ -49,7 +53,7 @@ class Recording:
     @property
     def label(self) -> str:
         """Its name in messages."""
-        more = f" (+ {len(self.files) - 1} files)" if len(self.files) > 1 else ""
+        more = f" (+ {counted(len(self.files) - 1, 'file')})" if len(self.files) > 1 else ""
         return printable(f"{self.files[0]}{more}")
 
 
@@ -60,6 +64,9 @@ def collect(
     listed: Iterable[Recording] = (),
 ) -> tuple[list[Recording], list[Problem]]:
     """Recordings that the inputs name, and what is wrong with inputs that name none.
+
+    A recording in a folder is named by its path there, and a file by its stem, whatever the other
+    inputs are, so that further runs find its results; longer names are for those that clash.
 
     Parameters
     ----------
@@ -86,7 +93,7 @@ def collect(
     for text in inputs:
         recordings = _expand(text, out)
         if not recordings:
-            problems.append((text, "no audio files there"))
+            problems.append((text, _nothing(text)))
         found += recordings
     unnamed = [r for r in found if not _names_a_folder(r.name)]
     problems += [(r.label, f"{r.name!r} cannot name a folder") for r in unnamed]
@@ -97,6 +104,10 @@ def collect(
     named = _unique_names(found)
     _check_names(named)
     return _with_ids(named), [(printable(what), printable(why)) for what, why in problems]
+
+
+def _nothing(text: str) -> str:
+    return "no audio files there" if Path(text).is_dir() else "no file matches"
 
 
 def _expand(text: str, out: Path) -> list[Recording]:
@@ -133,7 +144,7 @@ def _search(folder: Path, out: Path) -> list[Recording]:
         raise InputError(f"{folder} is searched for recordings, so the results must go elsewhere")
     results = out.resolve() if folder.resolve() in out.resolve().parents else None
     return [
-        Recording(path.relative_to(folder).with_suffix("").as_posix(), (path,))
+        Recording(path.relative_to(folder).with_suffix("").as_posix(), (path,), firm=True)
         for path in sorted(folder.rglob("*"))
         if path.suffix.lower() in SUFFIXES
         and not path.name.startswith(_BESIDE)
@@ -161,23 +172,31 @@ def _resolved(recording: Recording) -> tuple[Path, ...]:
 def _join_channels(recordings: list[Recording]) -> tuple[list[Recording], list[Problem]]:
     """Join files that differ only in their channel number, and say which files cannot be joined."""
     joined = [recording for recording in recordings if len(recording.files) > 1]
-    channels: dict[tuple[Path, str], dict[int, Path]] = defaultdict(dict)
-    problems = []
+    channels: dict[tuple[Path, str, bool], dict[int, Path]] = defaultdict(dict)
+    problems: list[Problem] = []
+    unnumbered: list[Path] = []
     for recording in recordings:
         file = recording.files[0]
         match = _CHANNEL.fullmatch(file.stem)
         if recording in joined:
             continue
         if match is None:
-            problems.append((str(file), "the name does not end in a channel number"))
+            unnumbered.append(file)
             continue
         name = _joined_name(Path(recording.name).parent, file, match["name"])
-        first = channels[file.parent, name].setdefault(int(match["number"]), file)
+        same = channels[file.parent, name, recording.firm]
+        first = same.setdefault(int(match["number"]), file)
         if first != file:
             problems.append((str(file), f"has the same channel number as {first}"))
-    for (_, name), files in channels.items():
-        joined.append(Recording(name, tuple(files[number] for number in sorted(files))))
-    return joined, problems
+    for (_, name, firm), files in channels.items():
+        joined.append(Recording(name, tuple(files[number] for number in sorted(files)), firm=firm))
+    return joined, [(str(file), _unnumbered(unnumbered)) for file in unnumbered] + problems
+
+
+def _unnumbered(files: list[Path]) -> str:
+    """What is wrong with files whose names do not say which channel they are."""
+    hint = f"; others are joined by commas, as {files[0]},{files[1]}" if files[1:] else ""
+    return f"the name does not end in a channel number{hint}"
 
 
 def _joined_name(folder: Path, file: Path, prefix: str) -> str:
@@ -189,7 +208,7 @@ def _joined_name(folder: Path, file: Path, prefix: str) -> str:
 
 def _unique_names(recordings: Sequence[Recording]) -> list[Recording]:
     """Tell recordings of the same name apart by folder, then by suffix, then by all their files."""
-    placed = _renamed(recordings, _places(_clashing(recordings)))
+    placed = _renamed(recordings, _places(recordings))
     placed = _renamed(placed, {r: r.name + r.files[0].suffix for r in _clashing(placed)})
     return _renamed(placed, {r: _joint_name(r) for r in _clashing(placed)})
 
@@ -205,21 +224,24 @@ def _with_ids(recordings: Sequence[Recording]) -> list[Recording]:
 
 
 def _clashing(recordings: Sequence[Recording]) -> list[Recording]:
+    """Recordings that need another name: all of the same one, but for the only firm one."""
     count = Counter(recording.name for recording in recordings)
-    return [r for r in recordings if count[r.name] > 1]
+    firm = Counter(recording.name for recording in recordings if recording.firm)
+    return [r for r in recordings if count[r.name] > 1 and not (r.firm and firm[r.name] == 1)]
 
 
 def _renamed(recordings: Sequence[Recording], names: dict[Recording, str]) -> list[Recording]:
     return [replace(r, name=names.get(r, r.name)) for r in recordings]
 
 
-def _places(recordings: list[Recording]) -> dict[Recording, str]:
-    """Paths of the first files, relative to the folder that all have in common."""
-    if not recordings:
-        return {}
-    common = os.path.commonpath([r.files[0].resolve().parent for r in recordings])
-    files = {r: r.files[0].resolve().with_suffix("") for r in recordings}
-    return {r: file.relative_to(common).as_posix() for r, file in files.items()}
+def _places(recordings: Sequence[Recording]) -> dict[Recording, str]:
+    """Paths of the first files of those that clash, relative to the folder common to a name."""
+    folders: dict[str, list[Path]] = defaultdict(list)
+    for recording in recordings:
+        folders[recording.name].append(recording.files[0].resolve().parent)
+    common = {name: os.path.commonpath(places) for name, places in folders.items()}
+    files = {r: r.files[0].resolve().with_suffix("") for r in _clashing(recordings)}
+    return {r: file.relative_to(common[r.name]).as_posix() for r, file in files.items()}
 
 
 def _joint_name(recording: Recording) -> str:

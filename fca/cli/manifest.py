@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fca.cli.inputs import Recording
 from fca.errors import InputError
-from fca.files import read_text
+from fca.files import leads_out, read_text
 
 
 def read_manifest(path: Path) -> list[Recording]:
@@ -23,14 +23,20 @@ def read_manifest(path: Path) -> list[Recording]:
     Raises
     ------
     InputError
-        If the file cannot be read, or lists nothing.
+        If the file cannot be read, or lists nothing or what cannot name a folder.
     """
     from fca.adapters.kaldi import read_scp
 
+    lines = _lines(path)
     if path.suffix == ".scp":
-        found = [Recording(name, (Path(file),)) for name, file in read_scp(path).items()]
+        table = read_scp(path)
+        found = [Recording(name, (Path(file),), firm=True) for name, file in table.items()]
     else:
-        found = [_recording(line) for line in _lines(path)]
+        lines = [(number, line) for number, line in lines if not line.startswith("#")]
+        found = [_recording(line) for _, line in lines]
+    for (number, _), recording in zip(lines, found, strict=True):
+        if leads_out(recording.name):
+            raise InputError(f"{path}, line {number}: {recording.name!r} cannot name a folder")
     if not found:
         raise InputError(f"{path}: lists no recordings")
     return found
@@ -51,9 +57,10 @@ def shard(recordings: list[Recording], text: str) -> list[Recording]:
     return recordings[index - 1 :: count]
 
 
-def _lines(path: Path) -> list[str]:
-    lines = [line.strip() for line in read_text(path).splitlines()]
-    return [line for line in lines if line and not line.startswith("#")]
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """Lines that are not empty, with their numbers."""
+    lines = enumerate((line.strip() for line in read_text(path).splitlines()), start=1)
+    return [(number, line) for number, line in lines if line]
 
 
 def _recording(line: str) -> Recording:

@@ -55,6 +55,7 @@ def _options(name: str) -> Table:
     table = Table("option", "value", title=f"{row.name}: {row.paper}")
     for option, value in row.choices.items():
         table.add_row(option, _text(value))
+    table.caption = "Options that need others, such as taps, are left out."
     return table
 
 

@@ -90,14 +90,14 @@ class Results:
         reader = Reader(recording.files if recording.files[1:] else recording.files[0])
         log = self._log(reader, separator.reference_channel)
         course = self.course.build(separator, recording.id)
-        silent = self.course.silent(course, reader.n_samples / reader.sample_rate)
+        seconds = reader.n_samples / reader.sample_rate
+        remarks = self.course.remarks(course, recording.id, seconds)
         blocks = log.follow(course(reader, [callback]))
         with claimed(folder), contextlib.closing(blocks):
             if finished := self._finished(recording, folder):  # by another run, meanwhile
                 return finished
             files, notes = self._write(folder, blocks, reader)
             more, more_notes = self._write_more(folder, log, reader, recording.id)
-            late = [f"{speaker} speaks after the end only: silent" for speaker in silent]
             rate = reader.sample_rate
             record = {
                 "status": "done",
@@ -110,7 +110,7 @@ class Results:
                 + _resampling(rate)
                 + notes
                 + more_notes
-                + late
+                + remarks
                 + log.notes(rate),
                 "settings": self._request(),
                 **_description(separator, log, reader),

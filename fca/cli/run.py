@@ -99,19 +99,31 @@ class Course:
         if twice:
             raise InputError(f"{self.rttm}: the speaker {twice[0]!r} is called like another file")
 
-    def silent(self, guided: BlockSeparator, seconds: float) -> list[str]:
-        """Speakers that are wanted but speak only after the end of a recording of so many seconds.
+    def remarks(self, guided: BlockSeparator, recording: str, seconds: float) -> list[str]:
+        """What is odd about the turns of a recording of that name and so many seconds.
 
         Raises
         ------
         InputError
-            If that holds for all of them.
+            If all who are wanted speak only after its end.
         """
-        present = {turn.speaker for turn in guided.guide or () if turn.start < seconds}
+        from fca.activity import MARGIN_SECONDS, other_recording
+
+        if self.rttm is None:
+            return []
         wanted = self._wanted(guided.speakers)
-        if wanted and not present.intersection(wanted):
+        turns = [turn for turn in guided.guide or () if turn.speaker in wanted]
+        inside = [turn for turn in turns if turn.start < seconds]
+        if not inside:
             raise InputError(f"{self.rttm}: all turns are after the end, at {seconds:.1f} s")
-        return [name for name in wanted if name not in present]
+        other = other_recording(self.rttm, recording)
+        notes = [f"{self.rttm} is about {other}, applied to {recording}"] if other else []
+        beyond = max(turn.end for turn in inside) - seconds
+        if beyond > MARGIN_SECONDS:
+            notes.append(f"turns go on after the end, by up to {beyond:.1f} s")
+        present = {turn.speaker for turn in inside}
+        silent = [name for name in wanted if name not in present]
+        return notes + [f"{speaker} speaks after the end only: silent" for speaker in silent]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -119,7 +119,8 @@ Options = Annotated[
         "-O",
         metavar="NAME=VALUE",
         help="Further option of fca.Separator or of the method, such as n_starts=3, or for "
-        "fastmnmf2 n_fft=2048 and n_bases=8; repeatable. 'fca methods NAME' lists them.",
+        "fastmnmf2 n_fft=2048 and n_bases=8; repeatable. 'fca methods NAME' lists those of a "
+        "method; some need others, as taps=5 needs reverberation=ar.",
         show_default=False,
     ),
 ]
@@ -270,7 +271,7 @@ def _number(sources: str | None) -> int | str:
         return 2
     if sources == AUTO:
         return AUTO
-    if not sources.isdecimal():
+    if not sources.removeprefix("-").isdecimal():
         raise typer.BadParameter(f"{sources!r} is neither a number nor {AUTO}")
     return int(sources)
 

@@ -10,7 +10,7 @@ import typer
 
 from fca.cli.options import Json
 from fca.cli.usage import usage
-from fca.errors import InputError
+from fca.errors import InputError, counted
 
 UNUSED = {
     "clean": ("snr", "noise"),
@@ -199,7 +199,7 @@ def simulate(
     except (InputError, OSError, MemoryError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
-    typer.echo(f"{len(items)} mixtures in {out}", err=True)
+    typer.echo(f"{counted(len(items), 'mixture')} in {out}", err=True)
 
 
 def _fixed(range_: tuple[float, float]) -> float | tuple[float, float]:

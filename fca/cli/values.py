@@ -9,7 +9,7 @@ import inspect
 import math
 import re
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -152,14 +152,8 @@ def _types(source: str, *takers: Callable[..., Any]) -> Types:
 
 
 def _arguments(taker: Callable[..., Any]) -> Types:
+    from fca.arguments import named
+
     function = taker.__init__ if inspect.isclass(taker) else taker
     hints = typing.get_type_hints(function)
-    return {name: hints[name] for name in _named(inspect.signature(taker)) if name in hints}
-
-
-def _named(signature: inspect.Signature) -> Iterable[str]:
-    return (
-        name
-        for name, p in signature.parameters.items()
-        if p.kind is not inspect.Parameter.VAR_KEYWORD
-    )
+    return {name: hints[name] for name in named(taker) if name in hints}

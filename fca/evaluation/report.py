@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fca import audio
+from fca.errors import counted
 from fca.evaluation.metrics import Summary
 from fca.evaluation.pairing import Pair, Signals
 from fca.evaluation.scores import summarise_rows
@@ -85,7 +86,7 @@ def markdown(evaluation: Evaluation) -> str:
     for name, summaries in evaluation.summaries().items():
         count = sum(name in ("all", row["condition"]) for row in evaluation.rows)
         body = table(["", "score", "improvement"], _summary_lines(summaries))
-        parts.append(f"## {name} ({count} recordings)\n\n{body}")
+        parts.append(f"## {name} ({counted(count, 'recording')})\n\n{body}")
     header, lines = recording_lines(evaluation.rows)
     parts.append(f"## Recordings\n\n{table(header, lines)}")
     if evaluation.failures:
