@@ -37,6 +37,14 @@ def test_a_log_hears_of_long_work_now_and_then(
     assert lines == ["working talk.wav: 40%", "working talk.wav: 80%", "done talk.wav"]
 
 
+def test_who_interrupts_a_run_hears_what_becomes_of_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(KeyboardInterrupt), Report(as_json=False, n_recordings=1):
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err.startswith("interrupted: what is finished stays")
+
+
 def fail(error: BaseException) -> dict[str, object]:
     raise error
 

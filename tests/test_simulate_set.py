@@ -119,7 +119,7 @@ def test_processes_do_not_change_a_set_and_it_can_grow(made: Path, tmp_path: Pat
         np.testing.assert_array_equal(ours.read("mixture"), other.read("mixture"))
     result = fca("simulate", SPEECH, "-o", tmp_path, *SHORT, "-c", 2, "--seed", 6)
     assert result.exit_code == 1
-    assert "made with other settings" in result.stderr
+    assert "made with other settings (seed, snr_db, level_db); choose another name" in result.stderr
 
 
 @pytest.mark.parametrize("other", [Corpora(SPEECH, sample_rate=8000), Corpora(SPEECH, SPEECH)])

@@ -79,6 +79,10 @@ class Report:
         traceback: TracebackType | None,
     ) -> None:
         self._progress.stop()
+        if kind is KeyboardInterrupt:
+            self._line(
+                "interrupted: what is finished stays, and the same command goes on from there"
+            )
 
     def advance(self, iteration: Iteration) -> None:
         """Callback of the separator: shows how much of the recording is done."""

@@ -43,25 +43,31 @@ Mics = Annotated[
 Rt60 = Annotated[
     tuple[float, float] | None,
     typer.Option(
+        metavar="LOW HIGH",
         help="Range of the reverberation time (s), up to 1.5, which takes 40 s and 4 GB a mixture.",
         show_default="0.2, 0.6",
     ),
 ]
-Seconds = Annotated[tuple[float, float], typer.Option(help="Range of the length (s).")]
+Seconds = Annotated[
+    tuple[float, float], typer.Option(metavar="LOW HIGH", help="Range of the length (s).")
+]
 Snr = Annotated[
     tuple[float, float] | None,
     typer.Option(
-        help="Range of the level of all talkers to the noise (dB).", show_default="30, 30"
+        metavar="LOW HIGH",
+        help="Range of the level of all talkers to the noise (dB).",
+        show_default="30, 30",
     ),
 ]
 Clean = Annotated[bool, typer.Option("--clean", help="No noise.")]
 Level = Annotated[
     tuple[float, float],
-    typer.Option(help="Range of each talker's level to the first one's (dB)."),
+    typer.Option(metavar="LOW HIGH", help="Range of each talker's level to the first one's (dB)."),
 ]
 Interferer = Annotated[
     tuple[float, float] | None,
     typer.Option(
+        metavar="LOW HIGH",
         help="Range of the level of one more sound, of the noise, but from one place, to the first "
         "talker (dB).",
         show_default="none",
@@ -69,11 +75,17 @@ Interferer = Annotated[
 ]
 Aperture = Annotated[
     tuple[float, float] | None,
-    typer.Option(help="Range of the array's size (m).", show_default="0.05, 0.3"),
+    typer.Option(
+        metavar="LOW HIGH", help="Range of the array's size (m).", show_default="0.05, 0.3"
+    ),
 ]
 Distance = Annotated[
     tuple[float, float] | None,
-    typer.Option(help="Range of the talkers' distance to the array (m).", show_default="0.7, 2.5"),
+    typer.Option(
+        metavar="LOW HIGH",
+        help="Range of the talkers' distance to the array (m).",
+        show_default="0.7, 2.5",
+    ),
 ]
 Speed = Annotated[
     float, typer.Option(help="Degrees per second that the talkers walk around the array.")

@@ -221,8 +221,12 @@ def _build_one(
     row_file = item / ROW
     if row_file.is_file():
         done = _row_of(item)
-        if done is None or done.get("recipe") != recipe:
-            raise InputError(f"{item}: made with other settings; choose another output folder")
+        before = None if done is None else done.get("recipe")
+        if done is None or before != recipe:
+            raise InputError(
+                f"{item}: made with other settings{_differences(before, recipe)}; choose another "
+                f"name or output folder"
+            )
         return done
     rng = np.random.default_rng([seed, zlib.crc32(name.encode()), index])
     mixture, drawn = _draw(kind, corpora, rng)
@@ -240,6 +244,18 @@ def _build_one(
     }
     write_text(row_file, json.dumps(row))
     return row
+
+
+def _differences(before: object, now: Row) -> str:
+    """Names of the settings that differ, in brackets; nothing if it is not known what they were."""
+    if not isinstance(before, dict):
+        return ""
+    then, ours = (
+        {"seed": r.get("seed"), **(r.get("asked") or {}), **(r.get("corpora") or {})}
+        for r in (before, now)
+    )
+    names = [name for name in ours if then.get(name) != ours[name]]
+    return f" ({', '.join(names)})" if names else ""
 
 
 def _draw(kind: Condition, corpora: Corpora, rng: np.random.Generator) -> tuple[Mixture, Row]:
