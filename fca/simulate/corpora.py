@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fca import audio
-from fca.errors import InputError
+from fca.errors import InputError, counted
 from fca.simulate.images import Array
 
 __all__ = [
@@ -88,8 +88,11 @@ def measured_responses(path: Path, sample_rate: int) -> tuple[Array, Array, Arra
             azimuths = np.asarray(file["azimuth_deg"], dtype=float)
             rate = int(file["sample_rate"])
             mics = np.asarray(file["mics"], dtype=float) if "mics" in file else None
-    except (OSError, KeyError, ValueError, TypeError, BadZipFile) as error:
-        raise InputError(f"{path}: no measured responses ({error})") from None
+    except (OSError, EOFError, KeyError, ValueError, TypeError, BadZipFile):
+        raise InputError(
+            f"{path}: no measured responses, which are an .npz file of rir, azimuth_deg and "
+            f"sample_rate"
+        ) from None
     if responses.ndim != 3 or len(responses) != len(azimuths):
         raise InputError(f"{path}: rir must be (directions, channels, taps), not {responses.shape}")
     if mics is None and responses.shape[1] == len(EARS):
@@ -168,7 +171,8 @@ def _speakers(corpora: Corpora, parts: Sequence[str], wanted: int) -> dict[str, 
     }
     if len(found) < wanted:
         raise InputError(
-            f"{corpora.speech}: {len(found)} speaker folders in {list(parts)}, {wanted} needed"
+            f"{corpora.speech}: {counted(len(found), 'speaker')}, {wanted} needed: a folder each, "
+            f"or a file each where there are no folders"
         )
     return found
 
