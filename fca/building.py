@@ -117,7 +117,7 @@ class Building:
         """In which recordings the start is made of the paths of talkers who walk, (B,)."""
         if self.walks is not None:
             return self.walks
-        if self.method.walkers and self.gate is None:
+        if self.method.walkers and self.method.start == "rank-1" and self.gate is None:
             return walking(self._early, self.n_fitted)
         return torch.zeros(len(self.mixture), dtype=torch.bool, device=self.mixture.device)
 

@@ -29,6 +29,13 @@ class State:
 
     __copy__ = copy
 
+    def unless(self: S, better: Tensor, old: S) -> S:
+        """One with the state of ``old`` in recordings that are not ``better``: :func:`choose`."""
+        chosen = object.__new__(type(self))
+        held = vars(self).items()
+        vars(chosen).update({k: choose(better, its, getattr(old, k, its)) for k, its in held})
+        return chosen
+
 
 def _copied(value: Any) -> Any:
     if isinstance(value, State):
@@ -67,7 +74,9 @@ def _mixed(better: Tensor, new: Any, old: Any) -> Any:
         return type(new)([choose(better, a, b) for a, b in zip(new, old, strict=True)])
     if isinstance(new, Mapping) and isinstance(old, Mapping):
         return {key: choose(better, value, old[key]) for key, value in new.items()}
-    if isinstance(new, State) or (dataclasses.is_dataclass(new) and not isinstance(new, type)):
+    if isinstance(new, State):
+        return new.unless(better, old)
+    if dataclasses.is_dataclass(new) and not isinstance(new, type):
         held = vars(new).items()
         chosen = object.__new__(type(new))
         vars(chosen).update({k: choose(better, its, getattr(old, k, its)) for k, its in held})

@@ -99,7 +99,8 @@ def _checked_list(kinds: Sequence[Any], values: Sequence[Any], name: str) -> lis
         kinds = [kinds[0]] * len(values)
     if len(kinds) != len(values):
         raise InputError(f"{name} is a list of {len(kinds)}, not {list(values)}")
-    return [_checked(kind, value, name) for kind, value in zip(kinds, values, strict=True)]
+    each = enumerate(zip(kinds, values, strict=True))
+    return [_checked(kind, value, f"{name}[{k}]") for k, (kind, value) in each]
 
 
 def _number(kinds: Sequence[Any], value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import lightning
@@ -14,8 +15,8 @@ from fca.errors import InputError, at_least_one
 
 def check_amounts(seconds: float, batch_size: int, valid_items: int) -> None:
     """Raise :class:`InputError` if the settings of data ask for nothing."""
-    if not seconds > 0:
-        raise InputError(f"data.seconds must be positive, got {seconds}")
+    if not 0 < seconds < math.inf:
+        raise InputError(f"data.seconds must be positive, and finite, got {seconds}")
     at_least_one("data.batch_size", batch_size)
     at_least_one("data.valid_items", valid_items)
 

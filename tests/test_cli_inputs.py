@@ -56,7 +56,17 @@ class TestInputs:
         write_all(tmp_path, ["a.wav", "b.wav", "deep/er/c.wav"], recording)
         inputs = [str(tmp_path / "**" / "*.wav"), str(tmp_path / "a.wav"), str(tmp_path)]
         found, _ = collect(inputs, tmp_path / "out")
-        assert [r.name for r in found] == ["a", "b", "c"]
+        assert [r.name for r in found] == ["a", "b", "deep/er/c"]  # as without the patterns
+        assert collect(inputs[::-1], tmp_path / "out")[0] == found
+
+    def test_channels_of_one_folder_are_joined_however_they_are_named(
+        self, tmp_path: Path, recording: np.ndarray
+    ) -> None:
+        write_all(tmp_path, ["rec/a_1.wav", "rec/a_2.wav"], recording[:1])
+        inputs = [str(tmp_path / "rec/a_1.wav"), str(tmp_path / "rec")]
+        found, problems = collect(inputs, tmp_path / "out", file_per_channel=True)
+        assert [(r.name, len(r.files)) for r in found] == [("a", 2)]
+        assert problems == []
 
     def test_equal_names_are_told_apart(self, tmp_path: Path, recording: np.ndarray) -> None:
         names = ["x/talk.wav", "y/talk.wav", "y/talk.flac", "y/other.wav"]

@@ -354,3 +354,23 @@ def test_background_and_sources_make_up_the_mixture() -> None:
     for name in SPATIAL:
         if name != "overdetermined":
             assert spatial_model(name, mixture).background_covariance() is None
+
+
+@pytest.mark.parametrize("update", ["ip", "ip2", "iss"])
+@pytest.mark.parametrize("name", ["jointly diagonal", "rank-1"])
+def test_bands_of_frequencies_change_nothing(
+    name: str, update: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large arrays are updated in one band after the other."""
+    mixture = random_mixture(7, 3, 40, batch=2)
+    updated = []
+    for size in (1 << 22, 1500):
+        monkeypatch.setattr("fca.spatial.observation.BAND_BYTES", size)
+        spatial = spatial_model(name, mixture, update)
+        assert isinstance(spatial, JointlyDiagonal | Rank1)
+        psd = random_psd((2, 7, spatial.n_sources, 40), seeded(1))
+        n_bands = len(list(spatial.observation.by_bands(psd[:, :, :3])))
+        assert (n_bands > 1) == (size == 1500)
+        spatial.update(psd)
+        updated.append(spatial.demixing)
+    torch.testing.assert_close(*updated)

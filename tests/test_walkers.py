@@ -13,6 +13,7 @@ from torch import Tensor
 from toy import complex_normal, item_improvement, random_psd, seeded
 
 import fca
+from fca.building import Building
 from fca.errors import InputError
 from fca.inference.start import Start, between_classes
 from fca.inference.walkers import CERTAIN, unless_walking, walking
@@ -124,6 +125,11 @@ def test_classes_that_are_alike_at_a_frequency_leave_it_alone() -> None:
 
 
 def test_other_starts_do_not_follow_talkers() -> None:
+    mixture = mixture_of(WALKING)
+    for start, follows in (("rank-1", True), ("iva", False)):
+        method = get_method("deep-fca").with_options(start=start)
+        building = Building(method=method, mixture=mixture, n_sources=2, generator=seeded())
+        assert building.followed.tolist() == [follows]
     with pytest.raises(InputError, match="walkers does nothing without start=rank-1"):
         get_method("fastmnmf2").with_options(walkers=True)
 

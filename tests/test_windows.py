@@ -14,6 +14,7 @@ from fca.spatial import FullRank, JointlyDiagonal
 from fca.spatial.expanded import MovingAverage
 from fca.spatial.observation import Observation
 from fca.spatial.windows import InWindows, in_windows
+from fca.state import choose
 
 B, F, M, T, LENGTH = 2, 6, 3, 50, 16
 ALL, FIRST = torch.tensor([True, True]), torch.tensor([True, False])
@@ -81,6 +82,16 @@ def test_who_does_not_move_keeps_the_model() -> None:
     images = windows.images(psd)
     torch.testing.assert_close(images[1], whole.images(psd)[1])
     assert not torch.allclose(images[0], whole.images(psd)[0])
+
+
+def test_recordings_keep_different_fits_of_their_windows() -> None:
+    whole, psd = fixed()
+    before = InWindows(whole, LENGTH, ALL)
+    after = before.copy()
+    after.update(psd)
+    mixed = choose(FIRST, after, before)
+    torch.testing.assert_close(mixed.images(psd)[0], after.images(psd)[0])
+    torch.testing.assert_close(mixed.images(psd)[1], before.images(psd)[1])
 
 
 def test_scales_are_those_of_the_windows() -> None:

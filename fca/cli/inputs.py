@@ -159,9 +159,11 @@ def _without_repeats(listed: list[Recording], found: list[Recording]) -> list[Re
     for recording in listed:
         first.setdefault((recording.name, *_resolved(recording)), recording)
     known = {_resolved(recording) for recording in listed}
+    firm = {_resolved(recording): recording for recording in reversed(found) if recording.firm}
     for recording in found:
-        if _resolved(recording) not in known:
-            first.setdefault(_resolved(recording), recording)
+        files = _resolved(recording)
+        if files not in known:
+            first.setdefault(files, firm.get(files, recording))
     return list(first.values())
 
 
@@ -172,7 +174,8 @@ def _resolved(recording: Recording) -> tuple[Path, ...]:
 def _join_channels(recordings: list[Recording]) -> tuple[list[Recording], list[Problem]]:
     """Join files that differ only in their channel number, and say which files cannot be joined."""
     joined = [recording for recording in recordings if len(recording.files) > 1]
-    channels: dict[tuple[Path, str, bool], dict[int, Path]] = defaultdict(dict)
+    channels: dict[tuple[Path, str], dict[int, Path]] = defaultdict(dict)
+    firm: set[tuple[Path, str]] = set()
     problems: list[Problem] = []
     unnumbered: list[Path] = []
     for recording in recordings:
@@ -184,12 +187,15 @@ def _join_channels(recordings: list[Recording]) -> tuple[list[Recording], list[P
             unnumbered.append(file)
             continue
         name = _joined_name(Path(recording.name).parent, file, match["name"])
-        same = channels[file.parent, name, recording.firm]
-        first = same.setdefault(int(match["number"]), file)
+        place = file.parent, name
+        first = channels[place].setdefault(int(match["number"]), file)
         if first != file:
             problems.append((str(file), f"has the same channel number as {first}"))
-    for (_, name, firm), files in channels.items():
-        joined.append(Recording(name, tuple(files[number] for number in sorted(files)), firm=firm))
+        if recording.firm:
+            firm.add(place)
+    for place, files in channels.items():
+        ordered = tuple(files[number] for number in sorted(files))
+        joined.append(Recording(place[1], ordered, firm=place in firm))
     return joined, [(str(file), _unnumbered(unnumbered)) for file in unnumbered] + problems
 
 

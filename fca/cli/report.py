@@ -43,10 +43,12 @@ class Report:
     """Reports progress to the user on standard error, and results to programs on standard output.
 
     Bars are shown on terminals only; elsewhere there is a line every :data:`SAY_SECONDS`. With
-    ``as_json``, standard output gets one line per recording, a JSON object.
+    ``as_json``, standard output gets one line per recording, a JSON object. Who interrupts the run
+    is told what becomes of it (``then``).
     """
 
-    def __init__(self, as_json: bool, n_recordings: int) -> None:
+    def __init__(self, as_json: bool, n_recordings: int, then: str = "") -> None:
+        self._then = then
         self.failures: list[tuple[str, str]] = []
         self._as_json = as_json
         self._console = Console(stderr=True)
@@ -80,9 +82,7 @@ class Report:
     ) -> None:
         self._progress.stop()
         if kind is KeyboardInterrupt:
-            self._line(
-                "interrupted: what is finished stays, and the same command goes on from there"
-            )
+            self._line(f"interrupted{self._then}")
 
     def advance(self, iteration: Iteration) -> None:
         """Callback of the separator: shows how much of the recording is done."""

@@ -241,7 +241,9 @@ class Job:
             plot=self.plot,
             overwrite=self.overwrite,
         )
-        with Report(self.as_json, len(recordings)) as report:
+        again = "" if self.overwrite else ", and the same command goes on from there"
+        then = f": what is finished stays{again}"
+        with Report(self.as_json, len(recordings), then) as report:
             for what, why in problems:
                 report.fail(what, why)
             works: Iterable[tuple[Recording, Callable[[], Settings]]] = (

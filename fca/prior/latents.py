@@ -214,8 +214,10 @@ class Dirichlet(Latent):
 
     @property
     def raw_prior(self) -> Tensor | None:
+        if self.concentration <= _SMALLEST_ALPHA:
+            return None
         alpha = torch.full((self.dim,), self.concentration - _SMALLEST_ALPHA)
-        return alpha.expm1().log() if self.concentration > _SMALLEST_ALPHA else None
+        return alpha + (-torch.expm1(-alpha)).log()  # of which alpha is the softplus
 
     def sample_prior(self, *shape: int) -> Tensor:
         alpha = torch.full((*shape, self.dim), self.concentration)

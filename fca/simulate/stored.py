@@ -101,5 +101,5 @@ def read_rows(manifest: Path) -> list[dict[str, Any]]:
     except ValueError as error:
         raise InputError(f"{manifest}: not JSON lines ({error})") from None
     if not all(isinstance(row, dict) and isinstance(row.get("id"), str) for row in rows):
-        raise InputError(f"{manifest}: each line needs an object with an id")
+        raise InputError(f"{manifest}: each line needs an object with an id that is text")
     return rows

@@ -84,8 +84,9 @@ class Diagonal(SpatialModel):
 
     def _update_demixing(self, weight: Tensor) -> None:
         """One pass over the first K rows of Q, with frame weights (B, F, K, T)."""
-        alone = weight.shape[2] < self.demixing.shape[2]  # the background depends on all rows
-        bands = [self.observation.adapt(weight)] if alone else self.observation.by_bands(weight)
+        observation, complete = self.observation, weight.shape[2] == self.demixing.shape[2]
+        # otherwise the background is refreshed with the covariance of all frequencies
+        bands = observation.by_bands(weight) if complete else [observation.adapt(weight)]
         updated, at = [], 0
         for covariance in bands:
             rows = self.demixing[:, at : at + covariance.shape[1]]

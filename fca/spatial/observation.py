@@ -91,16 +91,22 @@ class Observation(State):
         """Covariances of :meth:`adapt`, those of one band of frequencies after the other.
 
         Of large arrays, they are made when they are asked for, so that they stay in the cache.
+        Observations with covariances of their own have one band.
         """
         batch, n_freq, n_weights, _ = weight.shape
         size = batch * n_freq * n_weights * self.outer.shape[2] * 2 * weight.element_size()
         n_bands = math.ceil(size / BAND_BYTES)
-        if n_bands == 1:
+        if n_bands == 1 or not self._plain:
             yield self.adapt(weight)
             return
         bands = (values.tensor_split(n_bands, dim=1) for values in (self.outer, weight))
         for outer, its_weight in zip(*bands, strict=True):
             yield _covariance(outer, its_weight)
+
+    @property
+    def _plain(self) -> bool:
+        kind = type(self)
+        return kind.covariance is Observation.covariance and kind.adapt is Observation.adapt
 
     def images(self, demixing: Tensor, images: Images, channels: slice) -> Tensor:
         """Images at the chosen channels; ``images`` computes those of what the rows of Q pass."""

@@ -8,7 +8,6 @@ multiplicative updates).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -75,9 +74,6 @@ class Remembered(Observation):
         if self._past is None:
             return window
         return self._past.extend(self._past.covariance, window, weight.shape[-1])
-
-    def by_bands(self, weight: Tensor) -> Iterator[Tensor]:
-        yield self.adapt(weight)
 
 
 class OnlineJointlyDiagonal(JointlyDiagonal):

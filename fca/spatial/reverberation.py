@@ -15,8 +15,6 @@ so nothing else in the model changes. With one source, whose weights all rows sh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -95,9 +93,6 @@ class Prediction(Observation):
         filters, covariance = self.predict(weight)
         self.filters = torch.cat([filters, self.filters[:, :, weight.shape[2] :]], dim=2)
         return covariance
-
-    def by_bands(self, weight: Tensor) -> Iterator[Tensor]:
-        yield self.adapt(weight)
 
     def predict(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Filters of weighted least squares, and the covariances of the residuals.

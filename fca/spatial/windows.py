@@ -47,6 +47,11 @@ class InWindows(SpatialModel):
         demixing = whole.demixing.repeat_interleave(count, 0)
         self.inner = each.at(Observation(self._split(whole.mixture)), demixing)
 
+    def unless(self, better: Tensor, old: InWindows) -> InWindows:
+        chosen = self.copy()
+        chosen.inner = choose(better.repeat_interleave(len(self._starts)), self.inner, old.inner)
+        return chosen
+
     def statistics(self, psd: Tensor) -> Statistics:
         each = self.inner.statistics(self._split(psd))
         quadratic, trace = self._merged(each.quadratic), self._merged(each.trace)
