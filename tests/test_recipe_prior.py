@@ -127,7 +127,7 @@ def test_settings_inherit_and_are_overridden(tmp_path: Path) -> None:
         (["begin=???"], "begin is needed: give begin=..."),
         (["model=3"], "model is a group of settings, not 3"),
         (["model.latent_dim=x"], "model.latent_dim is a whole number, not 'x'"),
-        (["model.encoder_dilations=[1, x]"], "encoder_dilations is a whole number, not 'x'"),
+        (["model.encoder_dilations=[1, x]"], "encoder_dilations[1] is a whole number, not 'x'"),
         (["training.steps=abc"], "training.steps is a whole number, not 'abc'"),
         (["training.steps=1.5"], "training.steps is a whole number, not 1.5"),
         (["training.steps=true"], "training.steps is a whole number, not True"),
