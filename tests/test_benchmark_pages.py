@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fca.errors import InputError
-from recipes.benchmark import figure, scoring, summary
+from recipes.benchmark import figure, pairs, scoring, summary
 
 
 def test_figure_has_a_labelled_point_per_method(tmp_path: Path) -> None:
@@ -116,3 +116,36 @@ def summarised(rows: list[dict], folder: Path) -> list[str]:
     summary.main([results], folder / "summary.md", "deep", "top")
     lines = (folder / "summary.md").read_text().splitlines()
     return [line for line in lines if line.startswith("| ") and line[2] not in " -"]
+
+
+def test_pairs_are_compared_on_the_same_mixtures(tmp_path: Path) -> None:
+    gains = {"near-4ch": {"a": [3.0, 5.0, 9.0], "b": [1.0, 4.0]}, "far-2ch": {"a": [1], "b": [2]}}
+    rows = [
+        {
+            "entry": entry,
+            "condition": condition,
+            "item": f"{condition} {k}",
+            "seconds": 2.0 if entry == "a" else 1.0,
+            "improvement": {"sdr": [gain, gain]},
+        }
+        for condition, each in gains.items()
+        for entry, values in each.items()
+        for k, gain in enumerate(values)
+    ]
+    facts = {"set": "x", "seed": 0, "date": "today", "code": "1"}
+    results, page = tmp_path / "quality.json", tmp_path / "pairs.md"
+    content = {"surroundings": facts, "entries": {"a": {}, "b": {}}, "rows": rows}
+    results.write_text(json.dumps(content))
+    pairs.main(results, page, ["a > b"])
+    lines = page.read_text().splitlines()
+    assert lines.count("| a over b | 1.5 ± 6.4 | 2 of 2 | 2.0 |") == 2  # all of 4ch, and near-4ch
+    assert [line for line in lines if line.startswith("###")] == [
+        "### all 4ch",
+        "### all 2ch",
+        "### near-4ch",
+        "### far-2ch",
+    ]
+    with pytest.raises(InputError, match="no entry 'c'"):
+        pairs.main(results, page, ["a > c"])
+    with pytest.raises(InputError, match="two names with >"):
+        pairs.main(results, page, ["a"])

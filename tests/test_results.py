@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recipes.benchmark import summary
+from recipes.benchmark import pairs, summary
 from recipes.meeting import count
 
 ROOT = Path(__file__).parents[1]
@@ -78,6 +78,13 @@ def test_quality_tables_are_those_of_their_numbers(page: Path) -> None:
 def test_summaries_are_those_of_their_numbers(folder: str) -> None:
     made = summary.page([BENCHMARK / folder / "quality.json"], summary.METHOD, summary.CEILING)
     assert (BENCHMARK / folder / "summary.md").read_text("utf-8") == made
+
+
+def test_paired_differences_are_those_of_their_numbers() -> None:
+    folder = BENCHMARK / "reverberation"
+    text = (folder / "pairs.md").read_text("utf-8")
+    names = dict.fromkeys(re.findall(r"^\| (.+) over (.+?) \|", text, re.MULTILINE))
+    assert pairs.page(folder / "quality.json", list(names)) == text
 
 
 def test_the_main_table_of_the_readme_is_that_of_full() -> None:
