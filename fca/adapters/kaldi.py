@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from fca.adapters.talkers import write_talkers
@@ -78,7 +79,7 @@ def separate_scp(wav_scp: AnyPath, folder: AnyPath, separator: Separator) -> lis
     for key, path in recordings.items():
         files = [folder / f"{key}-spk{n + 1}.wav" for n in range(separator.n_sources)]
         try:
-            _separate(path, files, separator)
+            write_talkers(files, partial(separator, path))
         except InputError as error:
             problems.append(str(error))
             continue
@@ -90,7 +91,3 @@ def separate_scp(wav_scp: AnyPath, folder: AnyPath, separator: Separator) -> lis
     if problems:
         raise InputError(f"{len(problems)} could not be separated, the first: {problems[0]}")
     return written
-
-
-def _separate(path: str, files: Sequence[Path], separator: Separator) -> None:
-    write_talkers(files, lambda: separator(path))

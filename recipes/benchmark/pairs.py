@@ -15,38 +15,32 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 
 from fca.errors import InputError
-from fca.evaluation.metrics import summarise
 from fca.files import write_text
 from recipes import program
 from recipes.benchmark.common import markdown
-from recipes.benchmark.tables import read
+from recipes.benchmark.tables import over, paired, read
 
 Rows = list[dict[str, Any]]
 
 
 def difference(rows: Rows, first: str, second: str) -> list[str]:
     """One line for a pair of entries, over the mixtures that both have."""
-    ours, theirs = ({r["item"]: r for r in rows if r["entry"] == name} for name in (first, second))
-    both = [item for item in ours if item in theirs]
-    gains = [_gain(ours[item]) - _gain(theirs[item]) for item in both]
-    summary = summarise(gains)
-    time = _seconds(ours, both) / _seconds(theirs, both)
-    better = sum(gain > 0 for gain in gains)
+    own, others = ([row for row in rows if row["entry"] == name] for name in (first, second))
+    gain, both = over(own, others, _gains), paired(own, others)
+    better = sum(float((_gains(ours) - _gains(base)).mean()) > 0 for ours, base in both)
+    seconds = [sum(row["seconds"] or math.nan for row in some) for some in zip(*both, strict=True)]
     return [
-        f"{summary.mean:.1f} ± {summary.interval:.1f}",
+        f"{gain.mean:.1f} ± {gain.interval:.1f}",
         f"{better} of {len(both)}",
-        f"{time:.1f}",
+        f"{seconds[0] / seconds[1]:.1f}",
     ]
 
 
-def _gain(row: dict[str, Any]) -> float:
-    return float(np.mean([float(value) for value in row["improvement"]["sdr"]]))
-
-
-def _seconds(rows: dict[str, dict[str, Any]], items: list[str]) -> float:
-    return float(sum(rows[item]["seconds"] or math.nan for item in items))
+def _gains(row: dict[str, Any]) -> NDArray[np.float64]:
+    return np.array(row["improvement"]["sdr"], dtype=float)
 
 
 def page(results: Path, pairs: list[tuple[str, str]]) -> str:

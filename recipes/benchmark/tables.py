@@ -80,9 +80,19 @@ def over(
     own: Sequence[Settings], others: Sequence[Settings], decibels: Callable[[Settings], Any]
 ) -> Summary:
     """How far rows are over others, mixture by mixture."""
-    theirs = {row["key"]["item"]: row for row in others}
-    pairs = [(row, theirs[row["key"]["item"]]) for row in own if row["key"]["item"] in theirs]
-    return summarise([decibels(ours) - decibels(base) for ours, base in pairs])
+    return summarise([decibels(ours) - decibels(base) for ours, base in paired(own, others)])
+
+
+def paired(own: Sequence[Settings], others: Sequence[Settings]) -> list[tuple[Settings, Settings]]:
+    """Rows, each with the other one of the same mixture, where there is one."""
+    theirs = {_item(row): row for row in others}
+    return [(row, theirs[_item(row)]) for row in own if _item(row) in theirs]
+
+
+def _item(row: Settings) -> str:
+    """The mixture of a row; those of `quality.json` have no key."""
+    item: str = row["item"] if "item" in row else row["key"]["item"]
+    return item
 
 
 def _short(row: Settings) -> Settings:
